@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` shows the product at work, `make test` proves it.
+# Both set up everything they need on a fresh Debian 12, as root.
+
+SHELL    := /bin/bash
+VENV     := .venv
+PY       := $(VENV)/bin/python
+BAYPLAN  := $(VENV)/bin/bayplan
+APT_RUN  := python3 python3-venv nftables
+APT_TEST := busybox-static mmdebstrap graphviz iproute2
+
+.PHONY: demo demo-clean test check-long bench setup setup-test lint clean
+
+demo: setup
+	@BAYPLAN=$(BAYPLAN) examples/quickstart/demo.sh
+
+demo-clean: setup
+	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
+
+test: setup-test
+	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+
+check-long: setup-test
+	$(PY) -m pytest -m long $(PYTEST_ARGS)
+
+bench: setup-test
+	$(PY) -m benchmarks $(BENCH_ARGS)
+
+lint: setup-test
+	$(PY) -m pytest tests/test_lint.py
+
+setup: .make/apt-run $(VENV)/.installed
+
+setup-test: setup .make/apt-test $(VENV)/.installed-dev
+
+# A stamp is made anew when its recipe changes; packages already there cost nothing.
+.make/apt-%: Makefile
+	@mkdir -p .make
+	@packages="$(if $(filter run,$*),$(APT_RUN),$(APT_TEST))"; \
+	missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $$packages 2>/dev/null \
+	  | awk '/install ok installed/ {print $$1}' | sort > .make/have; \
+	  printf '%s\n' $$packages | sort | comm -23 - .make/have); \
+	if [ -n "$$missing" ]; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
+	fi
+	@touch $@
+
+$(VENV)/bin/python: | .make/apt-run
+	python3 -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .make build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Decides: manifests to a plan, a plan to converged hosts."""

@@ -1,0 +1,1 @@
+"""The only bridge from the provider to the runtime."""

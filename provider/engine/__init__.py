@@ -1,0 +1,1 @@
+"""Imperative shell: observe, apply, ledger, lock, report."""

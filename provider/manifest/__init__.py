@@ -1,0 +1,1 @@
+"""Text to model: read, render, validate, compile, graph."""

@@ -1,0 +1,120 @@
+"""What would change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from provider.errors import Origin
+from provider.model.ids import InstanceId
+from provider.model.resource import Condition
+from provider.model.tree import Tree
+
+SCHEMA = "bayplan/plan/v1alpha1"
+
+
+class Verb(StrEnum):
+    """What an action does."""
+
+    NOOP = "noop"
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    RUN = "run"
+
+
+class Consequence(StrEnum):
+    """What a change means for what runs; ordered from harmless to grave."""
+
+    NONE = "none"
+    LIVE = "live"
+    RELOAD = "reload"
+    RESTART = "restart"
+    REPLACE = "replace"
+    DATA_LOSS = "dataLoss"
+
+    @property
+    def rank(self) -> int:
+        """Position in the order, so that the worst of several can be taken with max()."""
+        return list(Consequence).index(self)
+
+
+UNKNOWN = "(known after apply)"
+"""Stands in a plan for what only the apply will bring, such as a digest not built yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs."""
+
+    path: str
+    before: object
+    after: object
+    consequence: Consequence
+    sensitive: bool = False
+    origin: Origin | None = None
+    """Where *after* was written; None for defaults."""
+    provenance: str = ""
+    """``manifest | overlay | image | default | kernel``: who says *after* (for drift: before)."""
+    cause: str = ""
+    """For drift: the root cause in words."""
+    effects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An action this one waits for, and what it must have reached."""
+
+    target: InstanceId
+    condition: Condition = Condition.STARTED
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step on one instance. Everything apply needs is in here."""
+
+    id: InstanceId
+    verb: Verb
+    consequence: Consequence = Consequence.NONE
+    reason: str = ""
+    changes: tuple[Change, ...] = ()
+    needs: tuple[Need, ...] = ()
+    before: Tree | None = None
+    """Effective spec as recorded."""
+    after: Tree | None = None
+    """Effective spec wanted; may hold UNKNOWN until its dependencies are done."""
+    object_id: str = ""
+    """The runtime's name of what is there now."""
+    record: Tree = field(default_factory=dict)
+    origin: Origin | None = None
+    provenance: Tree = field(default_factory=dict)
+    labels: Tree = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions in an order that respects every dependency, no-ops included."""
+
+    project: str
+    actions: tuple[Action, ...] = ()
+    refusals: tuple[str, ...] = ()
+    """What a guard would refuse; a plan with refusals is not applied."""
+    kept: tuple[str, ...] = ()
+    """What a delete leaves behind on purpose."""
+    warnings: tuple[str, ...] = ()
+    fingerprint: str = ""
+    """Of the desired input and the state it was compared with."""
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self.actions)
+
+    @property
+    def pending(self) -> tuple[Action, ...]:
+        """The actions that would change something."""
+        return tuple(a for a in self.actions if a.verb is not Verb.NOOP)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the hosts already are as desired."""
+        return not self.pending

@@ -1,0 +1,1 @@
+"""Functional core: desired and observed in, plan out. No I/O, no clock."""

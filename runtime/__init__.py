@@ -1,0 +1,1 @@
+"""Acts: containers, images and networks from kernel calls. Never imports provider."""

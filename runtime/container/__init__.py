@@ -1,0 +1,1 @@
+"""Containers as a user knows them: bundle, state, exec, logs."""

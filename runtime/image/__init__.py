@@ -1,0 +1,1 @@
+"""Images: store, layers, sources."""

@@ -1,0 +1,1 @@
+"""Typed system calls and kernel formats; the only place with ctypes."""

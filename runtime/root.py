@@ -1,0 +1,47 @@
+"""Where one world of bayplan lives, and what its kernel objects are called.
+
+Several worlds can live on one machine: each has its own state and run folders, and a tag that
+goes into the name of every cgroup, link and nft table it makes, so that none sees another's.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_STATE = Path("/var/lib/bayplan")
+DEFAULT_RUN = Path("/run/bayplan")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One world. Making a Root touches nothing on disk."""
+
+    state: Path
+    """Survives a reboot: images, volumes, records, history. 0700."""
+    run: Path
+    """Gone after a reboot: sockets, network namespaces, FIFOs. 0700."""
+    tag: str = ""
+    """Empty for the default world, else four hexadecimal digits."""
+
+    @classmethod
+    def at(cls, folder: Path | str | None = None) -> "Root":
+        """Return the default world, or the one below *folder* (``--root``)."""
+        if folder is None:
+            return cls(DEFAULT_STATE, DEFAULT_RUN)
+        base = Path(folder).absolute()
+        return cls(base / "lib", base / "run", hashlib.sha256(bytes(base)).hexdigest()[:4])
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the cgroup below which all of this world's cgroups live."""
+        return f"bayplan-{self.tag}" if self.tag else "bayplan"
+
+    @property
+    def nft_table(self) -> str:
+        """Name of the one nft table of this world."""
+        return f"bayplan_{self.tag}" if self.tag else "bayplan"
+
+    @property
+    def link_prefix(self) -> str:
+        """First characters (at most six) of every network interface on the host side."""
+        return f"bp{self.tag}"

@@ -1,0 +1,1 @@
+"""The container's root: mount plan, overlay, paths inside a root."""

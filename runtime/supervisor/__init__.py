@@ -1,0 +1,1 @@
+"""The one process per host that parents all containers."""
