@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Bayplan
 from tests.support.leaks import Snapshot
 
 MUST_RUN = bool(os.environ.get("BAYPLAN_MUST_RUN"))
@@ -42,3 +43,9 @@ def world() -> Iterator[Path]:
     leaks = Snapshot.take(folder).wait_settled(before)
     shutil.rmtree(folder)
     assert not leaks, "left behind:\n" + "\n".join(leaks)
+
+
+@pytest.fixture
+def bayplan(world: Path) -> Bayplan:
+    """The command, in a world that must be empty again at the end."""
+    return Bayplan(world)

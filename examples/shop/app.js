@@ -7,7 +7,7 @@ const net = require('net');
 const os = require('os');
 
 const shop = JSON.parse(fs.readFileSync('/run/configs/web/shop.json', 'utf8'));
-const password = process.env.REDIS_PASSWORD;
+const password = process.env.REDIS_PASSWORD.trimEnd(); // files tend to end with a newline
 
 // Send lines to a server, collect the answer until `done` says it is complete.
 function ask(host, port, request, done) {

@@ -56,7 +56,7 @@ class Change:
     provenance: str = ""
     """``manifest | overlay | image | default | kernel``: who says *after* (for drift: before)."""
     cause: str = ""
-    """For drift: the root cause in words."""
+    """What moved, in words, where that is not the manifest: root cause of a drift, a renaming."""
     effects: tuple[str, ...] = ()
 
 
@@ -85,6 +85,12 @@ class Action:
     """Effective spec wanted; may hold UNKNOWN until its dependencies are done."""
     object_id: str = ""
     """The runtime's name of what is there now."""
+    leftovers: tuple[str, ...] = ()
+    """Objects of earlier attempts, to be removed first."""
+    floor: Consequence = Consequence.NONE
+    """What it takes at least, however the unknown parts of *after* turn out."""
+    renamed_from: InstanceId | None = None
+    """The record to take over (``metadata.formerName``)."""
     record: Tree = field(default_factory=dict)
     origin: Origin | None = None
     provenance: Tree = field(default_factory=dict)

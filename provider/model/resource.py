@@ -99,10 +99,28 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An apply that did not get through at an instance: it failed, or was interrupted."""
+
+    verb: str
+    """What it was doing, a ``provider.model.plan.Verb``."""
+    consequence: str
+    """How far-reaching that was, a ``provider.model.plan.Consequence``."""
+    stage: str = "perform"
+    """``perform``: the object may be half made; ``settle``: made, but it did not become healthy
+    (or, a Job, did not complete); ``finish``: made, but work put off to the end was not done."""
+    error: str = ""
+    """Why it failed; empty if it was interrupted."""
+    intended: Tree | None = None
+    """The effective spec it was working towards."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """One thing found on a host."""
+    """One thing found on a host, or recorded and not found."""
 
     id: InstanceId
+    """For a stray: of the mark it carries."""
     object_id: str
     """What the runtime calls it: container id, network id, image digest ..."""
     effective: Tree | None
@@ -112,5 +130,30 @@ class Observed:
     status: Tree = field(default_factory=dict)
     """Facts for ``get`` and ``status``: state, pid, exit code, addresses, health, digests ..."""
     record: Tree = field(default_factory=dict)
-    """The rest of its ledger entry (input keys, revisions)."""
-    prevent_destroy: bool = False
+    """The rest of its ledger entry (input keys, digests, results of Jobs)."""
+    needs: tuple[InstanceId, ...] = ()
+    """What it was brought up on; deletes go the other way round."""
+    generation: str = ""
+    """Changes whenever it is created, replaced, restarted or run by an apply."""
+    stamp: str = ""
+    """Which apply wrote its ledger entry."""
+    attempt: Attempt | None = None
+    leftovers: tuple[str, ...] = ()
+    """Object ids of half-made or replaced objects that are still to be removed."""
+
+    @property
+    def is_stray(self) -> bool:
+        """True if it carries the project's mark but is in no ledger."""
+        return self.effective is None and self.attempt is None
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that planning needs to know of the hosts: one consistent snapshot."""
+
+    observed: tuple[Observed, ...] = ()
+    """Of the project, strays included."""
+    foreign: tuple[Observed, ...] = ()
+    """What the project refers to in other projects; never acted on."""
+    inputs: Mapping[ResourceId, Tree] = field(default_factory=dict)
+    """Facts of the host that are part of what a wanted resource is: input keys of images."""

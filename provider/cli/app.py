@@ -1,0 +1,127 @@
+"""The command line: verbs, exit codes, and nothing else.
+
+Each verb lives in a file of its own that exports ``register(app)``. Only the files of the verbs
+named on the command line are imported, and each imports what it needs inside the verb: start-up
+is paid on every call (design: a no-op apply in well under a second).
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from provider.cli.session import Session
+from provider.errors import ManifestError, ProviderError
+
+EXIT_USAGE = 64
+EXIT_SOFTWARE = 70
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+VERBS = {
+    verb: f"provider.cli.{module}"
+    for module, verbs in {
+        "validate": ("validate", "normalize"),
+        "plan": ("plan",),
+        "apply": ("apply",),
+        "delete": ("delete",),
+        "status": ("status", "get"),
+        "graph": ("graph",),
+        "explain": ("explain", "schema"),
+        "doctor": ("doctor",),
+        "revision": ("revision",),
+        "version": ("version",),
+        "run": ("run",),
+        "ps": ("ps",),
+        "lifecycle": ("start", "stop", "restart", "kill", "rm", "wait"),
+        "logs": ("logs",),
+        "exec": ("exec",),
+        "inspect": ("inspect",),
+        "stats": ("stats",),
+        "images": ("images", "rmi"),
+    }.items()
+    for verb in verbs
+}
+
+
+def build(words: Sequence[str]) -> typer.Typer:
+    """Return the application with the verbs among *words*, or with all of them if there are none.
+
+    A word that only looks like a verb (``--root plan``) merely loads one file more.
+    """
+    app = typer.Typer(
+        name="bayplan",
+        help="Declare what should run; bayplan converges real containers to it.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_globals)
+    named = [VERBS[word] for word in words if word in VERBS]
+    for module in dict.fromkeys(named or VERBS.values()):
+        importlib.import_module(module).register(app)
+    return app
+
+
+def _globals(
+    context: typer.Context,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root",
+            envvar="BAYPLAN_ROOT",
+            metavar="DIR",
+            help="Keep state and sockets below DIR instead of /var/lib and /run.",
+        ),
+    ] = None,
+) -> None:
+    context.obj = Session(root)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with the exit code of design.md section 8."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """Return the exit code of one command line; errors are worded on standard error."""
+    try:
+        result = build(words)(args=words, standalone_mode=False)
+    except ManifestError as error:
+        for problem in error.problems:
+            _say(str(problem))
+        return error.exit_code
+    except ProviderError as error:
+        _say(str(error), error.hint)
+        return error.exit_code
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`); nothing is wrong, but the interpreter must not
+        # complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except TyperException as error:
+        _say(error.format_message(), "see `bayplan --help`")
+        return EXIT_USAGE
+    except Exception:
+        traceback.print_exc()
+        _say("this is a bug in bayplan; please report it with the lines above")
+        return EXIT_SOFTWARE
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str, hint: str = "") -> None:
+    print(f"bayplan: {text}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)

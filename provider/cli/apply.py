@@ -1,0 +1,117 @@
+"""`bayplan apply`: make it so."""
+
+from typing import Annotated
+
+import typer
+
+from provider.cli import options
+from provider.cli.inputs import load_desired
+from provider.cli.output import Output
+from provider.cli.plan import EXIT_CHANGED
+from provider.cli.session import Session
+from provider.errors import RefusedError, UsageError
+
+_ON_FAILURE = ("continue", "stop")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(apply)
+
+
+def apply(
+    context: typer.Context,
+    file: options.Files = None,
+    project: options.ProjectName = None,
+    set_: options.Sets = None,
+    values: options.Values = None,
+    secret_values: options.SecretValues = None,
+    overlay: options.Overlays = None,
+    template: options.Template = False,
+    selector: options.Selector = None,
+    only: options.Only = None,
+    partial: options.Partial = False,
+    allow_empty: options.AllowEmpty = False,
+    allow_prune: options.AllowPrune = False,
+    accept_data_loss: options.AcceptDataLoss = False,
+    refresh_images: options.RefreshImages = False,
+    rerun_job: options.RerunJob = None,
+    lock_timeout: options.LockTimeout = "10s",
+    on_failure: Annotated[
+        str,
+        typer.Option(
+            "--on-failure",
+            metavar="|".join(_ON_FAILURE),
+            help="What a failed step means for those that do not depend on it.",
+        ),
+    ] = "continue",
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format of the report.")] = (
+        Output.TEXT
+    ),
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 2 if anything was changed.")
+    ] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Show the plan and ask first, on a terminal.")
+    ] = False,
+) -> int:
+    r"""Converge this host to the manifests. Applying twice changes nothing the second time.
+
+    \b
+    Examples:
+      bayplan apply -f site/
+      bayplan apply -f site/ --only Service/web
+      bayplan apply -f - -o jsonl < site.yaml
+    """
+    from provider.cli.planning import choose, drivers, plan_desired, selected, who
+    from provider.cli.show import ask, carry_out
+    from provider.engine.key import ensure_key
+    from provider.engine.lock import project_lock
+    from provider.model.units import parse_duration
+    from provider.planning.options import PlanOptions
+
+    session: Session = context.obj
+    session.require_root("apply")
+    if on_failure not in _ON_FAILURE:
+        raise UsageError(f"--on-failure {on_failure}", hint="one of: " + ", ".join(_ON_FAILURE))
+    state = session.root.state
+    desired = load_desired(
+        session,
+        file,
+        project=project,
+        sets=set_,
+        values=values,
+        secret_values=secret_values,
+        overlays=overlay,
+        template=template,
+        hmac_key=ensure_key(state),
+    )
+    chosen = choose(desired, selector, only)
+    wanted = PlanOptions(
+        partial=partial or chosen.partial,
+        selected=selected(chosen),
+        allow_empty=allow_empty,
+        allow_prune=allow_prune,
+        accept_data_loss=accept_data_loss,
+        refresh_images=refresh_images,
+        rerun_jobs=frozenset(rerun_job or ()),
+    )
+    actors = drivers(session)
+    with project_lock(
+        state,
+        desired.project,
+        owner=who(),
+        reason="apply",
+        timeout_s=parse_duration(lock_timeout),
+    ):
+        found, world = plan_desired(session, chosen.desired, wanted, actors)
+        if found.refusals:
+            raise RefusedError("\n".join(found.refusals))
+        if confirm and not found.is_empty and not ask(found):
+            return 1
+        report = carry_out(
+            session, found, chosen.desired, world, actors, output=output, on_failure=on_failure
+        )
+    if report.failed:
+        return 1
+    return EXIT_CHANGED if detailed_exitcode and report.changed else 0

@@ -1,0 +1,89 @@
+"""`bayplan delete`: take a project away again, in reverse order."""
+
+from typing import Annotated
+
+import typer
+
+from provider.cli import options
+from provider.cli.inputs import load_desired
+from provider.cli.output import Output
+from provider.cli.session import Session
+from provider.errors import RefusedError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(delete)
+
+
+def delete(
+    context: typer.Context,
+    file: options.Files = None,
+    project: options.ProjectName = None,
+    set_: options.Sets = None,
+    values: options.Values = None,
+    overlay: options.Overlays = None,
+    only: options.Only = None,
+    selector: options.Selector = None,
+    delete_volumes: Annotated[
+        bool, typer.Option("--delete-volumes", help="Volumes too, with all their data.")
+    ] = False,
+    lock_timeout: options.LockTimeout = "10s",
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format of the report.")] = (
+        Output.TEXT
+    ),
+) -> int:
+    r"""Remove what a project brought up, dependents first. Volumes stay, and are listed.
+
+    \b
+    Examples:
+      bayplan delete -p shop
+      bayplan delete -f site/ --delete-volumes
+    """
+    from provider.cli.planning import choose, drivers, who
+    from provider.cli.show import carry_out
+    from provider.engine.lock import project_lock
+    from provider.engine.observe import observe
+    from provider.model.resource import Desired
+    from provider.model.units import parse_duration
+    from provider.planning.options import PlanOptions
+    from provider.planning.plan import make_delete_plan
+
+    session: Session = context.obj
+    session.require_root("delete")
+    selected = None
+    if file:
+        desired = load_desired(
+            session,
+            file,
+            project=project,
+            sets=set_,
+            values=values,
+            overlays=overlay,
+            resolve_secrets=False,
+        )
+        chosen = choose(desired, selector, only)
+        selected = chosen.chosen if chosen.partial else None
+        name = desired.project
+    elif project and not only and not selector:
+        name = project
+    else:
+        raise UsageError(
+            "nothing to delete is named", hint="name a project with -p, or files with -f"
+        )
+    state = session.root.state
+    empty = Desired(name, ())
+    wanted = PlanOptions(
+        delete_volumes=delete_volumes, selected=selected, allow_empty=True, allow_prune=True
+    )
+    actors = drivers(session)
+    timeout_s = parse_duration(lock_timeout)
+    with project_lock(state, name, owner=who(), reason="delete", timeout_s=timeout_s):
+        world = observe(state, name, actors)
+        plan = make_delete_plan(name, world, wanted)
+        if plan.refusals:
+            raise RefusedError("\n".join(plan.refusals))
+        report = carry_out(
+            session, plan, empty, world, actors, output=output, on_failure="continue"
+        )
+    return 1 if report.failed else 0

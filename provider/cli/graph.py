@@ -1,0 +1,75 @@
+"""`bayplan graph`: what depends on what."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provider.cli import options
+from provider.cli.inputs import load_desired
+from provider.cli.session import Session
+from provider.errors import UsageError
+
+
+class Format(StrEnum):
+    """Pictures that can be drawn."""
+
+    TREE = "tree"
+    DOT = "dot"
+    MERMAID = "mermaid"
+    SVG = "svg"
+    PNG = "png"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(graph)
+
+
+def graph(
+    context: typer.Context,
+    file: options.Files = None,
+    project: options.ProjectName = None,
+    set_: options.Sets = None,
+    values: options.Values = None,
+    secret_values: options.SecretValues = None,
+    overlay: options.Overlays = None,
+    template: options.Template = False,
+    output: Annotated[
+        Format, typer.Option("-o", "--output", help="SVG and PNG need graphviz.")
+    ] = Format.TREE,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Write there, not to stdout.")
+    ] = None,
+) -> None:
+    r"""Draw the dependency graph of the manifests. Needs no root, changes nothing.
+
+    \b
+    Examples:
+      bayplan graph -f site/
+      bayplan graph -f site/ -o svg --out site.svg
+    """
+    from provider.manifest import picture
+
+    session: Session = context.obj
+    desired = load_desired(
+        session,
+        file,
+        project=project,
+        sets=set_,
+        values=values,
+        secret_values=secret_values,
+        overlays=overlay,
+        template=template,
+        resolve_secrets=False,
+    )
+    if output is Format.PNG and out is None and sys.stdout.isatty():
+        raise UsageError("a PNG does not belong on a terminal", hint="name a file with --out")
+    data = picture.render(desired.resources, fmt=output.value)
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        Path(out).write_bytes(data)

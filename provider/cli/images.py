@@ -1,0 +1,61 @@
+"""`bayplan images` and `bayplan rmi`: the store of this host."""
+
+from typing import Annotated
+
+import typer
+
+from provider.cli.output import Output, print_json, table
+from provider.cli.session import Session
+from provider.errors import ProviderError, RefusedError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(images)
+    app.command()(rmi)
+
+
+def images(
+    context: typer.Context,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
+) -> None:
+    """List the images of this host by name. Those of a project are called PROJECT/NAME."""
+    from provider.model.units import format_size
+    from runtime.image.store import ImageStore
+
+    session: Session = context.obj
+    session.require_root("images")
+    found = ImageStore(session.root).list()
+    if output is not Output.TEXT:
+        print_json(
+            [
+                {"name": i.name, "digest": i.digest, "taggedAt": i.tagged_at, "size": i.size}
+                for i in found
+            ]
+        )
+        return
+    rows = [[i.name, i.digest[7:19], i.tagged_at, format_size(i.size)] for i in found]
+    print(table(rows, ["NAME", "DIGEST", "TAGGED", "SIZE"]))
+
+
+def rmi(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names.")],
+) -> None:
+    """Forget images by name, and what only they needed."""
+    from runtime.container.config import list_configs
+    from runtime.image.store import ImageStore
+
+    session: Session = context.obj
+    session.require_root("rmi")
+    store = ImageStore(session.root)
+    used = {config.image: config.name for config in list_configs(session.root)}
+    for name in names:
+        digest = store.resolve(name)
+        if digest is None:
+            raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
+        if digest in used:
+            raise RefusedError(f"image {name} is in use by container {used[digest]}")
+        store.untag(name)
+        print(name)
+    store.gc(used)

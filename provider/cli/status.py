@@ -1,0 +1,150 @@
+"""`bayplan status` and `bayplan get`: what is there now, by the kernel's word."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provider.cli import options
+from provider.cli.output import Output, print_json, table
+from provider.cli.session import Session
+from provider.errors import UsageError
+
+if TYPE_CHECKING:
+    from provider.model.resource import Observed
+    from provider.model.tree import Tree
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(status)
+    app.command()(get)
+
+
+def status(
+    context: typer.Context,
+    project: options.ProjectName = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
+) -> int:
+    r"""Show how the projects of this host are; exit 1 if anything is not as it was applied.
+
+    \b
+    Examples:
+      bayplan status
+      bayplan status -p shop -o json
+    """
+    session: Session = context.obj
+    session.require_root("status")
+    projects = [project] if project else list(_projects(session))
+    everything = {name: _observe(session, name) for name in projects}
+    findings = any(_fault(o) for found in everything.values() for o in found)
+    if output is not Output.TEXT:
+        print_json(
+            {
+                "projects": [
+                    {"project": name, "resources": [_document(o) for o in found]}
+                    for name, found in everything.items()
+                ],
+                "findings": findings,
+            }
+        )
+        return 1 if findings else 0
+    if project and not everything[project]:
+        print(f"project {project}: nothing applied")
+    for name, found in everything.items():
+        if found:
+            print(f"project {name}")
+            print(table([_row(o) for o in found], ["RESOURCE", "STATE", "ADDRESS", "NOTE"]))
+    return 1 if findings else 0
+
+
+def get(
+    context: typer.Context,
+    resource: Annotated[
+        str | None, typer.Argument(metavar="[KIND/NAME]", help="One resource only.")
+    ] = None,
+    project: options.ProjectName = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.JSON,
+) -> None:
+    r"""Print what was applied, in canonical form, with what is there now.
+
+    \b
+    Examples:
+      bayplan get -p shop
+      bayplan get -p shop Service/web
+    """
+    session: Session = context.obj
+    session.require_root("get")
+    if not project:
+        raise UsageError("no project given", hint="name one with -p")
+    found = _observe(session, project)
+    if resource:
+        found = [o for o in found if str(o.id.resource).lower() == resource.lower()]
+        if not found:
+            raise UsageError(f"project {project} has no {resource}")
+    if output is Output.TEXT:
+        print(table([_row(o) for o in found], ["RESOURCE", "STATE", "ADDRESS", "NOTE"]))
+        return
+    documents = [
+        _document(o) | {"spec": o.effective, "labels": (o.effective or {}).get("metadata")}
+        for o in found
+    ]
+    print_json({"project": project, "resources": documents})
+
+
+def _projects(session: Session) -> Iterable[str]:
+    with suppress(FileNotFoundError):
+        yield from sorted(os.listdir(session.root.state / "projects"))
+
+
+def _observe(session: Session, project: str) -> "list[Observed]":
+    from provider.cli.planning import observers
+    from provider.engine.observe import observe
+
+    world = observe(session.root.state, project, observers(session))
+    return sorted(world.observed, key=lambda o: o.id)
+
+
+def _fault(observed: "Observed") -> str:
+    """Return in words why the resource is not as it was applied; empty if it is."""
+    if observed.is_stray:
+        return "in no ledger; the next apply removes it"
+    if observed.attempt:
+        return observed.attempt.error or "an apply was interrupted here"
+    if observed.deviations:
+        return "; ".join(d.cause for d in observed.deviations)
+    return ""
+
+
+def _row(observed: "Observed") -> list[str]:
+    facts = observed.status
+    state = str(facts.get("state") or ("applied" if observed.effective is not None else "unknown"))
+    if "ready" in facts:
+        state = f"{facts['ready']}/{facts['replicas']} ready"
+    result = facts.get("result")
+    if isinstance(result, dict):
+        state = str(result["state"])
+    elif facts.get("health") not in (None, "none"):
+        state += f" ({facts['health']})"
+    address = facts.get("address") or facts.get("subnet") or ""
+    note = _fault(observed)
+    if not note and facts.get("restarts"):
+        note = f"restarted {facts['restarts']} times"
+    return [str(observed.id), state, str(address), note]
+
+
+def _document(observed: "Observed") -> "Tree":
+    resource = observed.id.resource
+    return {
+        "id": str(observed.id),
+        "project": resource.project,
+        "kind": str(resource.kind),
+        "name": resource.name,
+        "host": observed.id.host,
+        "index": observed.id.index if observed.id.index >= 0 else None,
+        "objectId": observed.object_id,
+        "status": observed.status,
+        "finding": _fault(observed) or None,
+    }

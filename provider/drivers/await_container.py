@@ -1,0 +1,130 @@
+"""Waiting for a container to become what it should be, and telling why it did not.
+
+The supervisor writes a container's status at each transition; this looks at it. Every wait has
+a deadline of ``time.monotonic()`` and ends early when *stopping* is set.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+
+from provider.drivers.container_observe import how_it_ended
+from provider.engine.ports import UnsettledError
+from provider.errors import ApplyError
+from provider.model.ids import InstanceId
+from provider.model.tree import Tree
+from runtime.container.containers import Containers, log_folder, uptime
+from runtime.supervisor import logs
+from runtime.supervisor.status import Status
+
+_LOOK_EVERY_S = 0.02
+_LOG_TAIL = 10
+_MOST_RESTARTS = 3
+"""A container that ended that often while it was awaited will not settle."""
+
+
+def settled(
+    containers: Containers,
+    instance: InstanceId,
+    container_id: str,
+    healthy_for: float,
+    stopping: threading.Event,
+    deadline: float,
+) -> None:
+    """Wait until the container is healthy, or without a health check ran for *healthy_for*.
+
+    Raises:
+        UnsettledError: it ended, became unhealthy, or the deadline came first.
+    """
+    first: Status | None = None
+    for status in _watch(containers, container_id, stopping, deadline):
+        first = first or status
+        if status.state == "running" and status.health == "healthy":
+            return
+        if status.state == "running" and status.health == "none" and uptime(status) >= healthy_for:
+            return
+        if status.ended and status.exit_code != 0:
+            raise _failure(containers, instance, status, how_it_ended(status))
+        if status.ended:
+            return
+        if status.restarts - first.restarts >= _MOST_RESTARTS:
+            words = f"it does not stay up: {how_it_ended(status)}, {status.restarts} times"
+            raise _failure(containers, instance, status, words)
+        if status.health == "unhealthy":
+            words = f"it is unhealthy: {status.health_output or 'the probe gave no output'}"
+            raise _failure(containers, instance, status, words)
+    status = containers.status(container_id)
+    awaited = "to become healthy" if status.health != "none" else f"to run for {healthy_for} s"
+    words = f"gave up waiting for it {awaited}; it is {status.state}"
+    if status.health_output:
+        words += f", last probe: {status.health_output}"
+    raise _failure(containers, instance, status, words)
+
+
+def completed(
+    containers: Containers,
+    instance: InstanceId,
+    container_id: str,
+    after: Tree,
+    stopping: threading.Event,
+    deadline: float,
+) -> Tree:
+    """Wait until a Job's container has ended well, starting it again as often as it may.
+
+    Returns the result to record.
+
+    Raises:
+        UnsettledError: it failed for good, or took too long; it is stopped then.
+    """
+    tries = after["retries"] + 1
+    limit = min(deadline, time.monotonic() + after["timeout"])
+    attempt = 1
+    while True:
+        status = _ended(containers, container_id, stopping, limit)
+        containers.stop(container_id)
+        if status is None:
+            words = f"it did not complete within {after['timeout']:g} s"
+            raise _failure(containers, instance, containers.status(container_id), words)
+        if status.exit_code == 0:
+            return {"state": "succeeded", "exitCode": 0, "attempts": attempt}
+        if attempt == tries:
+            break
+        attempt += 1
+        containers.start(container_id)
+    words = how_it_ended(status) + (f" (the last of {tries} attempts)" if tries > 1 else "")
+    raise _failure(containers, instance, status, words)
+
+
+def _ended(
+    containers: Containers, container_id: str, stopping: threading.Event, deadline: float
+) -> Status | None:
+    for status in _watch(containers, container_id, stopping, deadline):
+        if status.ended:
+            return status
+    return None
+
+
+def log_tail(containers: Containers, container_id: str, count: int = _LOG_TAIL) -> tuple[str, ...]:
+    """Return the container's last log lines."""
+    folder = str(log_folder(containers.root, container_id))
+    lines = logs.read(folder, tail=count)
+    return tuple(line.data.decode(errors="replace").rstrip("\n") for line in lines)
+
+
+def _watch(
+    containers: Containers, container_id: str, stopping: threading.Event, deadline: float
+) -> Iterator[Status]:
+    """Yield the status again and again until the deadline."""
+    while True:
+        yield containers.status(container_id)
+        if time.monotonic() >= deadline:
+            return
+        if stopping.wait(_LOOK_EVERY_S):
+            raise ApplyError("interrupted", retryable=True)
+
+
+def _failure(
+    containers: Containers, instance: InstanceId, status: Status, words: str
+) -> UnsettledError:
+    tail = log_tail(containers, status.id)
+    return UnsettledError(f"{instance}: {words}", log_tail=tail)

@@ -1,0 +1,166 @@
+"""Images of this host's store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.engine.ledger import Entry
+from provider.engine.ports import Context, Finding, Outcome
+from provider.errors import ApplyError
+from provider.model import specs
+from provider.model.codec import decode
+from provider.model.ids import InstanceId, Kind, ResourceId
+from provider.model.plan import Action, Verb
+from provider.model.resource import Deviation, Observed, Resource
+from provider.model.tree import Tree
+from runtime.container.config import list_configs
+from runtime.errors import ContainerError, ImageError
+from runtime.image.inputkey import archive_key, debian_key, host_key
+from runtime.image.mutate import Overrides
+from runtime.image.store import ImageStore
+from runtime.root import Root
+
+
+class ImageObserver(PassiveObserver):
+    """Finds images, and names their sources without building them."""
+
+    kinds = frozenset({Kind.IMAGE})
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._store = ImageStore(root)
+
+    def inputs(self, resource: Resource) -> Tree:
+        """Return the identity of the image's source."""
+        image = decode(specs.Image, resource.spec)
+        overrides = _overrides(image.config)
+        if image.host:
+            return {"key": host_key(image.host.programs, image.host.files, overrides)}
+        if image.debian:
+            source = image.debian
+            return {"key": debian_key(source.packages, source.suite, source.variant, overrides)}
+        if image.archive:
+            try:
+                return {"key": archive_key(image.archive.path, image.archive.reference, overrides)}
+            except ImageError:
+                # Missing now; preflight says so where it matters.
+                return {"key": ""}
+        return {}
+
+    def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
+        """Yield every recorded image, with a deviation if it left the store."""
+        for entry in entries.values():
+            if entry.effective is None or self._has(entry.object_id):
+                yield entry.observed(status={"digest": entry.object_id})
+                continue
+            lost = Deviation(
+                "kernel.image",
+                recorded=entry.object_id,
+                actual="missing",
+                cause=f"image {entry.object_id} is not in the store any more",
+                consequence="replace",
+            )
+            yield entry.observed(deviations=(lost,))
+
+    def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
+        """Check that archives are there."""
+        for action in actions:
+            archive = (action.after or {}).get("archive")
+            if archive and action.verb is not Verb.DELETE and not Path(archive["path"]).exists():
+                yield Finding(f"no archive at {archive['path']}", action.id, refusal=True)
+
+    def _has(self, digest: str) -> bool:
+        try:
+            self._store.manifest(digest)
+        except ContainerError:
+            return False
+        return True
+
+
+class ImageDriver(ImageObserver, PassiveDriver):
+    """Builds and forgets images."""
+
+    def __init__(self, root: Root) -> None:
+        super().__init__(root)
+        self._sweep = False
+
+    def perform(self, action: Action, context: Context) -> Outcome:
+        """Make the image the spec describes; its digest is its object id."""
+        name = _tag(action.id.resource)
+        if action.verb is Verb.DELETE:
+            self._store.untag(name)
+            self._sweep = True
+            return Outcome("", {})
+        after = action.after or {}
+        image = decode(specs.Image, {k: after[k] for k in ("archive", "host", "debian", "config")})
+        try:
+            digest = self._build(image, name, context)
+            config = self._store.config(digest)
+            self._store.layers(digest)
+        except ContainerError as error:
+            raise ApplyError(f"{action.id}: {error}", retryable=image.debian is not None) from error
+        self._sweep = self._sweep or bool(action.object_id and action.object_id != digest)
+        record: Tree = {
+            "digest": digest,
+            "config": {
+                "entrypoint": list(config.entrypoint),
+                "command": list(config.command),
+                "env": dict(config.env),
+                "workdir": config.workdir,
+                "user": config.user,
+                "stopSignal": config.stop_signal,
+                "labels": dict(config.labels),
+            },
+        }
+        return Outcome(digest, after, status={"digest": digest}, record=record)
+
+    def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
+        """Sweep what no image name and no container needs any more."""
+        if self._sweep:
+            self._store.gc([config.image for config in list_configs(self._root) if config.image])
+            self._sweep = False
+        return {}
+
+    def _build(self, image: specs.Image, name: str, context: Context) -> str:
+        overrides = _overrides(image.config)
+        if image.host:
+            return self._store.build_host(
+                image.host.programs,
+                image.host.files,
+                overrides,
+                name=name,
+                progress=context.progress,
+            )
+        if image.debian:
+            return self._store.build_debian(
+                image.debian.packages,
+                image.debian.suite,
+                image.debian.variant,
+                overrides,
+                name=name,
+                progress=context.progress,
+            )
+        assert image.archive is not None, "the schema asks for exactly one source"
+        return self._store.load_archive(
+            image.archive.path,
+            image.archive.reference,
+            overrides,
+            name=name,
+            progress=context.progress,
+        )
+
+
+def _tag(resource: ResourceId) -> str:
+    return f"{resource.project}/{resource.name}"
+
+
+def _overrides(config: specs.ImageConfig) -> Overrides:
+    return Overrides(
+        entrypoint=config.entrypoint,
+        command=config.command,
+        env=config.env,
+        workdir=config.workdir,
+        user=config.user,
+        stop_signal=config.stop_signal,
+        labels=config.labels,
+    )

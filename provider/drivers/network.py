@@ -1,0 +1,181 @@
+"""Networks of this host, and the state of links and firewall as a whole."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.engine.ledger import Entry
+from provider.engine.ports import Context, Finding, Outcome
+from provider.errors import ApplyError
+from provider.model.ids import InstanceId, Kind
+from provider.model.plan import UNKNOWN, Action, Verb
+from provider.model.resource import Deviation, Observed
+from provider.model.tree import Tree
+from runtime.errors import ContainerError, NotFoundError, StateError
+from runtime.network import network, observe
+from runtime.network.obstacles import foreign_obstacles
+from runtime.root import Root
+from runtime.supervisor.client import Supervisor
+
+
+class NetworkObserver(PassiveObserver):
+    """Finds networks, and what is wrong with bridges and the nft table."""
+
+    kinds = frozenset({Kind.NETWORK})
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
+        """Yield every recorded network with its root causes.
+
+        What is wrong with the table as a whole stands at the project's first network.
+        """
+        if not entries:
+            return
+        snapshot = observe.observe(self._root)
+        records = {record.network.id: record.network for record in snapshot.records}
+        own = [e.object_id for e in entries.values() if e.object_id in records]
+        first = min(own, default="")
+        for entry in entries.values():
+            found = records.get(entry.object_id)
+            if entry.effective is None:
+                yield entry.observed()
+            elif found is None:
+                yield entry.observed(deviations=(_gone(entry.object_id),))
+            else:
+                deviations = tuple(
+                    to_deviation(d)
+                    for d in snapshot.deviations
+                    if not d.container
+                    and not d.owner
+                    and (d.network == found.id or (not d.network and found.id == first))
+                )
+                status: Tree = {
+                    "bridge": found.bridge,
+                    "subnet": found.subnet,
+                    "gateway": found.gateway,
+                }
+                yield entry.observed(deviations=deviations, status=status)
+
+    def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
+        """Look for other people's firewall rules that would drop our traffic."""
+        if all(action.verb is Verb.DELETE for action in actions):
+            return
+        try:
+            obstacles = foreign_obstacles(self._root)
+        except ContainerError as error:
+            yield Finding(str(error), refusal=True)
+            return
+        for obstacle in obstacles:
+            words = "drops" if obstacle.certain else "may drop"
+            advice = "; ".join(obstacle.how_to_allow)
+            yield Finding(
+                f"chain {obstacle.chain} of nft table {obstacle.table} {words}"
+                f" {obstacle.traffic}: {obstacle.why}; to allow it: {advice}"
+            )
+
+
+class NetworkDriver(NetworkObserver, PassiveDriver):
+    """Makes, mends and deletes networks."""
+
+    def __init__(self, root: Root) -> None:
+        super().__init__(root)
+        self._replaced: list[str] = []
+
+    def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
+        """Delete replaced networks, now that their containers have moved.
+
+        One that is still in use, because a container could not be moved, is left for the next
+        apply.
+        """
+        while self._replaced:
+            with suppress(StateError):
+                self._delete(self._replaced.pop())
+        return {}
+
+    def _delete(self, object_id: str) -> None:
+        with suppress(NotFoundError):
+            gateway = network.get_network(self._root, object_id).gateway
+            network.delete_network(self._root, object_id)
+            # Without a supervisor there is no DNS server to tell.
+            with suppress(StateError):
+                Supervisor(self._root, start=False).dns((), close=[gateway])
+
+    def perform(self, action: Action, context: Context) -> Outcome:
+        """Bring one network to what is wanted, and mend what is wrong with it."""
+        try:
+            return self._perform(action, context)
+        except ContainerError as error:
+            raise ApplyError(f"{action.id}: {error}") from error
+
+    def _perform(self, action: Action, context: Context) -> Outcome:
+        stale = list(action.leftovers)
+        if action.verb is Verb.DELETE:
+            stale.append(action.object_id)
+        elif context.object_id and action.object_id:
+            self._replaced.append(action.object_id)
+        for object_id in filter(None, stale):
+            self._delete(object_id)
+        if action.verb is Verb.DELETE:
+            return Outcome("", {})
+        after = dict(action.after or {})
+        object_id = context.object_id or action.object_id
+        made = network.ensure_network(
+            self._root,
+            object_id,
+            subnet=None if after["subnet"] == UNKNOWN else after["subnet"],
+            gateway=None if after["gateway"] == UNKNOWN else after["gateway"],
+            internal=after["internal"],
+            mtu=after["mtu"],
+        )
+        if action.verb is Verb.UPDATE:
+            observe.repair(self._root)
+        after |= {"subnet": made.subnet, "gateway": made.gateway}
+        status: Tree = {"bridge": made.bridge, "subnet": made.subnet, "gateway": made.gateway}
+        return Outcome(object_id, after, status=status)
+
+
+def to_deviation(found: observe.Deviation) -> Deviation:
+    """Return what the runtime found, in the words of a plan."""
+    wanted, actual = _WORDS.get(found.code, ("as recorded", "changed"))
+    return Deviation(
+        f"kernel.{found.code}",
+        recorded=wanted,
+        actual=actual,
+        cause=found.text,
+        effects=found.consequences,
+        consequence="restart" if found.code == "netns-gone" else "live",
+    )
+
+
+_WORDS = {
+    "bridge-gone": ("present", "missing"),
+    "bridge-down": ("up", "down"),
+    "link-gone": ("present", "missing"),
+    "link-down": ("up", "down"),
+    "link-detached": ("on its bridge", "detached"),
+    "netns-gone": ("present", "missing"),
+    "address-missing": ("present", "missing"),
+    "route-missing": ("present", "missing"),
+    "neighbour-missing": ("present", "missing"),
+    "table-gone": ("present", "missing"),
+    "chain-gone": ("present", "missing"),
+    "rule-removed": ("present", "missing"),
+    "element-removed": ("present", "missing"),
+    "address-extra": ("absent", "present"),
+    "chain-added": ("absent", "present"),
+    "rule-added": ("absent", "present"),
+    "element-added": ("absent", "present"),
+    "table-left": ("absent", "present"),
+}
+
+
+def _gone(object_id: str) -> Deviation:
+    return Deviation(
+        "kernel.network",
+        recorded="present",
+        actual="missing",
+        cause=f"the record of network {object_id} is gone",
+        consequence="replace",
+    )

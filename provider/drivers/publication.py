@@ -1,0 +1,45 @@
+"""Published ports: from a spec and the containers behind it to what the firewall is told. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from provider.model.ids import ResourceId
+from provider.model.tree import Tree
+from runtime.network.firewall import Publication
+from runtime.network.model import Record
+
+Addresses = Mapping[str, str]
+"""Container id -> its address on its first network that is not internal."""
+
+
+def owner_of(resource: ResourceId) -> str:
+    """Return the name under which the resource's ports are published."""
+    return f"{resource.project}/{resource.kind}/{resource.name}"
+
+
+def addresses_of(records: Iterable[Record]) -> Addresses:
+    """Return where published traffic goes, for every container that holds a lease."""
+    found: dict[str, tuple[str, str]] = {}
+    for record in records:
+        if record.network.internal:
+            continue
+        for lease in record.leases:
+            first = found.get(lease.container)
+            if first is None or lease.interface < first[0]:
+                found[lease.container] = (lease.interface, lease.ip)
+    return {container: ip for container, (_, ip) in found.items()}
+
+
+def publications(
+    publish: Sequence[Tree], containers: Iterable[str], addresses: Addresses
+) -> tuple[Publication, ...]:
+    """Return one Publication a port, balanced over those *containers* that have an address."""
+    reachable = sorted(addresses[c] for c in containers if c in addresses)
+    return tuple(
+        Publication(
+            port=port["port"],
+            protocol=port["protocol"],
+            backends=tuple((address, port["targetPort"]) for address in reachable),
+            ip=port["ip"],
+        )
+        for port in publish
+    )

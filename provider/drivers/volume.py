@@ -1,0 +1,70 @@
+"""Named volumes on this host."""
+
+from collections.abc import Iterable, Mapping
+
+from provider.drivers.mark import instance_of, mark_of
+from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.engine.ledger import Entry
+from provider.engine.ports import Context, Outcome
+from provider.model.ids import InstanceId, Kind
+from provider.model.plan import Action, Verb
+from provider.model.resource import Deviation, Observed
+from runtime.container import volume
+from runtime.root import Root
+
+
+class VolumeObserver(PassiveObserver):
+    """Finds volumes, recorded and not, and those whose folder is lost."""
+
+    kinds = frozenset({Kind.VOLUME})
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
+        """Yield every recorded volume, then strays of the project."""
+        known = set()
+        for entry in entries.values():
+            known |= {entry.object_id, *entry.leftovers}
+            folder = volume.data_folder(self._root, entry.object_id)
+            if entry.effective is None or folder.is_dir():
+                yield entry.observed(status={"path": str(folder)})
+                continue
+            lost = Deviation(
+                "kernel.folder",
+                recorded="present",
+                actual="missing",
+                cause=f"the folder {folder} is gone, and with it all data",
+                consequence="dataLoss",
+            )
+            yield entry.observed(deviations=(lost,))
+        for found in volume.list_volumes(self._root):
+            instance = instance_of(found.mark)
+            if instance and instance.resource.project == project and found.id not in known:
+                yield Observed(instance, found.id, None)
+
+
+class VolumeDriver(VolumeObserver, PassiveDriver):
+    """Makes, adjusts and deletes volumes."""
+
+    def perform(self, action: Action, context: Context) -> Outcome:
+        """Bring one volume to what is wanted; a lost one is made anew, empty."""
+        if action.verb is Verb.DELETE:
+            for object_id in (action.object_id, *action.leftovers):
+                if object_id:
+                    volume.delete_volume(self._root, object_id)
+            return Outcome("", {})
+        for object_id in action.leftovers:
+            volume.delete_volume(self._root, object_id)
+        after = action.after or {}
+        object_id = action.object_id or context.object_id
+        mode = after["mode"]
+        volume.ensure_volume(
+            self._root,
+            volume.Volume(object_id, mark_of(action.id)),
+            uid=after["uid"],
+            gid=after["gid"],
+            mode=None if mode is None else int(mode, 8),
+        )
+        path = volume.data_folder(self._root, object_id)
+        return Outcome(object_id, after, status={"path": str(path)})

@@ -1,0 +1,189 @@
+"""What this project has brought into being: one file per instance, the ownership record.
+
+``state/projects/<project>/resources/<Kind>_<name>_<host>_<index>.json``, 0600, replaced whole.
+Whoever holds the project's lock writes; readers take no lock and may see a mixture of before and
+after, never half a file. Reading creates nothing.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provider.engine.storage import make_folder, sync_file, write_json
+from provider.errors import UnsupportedHostError
+from provider.model.ids import InstanceId, Kind, ResourceId
+from provider.model.resource import Attempt, Deviation, Observed
+from provider.model.tree import Tree
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded instance."""
+
+    id: InstanceId
+    object_id: str = ""
+    """Empty while nothing was ever finished."""
+    effective: Tree | None = None
+    """What it was last brought to; None while nothing was ever finished."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    record: Tree = field(default_factory=dict)
+    needs: tuple[InstanceId, ...] = ()
+    generation: str = ""
+    stamp: str = ""
+    attempt: Attempt | None = None
+    """Set while the last apply has not got through here."""
+    leftovers: tuple[str, ...] = ()
+
+    def observed(
+        self,
+        *,
+        deviations: tuple[Deviation, ...] = (),
+        status: Tree | None = None,
+        record: Tree | None = None,
+    ) -> Observed:
+        """Return the entry as found: with how the kernel deviates, and facts of the moment.
+
+        *record* takes the place of the recorded one where the kernel knows better.
+        """
+        return Observed(
+            id=self.id,
+            object_id=self.object_id,
+            effective=self.effective,
+            deviations=deviations,
+            provenance=self.provenance,
+            status=status or {},
+            record=self.record if record is None else record,
+            needs=self.needs,
+            generation=self.generation,
+            stamp=self.stamp,
+            attempt=self.attempt,
+            leftovers=self.leftovers,
+        )
+
+
+class Ledger:
+    """The entries of one project. Making a Ledger touches nothing on disk."""
+
+    def __init__(self, state: Path, project: str) -> None:
+        self.project = project
+        self.folder = state / "projects" / project / "resources"
+
+    def read(self) -> dict[InstanceId, Entry]:
+        """Return all entries; empty if the project was never applied.
+
+        Raises:
+            UnsupportedHostError: an entry was written by a newer version of bayplan.
+        """
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return {}
+        entries = {}
+        for name in names:
+            if name.startswith(".") or not name.endswith(".json"):
+                continue
+            try:
+                with open(self.folder / name, "rb") as stream:
+                    tree = json.loads(stream.read())
+            except FileNotFoundError:  # deleted by an apply at work
+                continue
+            entry = decode_entry(tree, name)
+            entries[entry.id] = entry
+        return entries
+
+    def write(self, entry: Entry) -> None:
+        """Replace the entry of ``entry.id``; atomic, not yet durable (see ``sync``)."""
+        make_folder(self.folder)
+        write_json(self._path(entry.id), encode_entry(entry))
+
+    def delete(self, instance: InstanceId) -> None:
+        """Forget an instance. Idempotent."""
+        self._path(instance).unlink(missing_ok=True)
+
+    def sync(self, instances: Iterable[InstanceId]) -> None:
+        """Make the entries of *instances*, written or deleted, survive a power loss."""
+        for instance in instances:
+            sync_file(self._path(instance))
+        sync_file(self.folder)
+
+    def _path(self, instance: InstanceId) -> Path:
+        resource = instance.resource
+        name = f"{resource.kind}_{resource.name}_{instance.host}_{instance.index}.json"
+        return self.folder / name
+
+
+def encode_instance(instance: InstanceId) -> Tree:
+    """Return an identity as JSON; ``project`` stands for itself so that records can be moved."""
+    return {
+        "project": instance.resource.project,
+        "kind": str(instance.resource.kind),
+        "name": instance.resource.name,
+        "host": instance.host,
+        "index": instance.index,
+    }
+
+
+def decode_instance(tree: Tree) -> InstanceId:
+    """Inverse of ``encode_instance``."""
+    resource = ResourceId(tree["project"], Kind(tree["kind"]), tree["name"])
+    return InstanceId(resource, tree["host"], tree["index"])
+
+
+def encode_entry(entry: Entry) -> Tree:
+    """Return an entry as JSON."""
+    return {
+        "recordVersion": RECORD_VERSION,
+        "id": encode_instance(entry.id),
+        "objectId": entry.object_id,
+        "effective": entry.effective,
+        "provenance": dict(entry.provenance),
+        "record": entry.record,
+        "needs": [encode_instance(need) for need in entry.needs],
+        "generation": entry.generation,
+        "stamp": entry.stamp,
+        "attempt": _encode_attempt(entry.attempt) if entry.attempt else None,
+        "leftovers": list(entry.leftovers),
+    }
+
+
+def decode_entry(tree: Any, name: str) -> Entry:
+    """Return the entry of a JSON tree; *name* is for messages.
+
+    Raises:
+        UnsupportedHostError: it was written by a newer version of bayplan.
+    """
+    version = tree["recordVersion"]
+    if version != RECORD_VERSION:
+        raise UnsupportedHostError(
+            f"ledger entry {name} has record version {version}, newer than this bayplan knows"
+            f" ({RECORD_VERSION})",
+            hint="use the version of bayplan that wrote it, or a newer one",
+        )
+    attempt = tree["attempt"]
+    return Entry(
+        id=decode_instance(tree["id"]),
+        object_id=tree["objectId"],
+        effective=tree["effective"],
+        provenance=tree["provenance"],
+        record=tree["record"],
+        needs=tuple(decode_instance(need) for need in tree["needs"]),
+        generation=tree["generation"],
+        stamp=tree["stamp"],
+        attempt=Attempt(**attempt) if attempt else None,
+        leftovers=tuple(tree["leftovers"]),
+    )
+
+
+def _encode_attempt(attempt: Attempt) -> Tree:
+    return {
+        "verb": attempt.verb,
+        "consequence": attempt.consequence,
+        "stage": attempt.stage,
+        "error": attempt.error,
+        "intended": attempt.intended,
+    }

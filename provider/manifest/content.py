@@ -1,0 +1,89 @@
+"""Content of Configs: text in the manifest, files beside it, templates."""
+
+import base64
+import os.path
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from provider.errors import Origin, Problem
+from provider.manifest.draft import Draft
+from provider.manifest.rendering import LateRenderer
+from provider.model.secret import SecretValue
+from provider.model.tree import Json, join
+
+Read = Callable[[str], bytes]
+"""Returns the bytes of a file; raises OSError."""
+
+LIMIT_BYTES = 1 << 20
+"""Content is compared, recorded and shown, so it has to be small."""
+
+
+@dataclass(slots=True)
+class ConfigContent:
+    """Canonical ``data`` of one Config."""
+
+    data: dict[str, Json] = field(default_factory=dict)
+    """Text, or ``{"base64": ...}`` for what is not UTF-8. Secret items are missing here."""
+    secret: dict[str, SecretValue] = field(default_factory=dict)
+    """Items a value from --secret-values went into."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_config(draft: Draft, *, read: Read, renderer: LateRenderer) -> ConfigContent:
+    """Return the content of the Config *draft*."""
+    result = ConfigContent()
+    for key, source in draft.spec["data"].items():
+        path = join("data", key)
+        origin = draft.origin_of(path) or Origin(draft.folder)
+        content: bytes | Problem
+        if source["file"] is None:
+            content = source["text"].encode()
+        else:
+            file = os.path.join(draft.folder, source["file"])
+            content, origin = _read(draft, path, file, read), Origin(file)
+        is_secret = path in draft.sensitive
+        if draft.spec["template"] and not isinstance(content, Problem):
+            content, was_put_in = _rendered(content, origin, renderer)
+            is_secret |= was_put_in
+        if isinstance(content, Problem):
+            result.problems.append(content)
+        elif is_secret:
+            result.secret[key] = SecretValue(content)
+        else:
+            result.data[key] = _canonical(content)
+    return result
+
+
+def _rendered(
+    content: bytes, origin: Origin, renderer: LateRenderer
+) -> tuple[bytes | Problem, bool]:
+    """Return the rendered content, and whether a secret went into it."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return Problem("a template has to be UTF-8", origin), False
+    rendered = renderer.render_content(text, origin=origin)
+    if isinstance(rendered, Problem):
+        return rendered, False
+    return rendered.text.encode(), rendered.sensitive
+
+
+def _read(draft: Draft, path: str, file: str, read: Read) -> bytes | Problem:
+    try:
+        content = read(file)
+    except OSError as error:
+        return draft.problem(path, f"cannot read {file}: {error.strerror}")
+    if len(content) > LIMIT_BYTES:
+        return draft.problem(
+            path,
+            f"{file} is larger than {LIMIT_BYTES >> 20} MiB",
+            suggestion="mount large files with volumes",
+        )
+    return content
+
+
+def _canonical(content: bytes) -> Json:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(content).decode("ascii")}

@@ -1,0 +1,94 @@
+"""Scalars in canonical form: plain numbers for quantities, one spelling for words. Pure."""
+
+import ipaddress
+import posixpath
+import re
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from provider.manifest.shape import Shape
+from provider.model import units
+
+_QUANTITIES: Mapping[str, Callable[[Any], int | float]] = {
+    "bytes": units.parse_size,
+    "seconds": units.parse_duration,
+    "cores": units.parse_cpus,
+}
+
+
+def canonical(shape: Shape, value: Any, text: Callable[[], str]) -> Any:
+    """Return *value* in the form in which equal means the same.
+
+    *text* gives a number or boolean as it was written, for fields that are text.
+
+    Raises:
+        ValueError: *value* is not what its shape says; the schema lets none through.
+    """
+    if shape.unit:
+        return _QUANTITIES[shape.unit](value)
+    if "string" in shape.types and not isinstance(value, str):
+        value = text()
+    tidy = _SPELLINGS.get(shape.definition)
+    return tidy(value) if tidy and isinstance(value, str) else value
+
+
+def capability(name: str) -> str:
+    """Return a capability's name without ``CAP_``, in capitals."""
+    return name.upper().removeprefix("CAP_")
+
+
+def permissions(letters: str) -> str:
+    """Return device permissions in the order r, w, m, each once."""
+    return "".join(letter for letter in "rwm" if letter in letters)
+
+
+def _mode(text: str) -> str:
+    return f"{int(text, 8):04o}"
+
+
+def _mount_target(text: str) -> str:
+    return "/" + posixpath.normpath(text).lstrip("/")
+
+
+def absolute_path(text: str) -> str:
+    """Return a path without doubled slashes and single dots."""
+    # ".." stays: behind a symbolic link it is not what the text suggests.
+    return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text  # provider.manifest.addresses words it.
+
+
+def _signal(text: str) -> str:
+    if text.isdecimal():
+        number = int(text)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+    return text if text.startswith("SIG") else f"SIG{text}"
+
+
+def _number(text: str) -> str:
+    return str(int(text)) if re.fullmatch(r"[0-9]+", text) else text
+
+
+def _user(text: str) -> str:
+    return ":".join(_number(part) for part in text.split(":"))
+
+
+_SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "mode": _mode,
+    "mountTarget": _mount_target,
+    "absolutePath": absolute_path,
+    "ip": _address,
+    "ipv4": _address,
+    "signal": _signal,
+    "user": _user,
+    "group": _number,
+}

@@ -1,0 +1,147 @@
+"""Values for templates: from files, from ``--set``, and secret ones."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from provider.errors import ManifestError, Origin, Problem
+from provider.manifest.files import SourceFile
+from provider.manifest.source import parse_mapping, parse_value
+from provider.model.tree import Json, Tree
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
+
+
+class SecretText(str):
+    """A secret string among the values.
+
+    Operators and filters make plain strings of it. Output as it is, it becomes *placeholder*, so
+    that no character of a secret can break or change the YAML it is put into.
+    """
+
+    __slots__ = ("placeholder",)
+
+    placeholder: str
+
+
+def secret_text(value: str, placeholder: str) -> SecretText:
+    """Return *value* as a secret that is output as *placeholder*."""
+    text = SecretText(value)
+    text.placeholder = placeholder
+    return text
+
+
+def read_values(
+    *, files: Iterable[SourceFile] = (), sets: Iterable[str] = ()
+) -> tuple[Tree, tuple[Problem, ...]]:
+    """Return the values of *files*, later over earlier, and of *sets* (``a.b=1``) over them.
+
+    Mappings merge deeply, anything else is replaced. A set value is YAML (``2``, ``[a, b]``);
+    nothing after the ``=`` is the empty string.
+    """
+    values: Tree = {}
+    problems: list[Problem] = []
+    for file in files:
+        mapping, found = parse_mapping(file)
+        values = merge(values, mapping)
+        problems += found
+    for text in sets:
+        try:
+            values = merge(values, parse_set(text))
+        except ManifestError as error:
+            problems += error.problems
+    return values, tuple(problems)
+
+
+def parse_set(text: str) -> Tree:
+    """Return ``a.b=1`` as ``{"a": {"b": 1}}``.
+
+    Raises:
+        ManifestError: there is no ``=``, a name is none, or the value is not YAML.
+    """
+    names, equals, value = text.partition("=")
+    origin = Origin("--set", note=names)
+    steps = names.split(".")
+    if not equals or not all(map(_NAME.match, steps)):
+        problem = Problem("not an assignment", Origin("--set", note=text), expected="NAME=VALUE")
+        raise ManifestError((problem,))
+    tree: Json = parse_value(value, origin=origin) if value else ""
+    for step in reversed(steps):
+        tree = {step: tree}
+    assert isinstance(tree, dict)
+    return tree
+
+
+def merge(base: Tree, over: Tree) -> Tree:
+    """Return *base* with *over* laid upon it; mappings merge deeply, anything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]  # narrowed
+    return merged
+
+
+def mark(secrets: Json, *, prefix: str) -> Any:
+    """Return *secrets* with SecretText for text; placeholders are *prefix*, a number, and ``x``."""
+    return _mark(secrets, prefix, [])
+
+
+def _mark(value: Json, prefix: str, seen: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _mark(item, prefix, seen) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_mark(item, prefix, seen) for item in value]
+    if isinstance(value, str):
+        seen.append(value)
+        # The x ends the number: no placeholder is the beginning of another.
+        return secret_text(value, f"{prefix}{len(seen)}x")
+    return value
+
+
+def disguise(value: Json) -> Any:
+    """Return other values of the same shape, for telling where the real ones went.
+
+    Every letter and digit becomes another of its kind; punctuation, length, keys and number of
+    items stay, so that what splits, pads or checks a value still works.
+    """
+    if isinstance(value, dict):
+        return {key: disguise(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [disguise(item) for item in value]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, str):
+        other = value.translate(_OTHER)
+        if other == value:  # nothing but punctuation
+            other = "x" * len(value)
+        return secret_text(other, value.placeholder) if isinstance(value, SecretText) else other
+    return value
+
+
+def _rotated(first: str, count: int, by: int) -> dict[int, int]:
+    start = ord(first)
+    return {start + i: start + (i + by) % count for i in range(count)}
+
+
+_OTHER = _rotated("a", 26, 11) | _rotated("A", 26, 7) | _rotated("0", 10, 3)
+
+
+def placeholders(value: Any) -> dict[str, str]:
+    """Return placeholder -> secret string of everything in *value*."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return {name: text for item in value for name, text in placeholders(item).items()}
+    return {value.placeholder: str(value)} if isinstance(value, SecretText) else {}
+
+
+def leaves(value: Json) -> tuple[str, ...]:
+    """Return the texts of everything in *value* that says something, for keeping them unsaid."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return tuple(text for item in value for text in leaves(item))
+    return () if value is None or value == "" or isinstance(value, bool) else (str(value),)

@@ -1,0 +1,138 @@
+"""What waits for what, and the one order in which a plan is shown and begun. Pure."""
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from provider.model.ids import InstanceId
+from provider.model.plan import Action, Consequence, Need, Verb
+from provider.model.resource import Condition, Observed, Resource
+from provider.model.tree import Tree
+from provider.planning.expand import is_ports
+from provider.planning.facts import Facts
+
+
+def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Need, ...]:
+    """Return what *instance* waits for: of each dependency that host's instances, else all.
+
+    Of a Service, that is its published ports, and its replicas in the condition asked for.
+    """
+    needs: dict[InstanceId, Need] = {}
+
+    def add(target: InstanceId, condition: Condition, timeout_s: float) -> None:
+        known = needs.get(target)
+        if known is None or known.condition is Condition.STARTED:
+            needs[target] = Need(target, condition, timeout_s)
+
+    if is_ports(instance):
+        for replica in facts.seen_from(instance.host, resource.id):
+            if replica.index >= 0:
+                add(replica, Condition.STARTED, 0.0)
+    for edge in resource.dependencies:
+        targets = facts.seen_from(instance.host, edge.target)
+        for target in targets or (InstanceId(edge.target, instance.host),):
+            condition = Condition.STARTED if is_ports(target) else edge.condition
+            add(target, condition, edge.timeout_s)
+    return tuple(needs.values())
+
+
+def roll(actions: Sequence[Action], settle_s: float) -> tuple[Action, ...]:
+    """Return replacements and restarts of one Service's replicas one batch after the other.
+
+    Each waits until the one a batch before it is healthy, so that a bad change stops at the
+    first batch and the rest goes on serving.
+    """
+    grave = [
+        action
+        for action in actions
+        if action.before
+        and action.consequence.rank >= Consequence.RESTART.rank
+        and not is_ports(action.id)
+    ]
+    batch = max(1, int(grave[0].after["update"]["batch"])) if grave and grave[0].after else 1
+    before = {late.id: early.id for early, late in zip(grave, grave[batch:], strict=False)}
+    return tuple(
+        replace(a, needs=(*a.needs, Need(before[a.id], Condition.HEALTHY, settle_s)))
+        if a.id in before
+        else a
+        for a in actions
+    )
+
+
+def order_deletes(
+    deletes: Sequence[Action], pending: Iterable[Action], records: Mapping[InstanceId, Observed]
+) -> tuple[Action, ...]:
+    """Return *deletes*, each in need of all that was built on its instance: dependents first.
+
+    A dependent that stays was built on it and is changed now so that it is not any more.
+    """
+    moving = [*deletes, *pending]
+    built_on: dict[InstanceId, list[InstanceId]] = {}
+    for action in moving:
+        record = records.get(action.renamed_from or action.id)
+        for target in record.needs if record else ():
+            built_on.setdefault(target, []).append(action.id)
+    return tuple(
+        replace(a, needs=tuple(Need(user) for user in built_on.get(a.id, ()) if user != a.id))
+        for a in deletes
+    )
+
+
+def hand_over(actions: Sequence[Action], deletes: Sequence[Action]) -> tuple[Action, ...]:
+    """Return *actions*, those that take a published port in need of the delete that frees it."""
+    held = {port: action.id for action in deletes for port in _ports(action.before)}
+    if not held:
+        return tuple(actions)
+    needs = {a.id: [need.target for need in a.needs] for a in (*actions, *deletes)}
+    result = []
+    for action in actions:
+        for port in _ports(action.after):
+            holder = held.get(port)
+            if holder and action.verb is not Verb.NOOP and not _leads_to(holder, action.id, needs):
+                needs[action.id].append(holder)
+                action = replace(action, needs=(*action.needs, Need(holder)))
+        result.append(action)
+    return tuple(result)
+
+
+def arrange(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """Return *actions* with each after what it needs, otherwise in the order given."""
+    position = {action.id: number for number, action in enumerate(actions)}
+    waiting = [{position[n.target] for n in a.needs if n.target in position} for a in actions]
+    dependents: dict[int, list[int]] = {}
+    for number, targets in enumerate(waiting):
+        for target in targets:
+            dependents.setdefault(target, []).append(number)
+    ready = [number for number, targets in enumerate(waiting) if not targets]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        number = heapq.heappop(ready)
+        ordered.append(actions[number])
+        for dependent in dependents.get(number, ()):
+            waiting[dependent].discard(number)
+            if not waiting[dependent]:
+                heapq.heappush(ready, dependent)
+    if len(ordered) != len(actions):
+        stuck = ", ".join(str(a.id) for n, a in enumerate(actions) if waiting[n])
+        raise AssertionError(f"needs go in a circle: {stuck}")
+    return tuple(ordered)
+
+
+def _ports(tree: Tree | None) -> list[tuple[int, str]]:
+    """Return the ports a tree publishes; addresses are left out: overlap is what counts."""
+    return [(p["port"], p["protocol"]) for p in (tree or {}).get("publish", ())]
+
+
+def _leads_to(
+    start: InstanceId, goal: InstanceId, needs: Mapping[InstanceId, Sequence[InstanceId]]
+) -> bool:
+    seen, todo = {start}, [start]
+    while todo:
+        current = todo.pop()
+        if current == goal:
+            return True
+        fresh = [n for n in needs.get(current, ()) if n not in seen]
+        seen.update(fresh)
+        todo.extend(fresh)
+    return False

@@ -1,0 +1,154 @@
+"""Which files of which groups a set of resources comes to on one host. Pure.
+
+Everything the host could enforce is listed, also what was not asked for: a limit taken out of
+the resources goes back to its default, and one set by hand is found.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.cgroup import v1, v2
+from runtime.cgroup.controller import Controller
+from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.setting import Setting, parse_size, same_size, same_words
+from runtime.errors import ContainerError
+from runtime.spec import Resources
+
+# The same subject under its two names.
+_V1_NAMES = {"io": "blkio"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One controller of a part, and what its files should hold."""
+
+    controller: Controller
+    settings: tuple[Setting, ...]
+    needed: bool
+    """False: not asked for and not one that every group has; only reset where it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The group in one hierarchy."""
+
+    version: Literal[1, 2]
+    mount: str
+    works: tuple[Work, ...]
+
+    @property
+    def needed(self) -> bool:
+        """Tell whether the group must be there in this hierarchy."""
+        return any(work.needed for work in self.works)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All parts, and what no part can do."""
+
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...]
+
+
+def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
+    """Return what *resources* come to on a host with *hierarchy*.
+
+    Raises:
+        ContainerError: the resources contradict each other.
+    """
+    unified, warnings = _by_controller(hierarchy, resources)
+    mounts: dict[str, list[Work]] = {}
+    for name, controller in v1.CONTROLLERS.items():
+        place = hierarchy.places.get(name)
+        if place is not None and place.version == 1:
+            needed = name in hierarchy.always or controller.wanted(resources)
+            work = Work(controller, controller.settings(resources), needed)
+            mounts.setdefault(place.folder, []).append(work)
+    parts = [Part(1, folder, tuple(works)) for folder, works in mounts.items()]
+    if hierarchy.unified is not None:
+        works_2 = _unified_works(hierarchy, resources, unified)
+        if hierarchy.uses_unified or any(work.needed for work in works_2):
+            parts.append(Part(2, hierarchy.unified, works_2))
+    return Layout(tuple(parts), (*warnings, *_not_enforced(hierarchy, resources)))
+
+
+def _unified_works(
+    hierarchy: Hierarchy, resources: Resources, unified: dict[str, dict[str, str]]
+) -> tuple[Work, ...]:
+    works = []
+    on_v2 = hierarchy.on(2)
+    for name in (*v2.CONTROLLERS, *sorted(unified.keys() - v2.CONTROLLERS)):
+        if name not in on_v2 and name not in unified:
+            continue
+        controller = v2.CONTROLLERS.get(name) or _foreign(name)
+        needed = name in hierarchy.always or controller.wanted(resources) or name in unified
+        settings = _override(controller.settings(resources), unified.get(name, {}))
+        works.append(Work(controller, settings, needed))
+    return tuple(works)
+
+
+def _foreign(name: str) -> Controller:
+    """Return a controller we know nothing of but its name: hugetlb, rdma, misc, cgroup itself."""
+    return Controller(name=name, settings=lambda _: (), wanted=lambda _: False)
+
+
+def _override(settings: tuple[Setting, ...], values: dict[str, str]) -> tuple[Setting, ...]:
+    known = {setting.file for setting in settings}
+    replaced = tuple(
+        dataclasses.replace(s, field=f"unified.{s.file}", value=values[s.file])
+        if s.file in values
+        else s
+        for s in settings
+    )
+    added = tuple(
+        Setting(f"unified.{file}", file, value, default="", same=_same_value)
+        for file, value in values.items()
+        if file not in known
+    )
+    return replaced + added
+
+
+def _same_value(expected: str, actual: str) -> bool:
+    """Compare values of a file whose meaning we do not know: as words, else as sizes."""
+    if same_words(expected, actual):
+        return True
+    try:
+        return parse_size(expected) is not None and same_size(expected, actual)
+    except ContainerError:
+        return False
+
+
+def _by_controller(
+    hierarchy: Hierarchy, resources: Resources
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Sort ``unified`` by controller; those this host does not have on v2 become warnings."""
+    found: dict[str, dict[str, str]] = {}
+    warnings = []
+    for file, value in sorted(resources.unified.items()):
+        name, dot, _ = file.partition(".")
+        if not dot or "/" in file:
+            raise ContainerError(f"unified.{file}: not the name of a cgroup v2 file")
+        if name in hierarchy.on(2) or (name == "cgroup" and hierarchy.uses_unified):
+            found.setdefault(name, {})[file] = value
+        elif file != "cpu.weight" or "cpu" not in hierarchy.places:
+            # Weights are the one thing v1 can do as well: see v1.cpu.
+            warnings.append(f"unified.{file}: this host has no {name} controller on cgroup v2")
+    return found, warnings
+
+
+def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
+    """Return words for settings whose controller this host has in no version."""
+    warnings = [
+        f"{setting.field}: this host has no {name} controller"
+        for name, controller in v2.CONTROLLERS.items()
+        if name not in hierarchy.places and _V1_NAMES.get(name, name) not in hierarchy.places
+        for setting in controller.settings(resources)
+        if not setting.is_default
+    ]
+    if resources.devices and "devices" not in hierarchy.places:
+        warnings.append(
+            "devices: device rules are not enforced on cgroup v2, where they need a bpf program; "
+            "only the nodes in /dev and the capabilities limit what can be opened"
+        )
+    return list(dict.fromkeys(warnings))

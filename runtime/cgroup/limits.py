@@ -1,0 +1,85 @@
+"""Meanings both versions share: what an absent or negative number is, and how scales convert.
+
+Source: OCI runtime-spec config-linux.md, Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+import math
+
+from runtime.errors import ContainerError
+from runtime.spec import BlockIo, Memory, Resources
+
+
+def limit_or_none(value: int | None) -> int | None:
+    """Return *value*, or None where it means no limit (absent, zero, negative)."""
+    return value if value is not None and value > 0 else None
+
+
+def memory_limits(memory: Memory | None) -> tuple[int | None, int | None, int | None]:
+    """Return (memory, memory plus swap, reservation) in bytes, None for no limit.
+
+    Raises:
+        ContainerError: memory plus swap is less than memory, or limited while memory is not.
+    """
+    if memory is None:
+        return None, None, None
+    limit, swap = limit_or_none(memory.limit), limit_or_none(memory.swap)
+    if swap is not None and limit is None:
+        raise ContainerError("memory.swap needs a memory limit: it is memory plus swap")
+    if swap is not None and limit is not None and swap < limit:
+        raise ContainerError(
+            f"memory.swap is memory plus swap: {swap} is below the memory limit of {limit}"
+        )
+    return limit, swap, limit_or_none(memory.reservation)
+
+
+def weight_from_shares(shares: int) -> int:
+    """Return the v2 ``cpu.weight`` (1 to 10000) for v1 shares (2 to 262144).
+
+    The curve runs through (2, 1), (1024, 100) and (262144, 10000), the least, default and
+    greatest values of both scales. It is the one runc and crun use, so that the same config.json
+    means the same under all three.
+    """
+    exponent = math.log2(min(max(shares, 2), 262144))
+    power = (exponent * exponent + 125 * exponent - 126) / 612
+    return math.ceil(10**power)
+
+
+def shares_from_weight(weight: int) -> int:
+    """Return v1 shares that stand in the same ratio to the default as a v2 ``cpu.weight`` does."""
+    return min(max((weight * 1024 + 50) // 100, 2), 262144)
+
+
+def io_weight_from_blkio(weight: int) -> int:
+    """Return the v2 ``io.weight`` (1 to 10000) for a v1 blkio weight (10 to 1000)."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def throttles(
+    block_io: BlockIo | None,
+) -> dict[str, dict[tuple[int, int], int]]:
+    """Return OCI field -> device -> rate; devices with rate 0 (no limit) are left out."""
+    block = block_io or BlockIo()
+    fields = {
+        "throttleReadBpsDevice": block.throttle_read_bps_device,
+        "throttleWriteBpsDevice": block.throttle_write_bps_device,
+        "throttleReadIOPSDevice": block.throttle_read_iops_device,
+        "throttleWriteIOPSDevice": block.throttle_write_iops_device,
+    }
+    return {
+        name: {(t.major, t.minor): t.rate for t in devices if t.rate > 0}
+        for name, devices in fields.items()
+    }
+
+
+def weight_from_unified(resources: Resources) -> int | None:
+    """Return the ``cpu.weight`` asked for in v2's own words, if any.
+
+    Raises:
+        ContainerError: it is no number from 1 to 10000.
+    """
+    text = resources.unified.get("cpu.weight")
+    if text is None:
+        return None
+    if not (text.isdecimal() and 1 <= int(text) <= 10000):
+        raise ContainerError(f"unified.cpu.weight cannot be {text!r} (1 to 10000)")
+    return int(text)

@@ -1,0 +1,111 @@
+"""The v1 memory controller.
+
+Source: Documentation/admin-guide/cgroup-v1/memory.rst.
+"""
+
+from errno import EBUSY, ENOENT
+
+from runtime.cgroup import files
+from runtime.cgroup.controller import Controller, number, table, write_setting
+from runtime.cgroup.limits import memory_limits
+from runtime.cgroup.setting import PAGE_SIZE, Absent, Setting, same_size
+from runtime.errors import KernelError, StateError
+from runtime.spec import Resources
+
+_LIMIT = "memory.limit_in_bytes"
+_SWAP = "memory.memsw.limit_in_bytes"
+
+
+def settings(resources: Resources) -> tuple[Setting, ...]:
+    """Return limit, limit with swap, soft limit."""
+    limit, swap, reservation = memory_limits(resources.memory)
+    return (
+        _size("memory.limit", _LIMIT, limit),
+        _size(
+            "memory.swap", _SWAP, swap, "the kernel does not count swap; boot with swapaccount=1"
+        ),
+        # A kernel for real time has no soft limit.
+        _size("memory.reservation", "memory.soft_limit_in_bytes", reservation, "no soft limits"),
+    )
+
+
+def _size(field: str, file: str, value: int | None, why_absent: str = "") -> Setting:
+    return Setting(
+        field=field,
+        file=file,
+        value="-1" if value is None else str(value),
+        default="-1",
+        same=same_size,
+        absent=Absent.WARN if why_absent else Absent.NEVER,
+        why_absent=why_absent,
+    )
+
+
+def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
+    """Write the limits in an order the kernel accepts: at no time may memory exceed its sum.
+
+    Raises:
+        StateError: more is in use than the new limit allows, and cannot be taken back.
+    """
+    limit, swap, reservation = wanted
+    order = [limit, swap]
+    if not fresh and _exceeds(limit.value, files.read_if_there(f"{folder}/{_SWAP}")):
+        order.reverse()
+    try:
+        return [s for s in (*order, reservation) if not write_setting(folder, s, fresh=fresh)]
+    except StateError as error:
+        used = number(folder, "memory.usage_in_bytes") or 0
+        raise StateError(
+            f"the memory limit cannot be {limit.value} bytes: {used} are in use"
+        ) from error
+
+
+def _exceeds(limit: str, swap: str | None) -> bool:
+    if swap is None:
+        return False
+    return limit == "-1" or int(limit) // PAGE_SIZE > int(swap) // PAGE_SIZE
+
+
+def drop_cache(folder: str) -> None:
+    """Give back the pages of a group without members, so that removing it leaves no zombie.
+
+    Without it the kernel keeps the group's structures until the last page cache page charged to
+    it is gone. Does nothing where there are members or no such group.
+    """
+    try:
+        files.write(f"{folder}/memory.force_empty", "0")
+    except KernelError as error:
+        if error.errno not in (EBUSY, ENOENT):
+            raise
+
+
+def stats(folder: str) -> dict[str, int | None]:
+    """Return memory and swap in use, peak, limit, cache and kills."""
+    used, with_swap = (
+        number(folder, "memory.usage_in_bytes"),
+        number(folder, "memory.memsw.usage_in_bytes"),
+    )
+    limit = number(folder, _LIMIT)
+    return {
+        "memory_bytes": used,
+        "memory_peak_bytes": number(folder, "memory.max_usage_in_bytes"),
+        "memory_limit_bytes": None if limit is None or same_size("-1", str(limit)) else limit,
+        "memory_cache_bytes": table(folder, "memory.stat").get("total_inactive_file"),
+        # The two are not read at one instant, so their difference may be off by some pages.
+        "swap_bytes": None if used is None or with_swap is None else max(0, with_swap - used),
+        "oom_kills": oom_kills(folder),
+    }
+
+
+def oom_kills(folder: str) -> int | None:
+    """Return the kills in this very group: v1 does not count those of nested ones upwards."""
+    return table(folder, "memory.oom_control").get("oom_kill")
+
+
+MEMORY = Controller(
+    name="memory",
+    settings=settings,
+    wanted=lambda resources: resources.memory is not None,
+    apply=apply,
+    stats=stats,
+)

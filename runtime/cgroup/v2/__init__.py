@@ -1,0 +1,11 @@
+"""Controllers of cgroup v2, all in one hierarchy."""
+
+from runtime.cgroup.v2.cpu import CPU
+from runtime.cgroup.v2.cpuset import CPUSET
+from runtime.cgroup.v2.io import IO
+from runtime.cgroup.v2.memory import MEMORY
+from runtime.cgroup.v2.pids import PIDS
+
+CONTROLLERS = {c.name: c for c in (MEMORY, CPU, PIDS, IO, CPUSET)}
+
+__all__ = ["CONTROLLERS"]

@@ -1,0 +1,135 @@
+"""The v2 io controller: weights and throttles, write-back included.
+
+Source: Documentation/admin-guide/cgroup-v2.rst, IO; Documentation/block/bfq-iosched.rst.
+"""
+
+from collections.abc import Iterable
+
+from runtime.cgroup import files
+from runtime.cgroup.controller import Controller, refusal, write_setting
+from runtime.cgroup.limits import io_weight_from_blkio, limit_or_none, throttles
+from runtime.cgroup.setting import Absent, Setting
+from runtime.errors import KernelError
+from runtime.spec import BlockIo, Resources
+
+_KEYS = {
+    "throttleReadBpsDevice": "rbps",
+    "throttleWriteBpsDevice": "wbps",
+    "throttleReadIOPSDevice": "riops",
+    "throttleWriteIOPSDevice": "wiops",
+}
+
+
+def settings(resources: Resources) -> tuple[Setting, ...]:
+    """Return the weight, once for bfq and once for the cost model, and the limits per device."""
+    block = resources.block_io or BlockIo()
+    weight = limit_or_none(block.weight)
+    return (
+        _weight("io.bfq.weight", 100 if weight is None else weight),
+        _weight("io.weight", 100 if weight is None else io_weight_from_blkio(weight)),
+        Setting(
+            field="blockIO.throttle",
+            file="io.max",
+            value=_limits(block),
+            default="",
+            same=lambda expected, actual: _parse(expected) == _parse(actual),
+            absent=Absent.WARN,
+            why_absent="the kernel has no I/O throttling",
+            hint="whole disks only, by major:minor",
+        ),
+    )
+
+
+def _weight(file: str, weight: int) -> Setting:
+    return Setting(
+        field="blockIO.weight",
+        file=file,
+        value=f"default {weight}",
+        default="default 100",
+        same=lambda expected, actual: _default_weight(expected) == _default_weight(actual),
+        absent=Absent.WARN,
+        why_absent="weights need the bfq scheduler or the io cost model, the kernel has neither",
+        hint="10 to 1000",
+    )
+
+
+def _default_weight(text: str) -> str:
+    """Return the weight for all devices; further lines are for single ones, bfq omits the word."""
+    return text.split("\n")[0].removeprefix("default ")
+
+
+def _limits(block: BlockIo) -> str:
+    devices: dict[tuple[int, int], dict[str, int]] = {}
+    for name, rates in throttles(block).items():
+        for device, rate in rates.items():
+            devices.setdefault(device, {})[_KEYS[name]] = rate
+    return "\n".join(
+        _line(f"{major}:{minor}", {key: str(rate) for key, rate in limits.items()})
+        for (major, minor), limits in sorted(devices.items())
+    )
+
+
+def _line(device: str, limits: dict[str, str]) -> str:
+    return " ".join((device, *(f"{key}={limits.get(key, 'max')}" for key in _KEYS.values())))
+
+
+def _parse(text: str) -> dict[str, dict[str, str]]:
+    """Return device -> limits that are not ``max``; devices without any are left out."""
+    found = {}
+    for line in text.splitlines():
+        device, *words = line.split()
+        pairs = (word.partition("=")[::2] for word in words)
+        limits = {key: value for key, value in pairs if value != "max"}
+        if limits:
+            found[device] = limits
+    return found
+
+
+def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
+    """Write weights where the kernel has them, then device by device what differs."""
+    *weights, limits = wanted
+    missing = [s for s in weights if not write_setting(folder, s, fresh=fresh)]
+    if fresh and limits.is_default:
+        return missing
+    actual = files.read_if_there(f"{folder}/{limits.file}")
+    if actual is None:
+        return [*missing, limits]
+    want, have = _parse(limits.value), _parse(actual)
+    changed = sorted(device for device in want | have if want.get(device) != have.get(device))
+    _write_lines(folder, limits, (_line(device, want.get(device, {})) for device in changed))
+    return missing
+
+
+def _write_lines(folder: str, setting: Setting, lines: Iterable[str]) -> None:
+    try:
+        for line in lines:
+            files.write(f"{folder}/{setting.file}", line)
+    except KernelError as error:
+        raise refusal(setting, error) from error
+
+
+def stats(folder: str) -> dict[str, int | None]:
+    """Return bytes and operations on all devices."""
+    text = files.read_if_there(f"{folder}/io.stat")
+    if text is None:
+        return {}
+    sums = dict.fromkeys(("rbytes", "wbytes", "rios", "wios"), 0)
+    for word in text.split():
+        key, _, value = word.partition("=")
+        if key in sums:
+            sums[key] += int(value)
+    return {
+        "io_read_bytes": sums["rbytes"],
+        "io_write_bytes": sums["wbytes"],
+        "io_read_operations": sums["rios"],
+        "io_write_operations": sums["wios"],
+    }
+
+
+IO = Controller(
+    name="io",
+    settings=settings,
+    wanted=lambda resources: resources.block_io is not None,
+    apply=apply,
+    stats=stats,
+)

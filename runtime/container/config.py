@@ -1,0 +1,154 @@
+"""What a container is to our engine: its OCI spec and what OCI has no words for.
+
+Written once as ``state/containers/<id>/config.json`` when the container is created; live changes
+(limits, restart policy, health check, log options, names) rewrite it.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.errors import NotFoundError
+from runtime.root import Root
+from runtime.spec import Spec, from_json, to_json
+from runtime.supervisor.request import Restart
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One network the container is on, in order; the first gives the default route."""
+
+    network: str
+    ip: str | None = None
+    names: tuple[str, ...] = ()
+    """Names other containers of the network resolve to this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Rotation of the log, sizes in bytes."""
+
+    max_size: int = 10 << 20
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A probe, of exactly one of *exec*, *http*, *tcp*; times in seconds."""
+
+    exec: tuple[str, ...] | None = None
+    http: dict[str, str] | None = None
+    """``port``, ``path``, ``host``."""
+    tcp: int | None = None
+    interval: float = 10.0
+    timeout: float = 3.0
+    retries: int = 3
+    start_period: float = 0.0
+    on_unhealthy: str = "restart"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """Everything needed to start the container again, on this boot or the next."""
+
+    id: str
+    name: str
+    spec: Spec
+    layers: tuple[str, ...] = ()
+    """Layer folders, lowest first."""
+    image: str = ""
+    """Digest of the image's manifest, for people and for gc."""
+    network_mode: str = "bridge"
+    """``bridge | host | none``"""
+    joins: tuple[Join, ...] = ()
+    extra_hosts: dict[str, str] = field(default_factory=dict)
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    logs: Logs = Logs()
+    restart: Restart = Restart()
+    health: Health | None = None
+    stop_signal: int = 15
+    stop_grace: float = 10.0
+    environment: str = ""
+    """File with more variables, for those that hold secrets; see Containers."""
+    init: bool = False
+    auto_remove: bool = False
+    volatile: bool = False
+    """The writable layer need not survive a power loss (``--rm``, Jobs)."""
+    mark: dict[str, str] = field(default_factory=dict)
+    """Whose it is: ``project``, ``kind``, ``name``, ``host``, ``index``; empty for ``run``."""
+    labels: dict[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+
+
+def new_id() -> str:
+    """Return a fresh container id: 12 hexadecimal digits."""
+    return secrets.token_hex(6)
+
+
+def state_folder(root: Root, container_id: str) -> Path:
+    """Return where the container's lasting state is."""
+    return root.state / "containers" / container_id
+
+
+def run_folder(root: Root, container_id: str) -> Path:
+    """Return where the container's state of this boot is."""
+    return root.run / "containers" / container_id
+
+
+def netns_path(root: Root, container_id: str) -> Path:
+    """Return where the container's network namespace is pinned."""
+    return root.run / "netns" / container_id
+
+
+def write_config(root: Root, config: ContainerConfig) -> None:
+    """Write the container's config; atomic; makes its folder."""
+    folder = state_folder(root, config.id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = folder / "config.json.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(to_json(config), file)
+    temporary.rename(folder / "config.json")
+
+
+def read_config(root: Root, container_id: str) -> ContainerConfig:
+    """Return the container's config.
+
+    Raises:
+        NotFoundError: there is no such container.
+    """
+    try:
+        data = (state_folder(root, container_id) / "config.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"no container {container_id}") from None
+    return from_json(ContainerConfig, json.loads(data))
+
+
+def list_configs(root: Root) -> Iterator[ContainerConfig]:
+    """Yield every container of this world, by id; reads only, and needs no supervisor."""
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(root.state / "containers")):
+            with suppress(NotFoundError):
+                yield read_config(root, name)
+
+
+def find_config(root: Root, name_or_id: str) -> ContainerConfig:
+    """Return the container of that name, id, or unambiguous beginning of an id.
+
+    Raises:
+        NotFoundError: there is none, or more than one id begins so.
+    """
+    everything = list(list_configs(root))
+    exact = [c for c in everything if name_or_id in (c.name, c.id)]
+    found = exact or [c for c in everything if c.id.startswith(name_or_id)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"{name_or_id}: {len(found)} containers have ids that begin so")
+    raise NotFoundError(f"no container {name_or_id}; `bayplan ps -a` lists them")

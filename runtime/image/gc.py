@@ -1,0 +1,174 @@
+"""Mark and sweep of an image store, and its verification.
+
+Marked is what the names and the given live images reach: index -> manifest -> configuration and
+layers -> unpacked folders. All else goes, unless it is younger than the grace period: it may belong
+to a build that has not tagged its result yet. Temporaries of dead writers go at once.
+
+Files are unlinked under the store's exclusive lock, so that nobody counts on a blob while it goes.
+Folders are only renamed under it and deleted afterwards, which may take seconds.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import ImageError, NotFoundError
+from runtime.image.blobs import BlobStore
+from runtime.image.catalog import Catalog
+from runtime.image.lock import TEMPORARY, StoreLock, leftovers
+from runtime.image.model import Configuration, Index, Manifest, parse_document
+from runtime.image.unpack import LayerFolders, folder_names
+
+DEFAULT_GRACE_S = 600.0
+DEFAULT_DEBS_BYTES = 512 << 20
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What was deleted; *freed* is the bytes of blobs and downloaded packages."""
+
+    blobs: tuple[str, ...]
+    layers: tuple[str, ...]
+    leftovers: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong: *what* is a digest or a name."""
+
+    what: str
+    why: str
+
+
+@dataclass(slots=True)
+class _Marks:
+    blobs: set[str]
+    folders: set[str]
+
+
+def collect(
+    blobs: BlobStore,
+    catalog: Catalog,
+    unpacked: LayerFolders,
+    lock: StoreLock,
+    *,
+    live: frozenset[str],
+    grace_s: float,
+    debs_bytes: int,
+) -> GcReport:
+    """Sweep; idempotent, safe at any time beside builds and runs, and after being killed itself.
+
+    The cache of downloaded packages is cut to *debs_bytes*, oldest use first.
+
+    Raises:
+        ImageError: an image that must stay is damaged, so what it needs cannot be known. Nothing
+            was deleted then; name the image and let the operator drop or replace it.
+    """
+    folder = blobs.folder
+    if not (folder / "oci-layout").exists():
+        return GcReport((), (), 0, 0)
+    before = time.time() - grace_s
+    doomed: list[Path] = []
+    with lock.exclusive():
+        marks = _mark(blobs, [*(tag.digest for tag in catalog.tags()), *sorted(live)])
+        swept = [d for d in blobs.digests() if d not in marks.blobs and blobs.used(d) < before]
+        freed = sum(blobs.delete(digest) for digest in swept)
+        layers = [
+            path
+            for path in unpacked.paths()
+            if path.name not in marks.folders and path.stat().st_mtime < before
+        ]
+        doomed += [_set_aside(path) for path in layers]
+        doomed += leftovers(unpacked.folder)
+        doomed += leftovers(folder / "tmp")
+        freed += _cut_cache(folder / "debs", debs_bytes)
+    for path in doomed:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return GcReport(
+        blobs=tuple(swept),
+        layers=tuple(path.name for path in layers),
+        leftovers=len(doomed) - len(layers),
+        freed=freed,
+    )
+
+
+def verify(blobs: BlobStore, catalog: Catalog) -> tuple[Damage, ...]:
+    """Hash every blob again and follow every name; return what is wrong. Deletes nothing."""
+    found = []
+    for digest in blobs.digests():
+        try:
+            with blobs.open(digest) as reader:
+                while reader.read(_CHUNK):
+                    pass
+        except (ImageError, NotFoundError) as error:
+            found.append(Damage(digest, str(error)))
+    for tag in catalog.tags():
+        try:
+            reached = _mark(blobs, [tag.digest]).blobs
+        except ImageError as error:
+            found.append(Damage(tag.name, str(error)))
+            continue
+        found += [
+            Damage(tag.name, f"{digest} is missing")
+            for digest in sorted(reached)
+            if not blobs.exists(digest)
+        ]
+    return tuple(found)
+
+
+def _mark(blobs: BlobStore, roots: list[str]) -> _Marks:
+    marks = _Marks(set(), set())
+    todo = list(dict.fromkeys(roots))
+    while todo:
+        digest = todo.pop()
+        if digest in marks.blobs:
+            continue
+        marks.blobs.add(digest)
+        try:
+            tree = parse_document(data := blobs.read(digest), digest)
+            if "manifests" in tree:
+                todo += [item.digest for item in Index.from_bytes(data).manifests]
+                continue
+            manifest = Manifest.from_bytes(data)
+            marks.blobs |= {manifest.config.digest, *(item.digest for item in manifest.layers)}
+            configuration = Configuration.from_bytes(blobs.read(manifest.config.digest))
+            marks.folders |= set(folder_names(configuration.diff_ids))
+        except NotFoundError:
+            # A platform of an index we never fetched, or an image long gone: nothing to keep.
+            continue
+        except ImageError as error:
+            raise ImageError(f"image {digest} is damaged, drop or replace it: {error}") from error
+    return marks
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename *path* to a temporary's name: if we are killed now, the next sweep finds it."""
+    aside = path.with_name(f"{TEMPORARY}gone-{path.name}")
+    path.rename(aside)
+    return aside
+
+
+def _cut_cache(folder: Path, limit: int) -> int:
+    freed = 0
+    total = 0
+    for path, size, _ in sorted(_files(folder), key=lambda item: -item[2]):
+        total += size
+        if total > limit:
+            path.unlink(missing_ok=True)
+            freed += size
+    return freed
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
+    for path in folder.rglob("*.deb"):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            yield path, status.st_size, status.st_mtime

@@ -1,0 +1,231 @@
+"""Layers as folders: each unpacked once, shared by all images and containers that have it.
+
+``layers/<hex of diff id>/fs`` is what overlayfs takes, ``layer.json`` beside it what we learned.
+A layer appears by rename, complete, or not at all; two processes that want the same one wait for
+each other on the blob's own lock.
+
+Files are not synced one by one (for 30,000 of them that costs more than unpacking). Instead the
+marker carries the boot it was made in; after a crash of the machine a layer from an earlier boot
+that had no time to reach the disk is unpacked again from its blob, which is synced.
+
+A layer that uses folders it does not describe (``a/b`` without ``a/``) depends on what lies below
+it. Where the plain defaults would be wrong, that combination gets a folder of its own.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ImageError
+from runtime.image.apply import Applied, apply_layer
+from runtime.image.blobs import BlobStore
+from runtime.image.digest import hex_of
+from runtime.image.folders import FOLDER_FLAGS
+from runtime.image.limits import DEFAULT_LIMITS
+from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder
+from runtime.image.model import Descriptor
+from runtime.image.stream import open_layer
+from runtime.image.tarreader import TarReader
+
+_VERSION = 1
+_MARKER = "layer.json"
+# Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
+_WRITTEN_BACK_S = 300.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedLayer:
+    """One layer folder; *name* is its place in ``layers/``."""
+
+    name: str
+    diff_id: str
+    applied: Applied
+    boot: str
+    """Boot it was made in; empty once its files are surely on the disk."""
+
+
+class LayerFolders:
+    """The folders below *folder*; the store's lock guards their coming and going."""
+
+    def __init__(self, folder: Path, blobs: BlobStore, lock: StoreLock) -> None:
+        self.folder = folder
+        self._blobs = blobs
+        self._lock = lock
+
+    def prepare(self) -> None:
+        """Make the folder. Idempotent."""
+        self.folder.mkdir(0o700, exist_ok=True)
+
+    def ensure(self, layers: Sequence[Descriptor], diff_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the folders of *layers*, lowest first, unpacking what is missing.
+
+        Raises:
+            ImageError: the image does not fit together, or a blob is damaged or missing.
+            LayerError: a layer is damaged or hostile.
+        """
+        if len(layers) != len(diff_ids):
+            raise ImageError(f"image has {len(layers)} layers but {len(diff_ids)} diff ids")
+        folders: list[str] = []
+        for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
+            unpacked = self._ensure_one(layer, diff_id, hex_of(diff_id))
+            wrong = _inherited(unpacked.applied.implicit, folders)
+            if wrong:
+                name = variant_name(diff_ids[: number + 1])
+                unpacked = self._ensure_one(layer, diff_id, name, inherit=wrong)
+            if unpacked.applied.opaque_root:
+                folders.clear()
+            folders.append(str(self.folder / unpacked.name / "fs"))
+        return tuple(folders)
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return every complete layer folder."""
+        if not self.folder.exists():
+            return ()
+        found = (path for path in self.folder.iterdir() if not path.name.startswith(TEMPORARY))
+        return tuple(sorted(found))
+
+    def find(self, name: str) -> UnpackedLayer | None:
+        """Return the layer folder *name*, None if it is not there or did not survive a crash."""
+        try:
+            tree = json.loads((self.folder / name / _MARKER).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if tree.pop("version", None) != _VERSION:
+            return None
+        applied: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in tree.pop("applied").items()
+        }
+        found = UnpackedLayer(applied=Applied(**applied), **tree)
+        return found if found.boot in ("", _boot()) else None
+
+    def _ensure_one(
+        self,
+        layer: Descriptor,
+        diff_id: str,
+        name: str,
+        *,
+        inherit: dict[str, os.stat_result] | None = None,
+    ) -> UnpackedLayer:
+        with self._lock.shared():
+            found = self.find(name)
+            if found is not None:
+                os.utime(self.folder / name)  # a sweep spares what was used just now
+        if found is not None:
+            self._settle(found)
+            return found
+        with self._blobs.open_file(layer.digest) as file:
+            # Who unpacks the same layer at the same time waits here and then finds it done.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return self.find(name) or self._unpack(layer, diff_id, name, inherit)
+
+    def _unpack(
+        self,
+        layer: Descriptor,
+        diff_id: str,
+        name: str,
+        inherit: dict[str, os.stat_result] | None,
+    ) -> UnpackedLayer:
+        with self._lock.shared():
+            temporary, fd = create_temporary_folder(self.folder)
+        try:
+            root = temporary / "fs"
+            root.mkdir(0o755)
+            with open_layer(self._blobs, layer, diff_id, limit=DEFAULT_LIMITS.bytes) as pieces:
+                applied = apply_layer(TarReader(pieces), root, inherit=inherit)
+                for _ in pieces:  # to the end, where the digests are checked
+                    pass
+            unpacked = UnpackedLayer(name, diff_id, applied, _boot())
+            _write_marker(temporary, unpacked)
+            self._publish(temporary, name)
+            return unpacked
+        finally:
+            if temporary.exists():
+                shutil.rmtree(temporary)
+            os.close(fd)
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        target = self.folder / name
+        with self._lock.shared():
+            if target.exists():
+                # Not usable, or `find` had returned it. Nothing runs from it: it is from an
+                # earlier boot, or of a version we do not know.
+                target.rename(temporary.with_name(f"{temporary.name}-old"))
+            temporary.rename(target)
+        shutil.rmtree(temporary.with_name(f"{temporary.name}-old"), ignore_errors=True)
+
+    def _settle(self, found: UnpackedLayer) -> None:
+        """Note that the kernel has had time to write the layer to the disk."""
+        folder = self.folder / found.name
+        if found.boot and time.time() - (folder / _MARKER).stat().st_mtime > _WRITTEN_BACK_S:
+            _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
+
+
+def folder_names(diff_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return every folder name the layers of an image may be unpacked under."""
+    names = [hex_of(diff_id) for diff_id in diff_ids]
+    names += [variant_name(diff_ids[: number + 1]) for number in range(len(diff_ids))]
+    return tuple(names)
+
+
+def variant_name(chain: Sequence[str]) -> str:
+    """Return the folder name of the last layer of *chain* where it depends on those below it."""
+    below = hashlib.sha256("\n".join(chain[:-1]).encode()).hexdigest()
+    return f"{hex_of(chain[-1])}-{below[:16]}"
+
+
+def _write_marker(folder: Path, layer: UnpackedLayer) -> None:
+    temporary = folder / f"{_MARKER}.{os.getpid()}"
+    tree = {"version": _VERSION, **asdict(layer)}
+    temporary.write_text(json.dumps(tree))
+    temporary.chmod(0o600)
+    temporary.rename(folder / _MARKER)
+
+
+def _inherited(implicit: Sequence[str], lower: Sequence[str]) -> dict[str, os.stat_result]:
+    """Return what the undescribed folders *implicit* are in the layers below.
+
+    Empty if the defaults (root's, 0755) are right for all of them.
+    """
+    found = {}
+    differs = False
+    for path in implicit:
+        for folder in reversed(lower):
+            status = _look(folder, path)
+            if status is None:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                found[path] = status
+                plain = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+                differs |= plain != (0o755, 0, 0)
+            break
+    return found if differs else {}
+
+
+def _look(folder: str, path: str) -> os.stat_result | None:
+    """Return what *path* is in a layer, following no link."""
+    fd = os.open(folder, FOLDER_FLAGS)
+    try:
+        *above, name = path.split("/")
+        for part in above:
+            below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip()

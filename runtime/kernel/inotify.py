@@ -1,0 +1,26 @@
+"""Waiting for files to change.
+
+Source: inotify(7); constants from linux/inotify.h.
+"""
+
+from runtime.kernel.libc import bind, c_char_p, c_int, c_uint, check
+
+IN_MODIFY = 0x2
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE_SELF = 0x400
+IN_NONBLOCK = 0o4000
+IN_CLOEXEC = 0o2000000
+
+_inotify_init1 = bind("inotify_init1", c_int)
+_inotify_add_watch = bind("inotify_add_watch", c_int, c_char_p, c_uint)
+
+
+def inotify_init1(flags: int = IN_CLOEXEC) -> int:
+    """Return a descriptor to read events from; the caller closes it."""
+    return check(_inotify_init1(flags), "inotify_init1")
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Report the events in *mask* of *path* (of a folder: of the files in it) on *fd*."""
+    return check(_inotify_add_watch(fd, path.encode(), mask), "inotify_add_watch", path)

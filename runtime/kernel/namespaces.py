@@ -1,0 +1,96 @@
+"""Namespaces: leave them, enter them, be born into new ones.
+
+Source: namespaces(7), unshare(2), setns(2), clone(2); constants from linux/sched.h.
+"""
+
+import ctypes
+
+from runtime.kernel.libc import bind, bind_number, c_int, c_uint64, c_ulong, c_void_p, check
+
+CLONE_NEWTIME = 0x80
+CLONE_VM = 0x100
+CLONE_PIDFD = 0x1000
+CLONE_VFORK = 0x4000
+CLONE_PARENT = 0x8000
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+# clone3 only
+CLONE_CLEAR_SIGHAND = 0x100000000
+CLONE_INTO_CGROUP = 0x200000000
+
+NAMESPACE_FLAGS = {
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+    "mount": CLONE_NEWNS,
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "user": CLONE_NEWUSER,
+    "cgroup": CLONE_NEWCGROUP,
+    "time": CLONE_NEWTIME,
+}
+"""Names of the OCI runtime-spec to the kernel's flags."""
+
+
+class clone_args(ctypes.Structure):
+    """Argument of clone3(2)."""
+
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+_unshare = bind("unshare", c_int)
+_setns = bind("setns", c_int, c_int)
+# The same number on every architecture.
+_clone3 = bind_number(435, c_void_p, c_ulong, keep_gil=True)
+
+
+def unshare(flags: int) -> None:
+    """Move the calling thread into new namespaces (CLONE_NEWPID: its future children)."""
+    check(_unshare(flags), "unshare", hex(flags))
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """Move the calling thread into the namespace *fd* refers to.
+
+    *fd* may be a pidfd (Linux 5.8); *nstype* then says, as a union of CLONE_NEW* flags, which of
+    that process's namespaces to enter.
+    """
+    check(_setns(fd, nstype), "setns", f"fd {fd}")
+
+
+def clone3(flags: int, *, exit_signal: int = 0, cgroup: int = 0) -> tuple[int, int]:
+    """Fork as *flags* say and return (pid, pidfd); in the child (0, -1).
+
+    CLONE_PIDFD is implied, and the pidfd closes on exec. *cgroup* is a folder's descriptor for
+    CLONE_INTO_CGROUP. No at-fork hook of Python or of the C library runs, so call it in
+    single-threaded processes only, and let the child end in execve or os._exit. CLONE_VM is not
+    supported.
+    """
+    pidfd = c_int(-1)
+    arguments = clone_args(
+        flags=flags | CLONE_PIDFD,
+        pidfd=ctypes.addressof(pidfd),
+        exit_signal=exit_signal,
+        cgroup=cgroup,
+    )
+    pid = check(_clone3(ctypes.addressof(arguments), ctypes.sizeof(arguments)), "clone3")
+    return pid, pidfd.value if pid else -1

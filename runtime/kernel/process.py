@@ -1,0 +1,110 @@
+"""What a process sets about itself: attributes, credentials, limits, filters.
+
+Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2); constants from
+linux/prctl.h, linux/capability.h and linux/close_range.h.
+"""
+
+import ctypes
+import os
+import struct
+
+from runtime.errors import UnsupportedHostError
+from runtime.kernel.libc import (
+    Binding,
+    bind,
+    bind_number,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_ulong,
+    c_void_p,
+    check,
+)
+
+PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+CLOSE_RANGE_CLOEXEC = 4
+
+SECCOMP_SET_MODE_FILTER = 1
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP_NUMBER = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
+
+_prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capget = bind("capget", c_char_p, c_char_p)
+_capset = bind("capset", c_char_p, c_char_p)
+_sethostname = bind("sethostname", c_char_p, c_size_t)
+# The same number on every architecture; glibc has a name for it only from 2.34 on.
+_close_range = bind_number(436, c_ulong, c_ulong, c_ulong)
+
+
+class sock_fprog(ctypes.Structure):
+    """A BPF program: number of 8-byte instructions, and their address."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", c_void_p))
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """Read or set one attribute of the calling thread or process."""
+    return check(_prctl(option, arg2, arg3, arg4, arg5), "prctl", f"option {option}")
+
+
+def capget() -> tuple[int, int, int]:
+    """Return the (effective, permitted, inheritable) capabilities of this thread as masks."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    check(_capget(header, data), "capget")
+    low_e, low_p, low_i, high_e, high_p, high_i = struct.unpack("=6I", data.raw)
+    return low_e | high_e << 32, low_p | high_p << 32, low_i | high_i << 32
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set the capabilities of this thread, as masks with one bit per capability."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    sets = (effective, permitted, inheritable)
+    low, high = (s & 0xFFFFFFFF for s in sets), (s >> 32 for s in sets)
+    check(_capset(header, struct.pack("=6I", *low, *high)), "capset")
+
+
+def sethostname(name: str) -> None:
+    """Name this UTS namespace."""
+    raw = name.encode()
+    check(_sethostname(raw, len(raw)), "sethostname", name)
+
+
+def close_range(first: int, last: int, flags: int = 0) -> None:
+    """Close all descriptors from *first* to *last*, both included, or mark them CLOEXEC."""
+    check(_close_range(first, last, flags), "close_range", f"{first}..{last}")
+
+
+def seccomp(operation: int, flags: int, program: bytes) -> None:
+    """Load the BPF *program* (8 bytes an instruction) as this thread's system call filter.
+
+    Needs no_new_privs or CAP_SYS_ADMIN.
+
+    Raises:
+        UnsupportedHostError: the number of this system call is not known on this architecture.
+        KernelError: the kernel refused the program.
+    """
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = sock_fprog(len(program) // 8, ctypes.addressof(buffer))
+    check(_seccomp_call()(operation, flags, ctypes.addressof(fprog)), "seccomp")
+
+
+def _seccomp_call() -> Binding:
+    machine = os.uname().machine
+    if machine not in _SECCOMP_NUMBER:
+        raise UnsupportedHostError(f"seccomp(2) has no known number on {machine}")
+    return bind_number(_SECCOMP_NUMBER[machine], c_ulong, c_ulong, c_void_p)

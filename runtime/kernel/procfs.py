@@ -1,0 +1,264 @@
+"""What /proc says about mounts, processes, cgroup membership and namespaces.
+
+Parsers take text; readers take the folder where procfs is mounted, so that tests can hand in
+another. A process that is gone is an ordinary answer (None) here, never an error.
+
+Source: proc(5), Documentation/filesystems/proc.rst.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+PROC = "/proc"
+
+# The kernel writes blank, tab, newline and backslash as three octal digits (mangle_path).
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+# What a read of a process that has just gone can answer.
+_GONE = (FileNotFoundError, ProcessLookupError)
+
+
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """One line of mountinfo, escapes undone."""
+
+    id: int
+    parent_id: int
+    device: str
+    """``major:minor``."""
+    root: str
+    """Folder of the file system that forms the root of this mount."""
+    mount_point: str
+    options: tuple[str, ...]
+    """Per mount."""
+    propagation: tuple[str, ...]
+    """``shared:N``, ``master:N`` ...; empty is private."""
+    fstype: str
+    source: str
+    super_options: tuple[str, ...]
+    """Per file system; for cgroup v1 the controllers are among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The first fields of ``/proc/PID/stat``, and when the process started."""
+
+    pid: int
+    comm: str
+    state: str
+    """One letter; ``Z`` is a zombie."""
+    ppid: int
+    start_ticks: int
+    """Clock ticks after boot. A pid and its start are unique within one boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The fields of ``/proc/PID/status`` that tell what a process may do and how big it is."""
+
+    name: str
+    state: str
+    ppid: int
+    threads: int
+    uids: tuple[int, int, int, int]
+    """Real, effective, saved, file system."""
+    gids: tuple[int, int, int, int]
+    groups: tuple[int, ...]
+    namespace_pids: tuple[int, ...]
+    """Its pid in each pid namespace, outermost (that of this procfs) first."""
+    rss_bytes: int
+    """Zero for a zombie and for kernel threads."""
+    capabilities: dict[str, int]
+    """``inheritable permitted effective bounding ambient`` to a bit mask."""
+    no_new_privileges: bool
+    seccomp: int
+    """0 off, 1 strict, 2 filter."""
+    seccomp_filters: int
+
+
+def parse_mountinfo(text: str) -> tuple[MountInfo, ...]:
+    """Return the mounts in *text*, in order; later mounts hide earlier ones.
+
+    Raises:
+        ValueError: a line is not in the form of proc_pid_mountinfo(5).
+    """
+    return tuple(_mount(line) for line in text.split("\n") if line)
+
+
+def _mount(line: str) -> MountInfo:
+    fields = line.split(" ")
+    separator = fields.index("-", 6)
+    fstype, source, super_options = fields[separator + 1 : separator + 4]
+    return MountInfo(
+        id=int(fields[0]),
+        parent_id=int(fields[1]),
+        device=fields[2],
+        root=_unescape(fields[3]),
+        mount_point=_unescape(fields[4]),
+        options=tuple(fields[5].split(",")),
+        propagation=tuple(fields[6:separator]),
+        fstype=fstype,
+        source=_unescape(source),
+        super_options=tuple(_unescape(super_options).split(",")),
+    )
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def read_mountinfo(pid: int | str = "self", *, proc: str = PROC) -> tuple[MountInfo, ...] | None:
+    """Return the mounts in the mount namespace of *pid*, None if it is gone."""
+    text = _read(f"{proc}/{pid}/mountinfo")
+    return None if text is None else parse_mountinfo(text)
+
+
+def parse_stat(text: str) -> Stat:
+    """Return the content of a ``stat`` file; *comm* may hold blanks, brackets and newlines."""
+    head, _, tail = text.rpartition(")")
+    pid, _, comm = head.partition(" (")
+    fields = tail.split()
+    # fields[0] is field 3 of proc_pid_stat(5), so the start time (field 22) is fields[19].
+    return Stat(int(pid), comm, fields[0], int(fields[1]), int(fields[19]))
+
+
+def read_stat(pid: int | str, *, proc: str = PROC) -> Stat | None:
+    """Return the stat of *pid*, None if it is gone. A zombie is still there."""
+    text = _read(f"{proc}/{pid}/stat")
+    return parse_stat(text) if text else None
+
+
+def start_ticks(pid: int, *, proc: str = PROC) -> int | None:
+    """Return when *pid* started, in clock ticks after boot; None if it is gone."""
+    stat = read_stat(pid, proc=proc)
+    return None if stat is None else stat.start_ticks
+
+
+def is_running(pid: int, start: int, *, proc: str = PROC) -> bool:
+    """Tell whether *pid* is the process that started at *start* ticks, and is no zombie."""
+    stat = read_stat(pid, proc=proc)
+    return stat is not None and stat.start_ticks == start and stat.state not in "ZX"
+
+
+def parse_status(text: str) -> Status:
+    """Return the content of a ``status`` file; fields an older kernel lacks count as zero."""
+    # Name comes first and is escaped, so a newline in it cannot forge a field.
+    fields = dict(line.partition(":\t")[::2] for line in text.splitlines())
+    numbers = {
+        key: tuple(int(word) for word in fields.get(key, "").split())
+        for key in ("Uid", "Gid", "Groups", "NSpid")
+    }
+    return Status(
+        name=_unescape(fields["Name"]),
+        state=fields["State"][:1],
+        ppid=int(fields["PPid"]),
+        threads=int(fields["Threads"]),
+        uids=_four(numbers["Uid"]),
+        gids=_four(numbers["Gid"]),
+        groups=numbers["Groups"],
+        namespace_pids=numbers["NSpid"],
+        rss_bytes=int(fields.get("VmRSS", "0 kB").split()[0]) * 1024,
+        capabilities={
+            name: int(fields.get(key, "0"), 16)
+            for name, key in (
+                ("inheritable", "CapInh"),
+                ("permitted", "CapPrm"),
+                ("effective", "CapEff"),
+                ("bounding", "CapBnd"),
+                ("ambient", "CapAmb"),
+            )
+        },
+        no_new_privileges=fields.get("NoNewPrivs", "0").strip() == "1",
+        seccomp=int(fields.get("Seccomp", "0")),
+        seccomp_filters=int(fields.get("Seccomp_filters", "0")),
+    )
+
+
+def _four(numbers: tuple[int, ...]) -> tuple[int, int, int, int]:
+    real, effective, saved, file_system = numbers
+    return real, effective, saved, file_system
+
+
+def read_status(pid: int | str, *, proc: str = PROC) -> Status | None:
+    """Return the status of *pid*, None if it is gone."""
+    text = _read(f"{proc}/{pid}/status")
+    return parse_status(text) if text else None
+
+
+def parse_cgroup(text: str) -> dict[str, str]:
+    """Return controller -> path; the v2 hierarchy is under ``""``, a named one ``name=x``."""
+    paths: dict[str, str] = {}
+    for line in text.split("\n"):
+        if line:
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.split(","):
+                paths[controller] = path
+    return paths
+
+
+def read_cgroup(pid: int | str = "self", *, proc: str = PROC) -> dict[str, str] | None:
+    """Return the cgroups of *pid* as parse_cgroup does, None if it is gone.
+
+    Paths are relative to the reader's cgroup namespace; one that is gone ends in ``(deleted)``.
+    """
+    text = _read(f"{proc}/{pid}/cgroup")
+    return None if text is None else parse_cgroup(text)
+
+
+def namespace(pid: int | str, kind: str, *, proc: str = PROC) -> int | None:
+    """Return the inode of a namespace of *pid*, None if the process is gone (or a zombie).
+
+    *kind* is the file name: ``net mnt pid uts ipc user cgroup time pid_for_children``.
+    The inode is the one that stat(2) gives for a file the namespace is bound to.
+
+    Raises:
+        PermissionError: the process has capabilities the caller lacks (ptrace(2), access mode).
+    """
+    try:
+        link = os.readlink(f"{proc}/{pid}/ns/{kind}")
+    except _GONE:
+        return None
+    return int(link[link.index("[") + 1 : -1])
+
+
+def pids(*, proc: str = PROC) -> Iterator[int]:
+    """Yield the processes there are now; some will be gone when looked at."""
+    with os.scandir(proc) as entries:
+        for entry in entries:
+            if entry.name.isdecimal():
+                yield int(entry.name)
+
+
+def pids_in_namespace(kind: str, inode: int, *, proc: str = PROC) -> tuple[int, ...]:
+    """Return the processes in one namespace, of those the caller may look at.
+
+    Walks all processes, about 5 us each.
+    """
+    found = []
+    for pid in pids(proc=proc):
+        try:
+            if namespace(pid, kind, proc=proc) == inode:
+                found.append(pid)
+        except PermissionError:
+            continue
+    return tuple(found)
+
+
+def _read(path: str) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except _GONE:
+        return None
+    try:
+        blocks = []
+        while block := os.read(fd, 65536):
+            blocks.append(block)
+    except _GONE:
+        return None
+    finally:
+        os.close(fd)
+    return os.fsdecode(b"".join(blocks))

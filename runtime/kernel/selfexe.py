@@ -1,0 +1,70 @@
+"""The interpreter out of containers' reach.
+
+A process of ours that enters a container can be made to run its own executable there, and that
+file can then be opened for writing through /proc/<pid>/exe (CVE-2019-5736; a program starting
+with ``#!/proc/self/exe`` is one way). So the supervisor runs from a sealed copy in memory, which
+nobody can write to, and which is nobody else's Python.
+"""
+
+import errno
+import fcntl
+import os
+import sys
+
+from runtime.errors import KernelError
+from runtime.kernel.libc import bind, c_char_p, c_uint, check
+
+MFD_CLOEXEC = 1
+MFD_ALLOW_SEALING = 2
+MFD_EXEC = 0x10
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+_memfd_create = bind("memfd_create", c_char_p, c_uint)
+
+
+def sealed_program(name: str, content: bytes) -> int:
+    """Return a memfd of *content* that can be executed, but never again written.
+
+    The caller closes it; it closes on exec, too.
+    """
+    fd = _executable_memfd(name)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sealed_interpreter() -> int:
+    """Return a sealed copy of the Python that runs this; for ``os.execve(fd, argv, env)``.
+
+    argv[0] must be `sys.executable`: Python finds its library by it.
+    """
+    with open(os.path.realpath(sys.executable), "rb") as file:
+        return sealed_program("bayplan", file.read())
+
+
+def is_sealed() -> bool:
+    """Return whether the running program is such a copy already."""
+    with open("/proc/self/exe", "rb") as file:
+        try:
+            return fcntl.fcntl(file, fcntl.F_GET_SEALS) == _SEALS
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: not a memfd
+                raise
+            return False
+
+
+def _executable_memfd(name: str) -> int:
+    # MFD_EXEC must be said where vm.memfd_noexec is 1, and is unknown before Linux 6.3.
+    flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    try:
+        return check(_memfd_create(name.encode(), flags | MFD_EXEC), "memfd_create", name)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return check(_memfd_create(name.encode(), flags), "memfd_create", name)

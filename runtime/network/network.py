@@ -1,0 +1,347 @@
+"""Make networks, attach containers to them.
+
+Every function is idempotent and leaves what is right alone. Records are written before the kernel
+is changed: what a crash leaves is a deviation, which observe names and repair mends.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from runtime.errors import ConflictError, NotFoundError, StateError
+from runtime.kernel.netlink import Netlink
+from runtime.network import dns, firewall, ipam, plumbing, rtnetlink, store, sysctl
+from runtime.network.hostlock import host_lock
+from runtime.network.model import Attachment, Lease, Network, Record
+from runtime.root import Root
+
+_DEFAULT_MTU = 1500
+
+
+def ensure_network(
+    root: Root,
+    network_id: str,
+    *,
+    subnet: str | None = None,
+    gateway: str | None = None,
+    internal: bool = False,
+    mtu: int | None = None,
+) -> Network:
+    """Make the network, or bring it to what is asked, and return it.
+
+    Bridge, addresses, sysctls and firewall are in place afterwards. None means: as it is, or for a
+    new one a free /24, the subnet's first address, the MTU of the host's default route. *internal*
+    and *mtu* change live. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
+
+    Raises:
+        ConflictError: another subnet or gateway than it has (that is a replacement), or the
+            subnet overlaps another network or a route of the host.
+        NetworkError: the pool is used up, or the subnet cannot be used.
+    """
+    store.check_id(network_id)
+    with host_lock(root, f"make network {network_id}"), Netlink() as netlink:
+        try:
+            record = store.load(root, network_id)
+        except NotFoundError:
+            network = _new(root, netlink, network_id, subnet, gateway, internal, mtu)
+            record = Record(network)
+            store.save(root, record, durable=True)
+        else:
+            network = _changed(record.network, subnet, gateway, internal, mtu)
+            if network != record.network:
+                record = replace(record, network=network)
+                store.save(root, record, durable=True)
+        with firewall.commit(root) as change:
+            change.add_network(network)
+        sysctl.ensure_host(root)
+        plumbing.ensure_bridge(netlink, record)
+        dns.write_zones(root)
+    return network
+
+
+def get_network(root: Root, network_id: str) -> Network:
+    """Return the network as recorded.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    return store.load(root, network_id).network
+
+
+def networks(root: Root) -> tuple[Network, ...]:
+    """Return all networks as recorded, by id."""
+    return tuple(record.network for record in store.load_all(root))
+
+
+def delete_network(root: Root, network_id: str) -> None:
+    """Remove the network; the last one takes the nft table with it; absent is fine.
+
+    Raises:
+        StateError: containers hold leases on it; names them.
+    """
+    with host_lock(root, f"delete network {network_id}"), Netlink() as netlink:
+        try:
+            record = store.load(root, network_id)
+        except NotFoundError:
+            return
+        holders = sorted(lease.container for lease in record.leases)
+        if holders:
+            raise StateError(f"cannot delete network {network_id}: used by {', '.join(holders)}")
+        with firewall.commit(root) as change:
+            change.remove_network(network_id)
+        netlink.request([rtnetlink.delete_link(record.network.bridge)])
+        store.remove(root, network_id)
+        dns.write_zones(root)
+
+
+def attach(
+    root: Root,
+    network_id: str,
+    container_id: str,
+    netns: str,
+    *,
+    ip: str | None = None,
+    names: Sequence[str] = (),
+    interface: str = "eth0",
+    servers: Sequence[str] = (),
+) -> Attachment:
+    """Give the container an address, a link in the namespace pinned at *netns*, and its names.
+
+    A container already holding a lease keeps its address. *interface* is ``eth`` and a number;
+    the default route is that of the lowest on a network that is not internal. *servers* answer
+    what our DNS server does not know, instead of the host's.
+
+    Raises:
+        NotFoundError: no such network.
+        ConflictError: *ip* is held by another container, or this one holds another address.
+        NetworkError: *ip* is not of the subnet, the subnet is full, or netns or bridge is gone.
+    """
+    plumbing.interface_number(interface)
+    with host_lock(root, f"attach {container_id} to {network_id}"), Netlink() as netlink:
+        record = store.load(root, network_id)
+        lease = record.lease_of(container_id)
+        if lease is None:
+            lease = _lease(root, record, container_id, ip)
+        elif ip is not None and ip != lease.ip:
+            raise ConflictError(
+                f"container {container_id} holds {lease.ip} on network {network_id}, not {ip}"
+            )
+        if lease.link and lease.interface != interface:
+            netlink.request([rtnetlink.delete_link(lease.link)])
+        if not plumbing.has_link(netlink, lease, netns):
+            lease = replace(lease, link=_link_name(root))
+        lease = replace(
+            lease,
+            interface=interface,
+            names=tuple(names),
+            servers=tuple(servers),
+            netns=netns,
+        )
+        _put(root, record, lease)
+    plumbing.connect(record.network, lease)
+    return _attachment(record.network, lease)
+
+
+def detach(root: Root, network_id: str, container_id: str) -> None:
+    """Take the container off one network: link, names and lease; absent is fine.
+
+    Deleting a link takes some 20 ms; a container that ends is rather given to ``release``.
+    """
+    with host_lock(root, f"detach {container_id} from {network_id}"), Netlink() as netlink:
+        try:
+            record = store.load(root, network_id)
+        except NotFoundError:
+            return
+        lease = record.lease_of(container_id)
+        if lease is None:
+            return
+        netlink.request([rtnetlink.delete_link(lease.link)])
+        plumbing.forget_neighbour(netlink, record.network, lease.ip)
+        _drop(root, record, container_id)
+
+
+def park(root: Root, container_id: str) -> None:
+    """Keep the container's leases but expect no links: it is stopped, its netns deleted."""
+    with host_lock(root, f"park {container_id}"):
+        for record in store.load_all(root):
+            lease = record.lease_of(container_id)
+            if lease is not None and lease.netns:
+                _put(root, record, replace(lease, netns=""))
+
+
+def release(root: Root, container_id: str) -> None:
+    """Give back all leases and names of the container; links die with its netns; idempotent."""
+    with host_lock(root, f"release {container_id}"):
+        held = [record for record in store.load_all(root) if record.lease_of(container_id)]
+        if not held:
+            return
+        with Netlink() as netlink:
+            for record in held:
+                lease = record.lease_of(container_id)
+                assert lease is not None
+                plumbing.forget_neighbour(netlink, record.network, lease.ip)
+                _drop(root, record, container_id)
+
+
+def set_names(root: Root, network_id: str, container_id: str, names: Sequence[str]) -> None:
+    """Replace the container's names on the network.
+
+    Raises:
+        NotFoundError: the container holds no lease on it.
+    """
+    with host_lock(root, f"name {container_id}"):
+        record = store.load(root, network_id)
+        lease = record.lease_of(container_id)
+        if lease is None:
+            raise NotFoundError(f"container {container_id} is not on network {network_id}")
+        _put(root, record, replace(lease, names=tuple(names)))
+
+
+def leases(root: Root) -> tuple[tuple[str, Lease], ...]:
+    """Return (network id, lease) of every lease, ordered."""
+    return tuple(
+        (record.network.id, lease) for record in store.load_all(root) for lease in record.leases
+    )
+
+
+def attachments(root: Root, container_id: str) -> tuple[Attachment, ...]:
+    """Return the container's attachments as recorded, by interface."""
+    found = [
+        _attachment(record.network, lease)
+        for record in store.load_all(root)
+        if (lease := record.lease_of(container_id)) is not None
+    ]
+    return tuple(sorted(found, key=lambda a: plumbing.interface_number(a.interface)))
+
+
+def relink(root: Root, network_id: str, container_id: str) -> None:
+    """Mend the container's link, addresses and route; a link that is gone is made anew.
+
+    Raises:
+        NotFoundError: the container holds no lease on it.
+        NetworkError: netns or bridge is gone.
+    """
+    with host_lock(root, f"mend {container_id}"), Netlink() as netlink:
+        record = store.load(root, network_id)
+        lease = record.lease_of(container_id)
+        if lease is None:
+            raise NotFoundError(f"container {container_id} is not on network {network_id}")
+        if not plumbing.has_link(netlink, lease, lease.netns):
+            lease = replace(lease, link=_link_name(root))
+            _put(root, record, lease)
+        plumbing.connect(record.network, lease)
+
+
+def _new(
+    root: Root,
+    netlink: Netlink,
+    network_id: str,
+    subnet: str | None,
+    gateway: str | None,
+    internal: bool,
+    mtu: int | None,
+) -> Network:
+    routes = rtnetlink.routes(netlink)
+    taken = [(route.destination, "a route of this host") for route in routes]
+    taken += [(r.network.subnet, f"network {r.network.id}") for r in store.load_all(root)]
+    if subnet is None:
+        start = int(root.tag or "0", 16)
+        subnet = ipam.choose_subnet((other for other, _ in taken), start=start)
+    else:
+        subnet = ipam.check_subnet(subnet, taken)
+    number = store.next_number(root, "network")
+    return Network(
+        id=network_id,
+        number=number,
+        bridge=f"{root.link_prefix}n{number:x}",
+        subnet=subnet,
+        gateway=ipam.check_gateway(subnet, gateway),
+        internal=internal,
+        mtu=mtu or _uplink_mtu(netlink, routes),
+    )
+
+
+def _changed(
+    network: Network, subnet: str | None, gateway: str | None, internal: bool, mtu: int | None
+) -> Network:
+    if subnet is not None and ipam.check_subnet(subnet, ()) != network.subnet:
+        raise ConflictError(f"network {network.id} has subnet {network.subnet}, not {subnet}")
+    if gateway is not None and gateway != network.gateway:
+        raise ConflictError(f"network {network.id} has gateway {network.gateway}, not {gateway}")
+    return replace(network, internal=internal, mtu=mtu or network.mtu)
+
+
+def _uplink_mtu(netlink: Netlink, routes: tuple[rtnetlink.Route, ...]) -> int:
+    """Return what fits through the way out: larger packets would have to be cut or refused."""
+    for route in routes:
+        if route.destination == "0.0.0.0/0":
+            link = rtnetlink.get_link(netlink, route.index)
+            if link is not None:
+                return link.mtu
+    return _DEFAULT_MTU
+
+
+def _lease(root: Root, record: Record, container_id: str, ip: str | None) -> Lease:
+    holders = {lease.ip: lease.container for lease in record.leases}
+    if ip is not None and ip in holders:
+        raise ConflictError(f"address {ip} is held by container {holders[ip]}")
+    address = ipam.choose_address(
+        record.network.subnet,
+        holders.keys(),
+        gateway=record.network.gateway,
+        after=record.cursor,
+        wanted=ip,
+    )
+    return Lease(container=container_id, ip=address, interface="", link="")
+
+
+def _link_name(root: Root) -> str:
+    return f"{root.link_prefix}v{store.next_number(root, 'link'):x}"
+
+
+def _put(root: Root, record: Record, lease: Lease) -> None:
+    """Store *lease* in place of the container's former one, if it says something new."""
+    former = record.lease_of(lease.container)
+    if former == lease:
+        return
+
+    def put(leases: tuple[Lease, ...]) -> tuple[Lease, ...]:
+        if former is None:
+            return (*leases, lease)
+        return tuple(lease if old is former else old for old in leases)
+
+    cursor = lease.ip if former is None else record.cursor
+    _store(root, replace(record, cursor=cursor), lease.container, put)
+
+
+def _drop(root: Root, record: Record, container_id: str) -> None:
+    _store(
+        root,
+        record,
+        container_id,
+        lambda leases: tuple(lease for lease in leases if lease.container != container_id),
+    )
+
+
+def _store(
+    root: Root,
+    record: Record,
+    container_id: str,
+    change: Callable[[tuple[Lease, ...]], tuple[Lease, ...]],
+) -> None:
+    record = replace(record, leases=change(record.leases))
+    store.save(root, record)
+    dns.update_zones(root, container_id, record)
+
+
+def _attachment(network: Network, lease: Lease) -> Attachment:
+    return Attachment(
+        network=network.id,
+        container=lease.container,
+        ip=lease.ip,
+        prefix=network.prefix,
+        mac=lease.mac,
+        host_link=lease.link,
+        interface=lease.interface,
+        gateway=network.gateway,
+        internal=network.internal,
+    )

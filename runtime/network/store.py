@@ -1,0 +1,126 @@
+"""Networks and leases on disk: one file per network, ``state/networks/by-id/<id>.json``.
+
+Write under the host lock; reading needs none, each file is consistent in itself.
+"""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import NetworkError, NotFoundError
+from runtime.network.files import Stamp, read_json, stamp_of, write_json
+from runtime.network.model import Lease, Network, Record
+from runtime.root import Root
+
+VERSION = 1
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+_FOLDER = "networks"
+_RECORDS = "by-id"
+_COUNTERS = ("link", "network")
+
+
+def check_id(network_id: str) -> None:
+    """Accept what can be the name of a file.
+
+    Raises:
+        NetworkError: it is not.
+    """
+    if not _ID.fullmatch(network_id):
+        raise NetworkError(f"{network_id!r} is not a network id: lower case, digits, . _ -")
+
+
+def folder(root: Root) -> Path:
+    """Return where everything lasting about networks is."""
+    return root.state / _FOLDER
+
+
+def load(root: Root, network_id: str) -> Record:
+    """Return one record.
+
+    Raises:
+        NotFoundError: there is no such network.
+    """
+    check_id(network_id)
+    record = _read(_path(root, network_id))
+    if record is None:
+        raise NotFoundError(f"no network {network_id}")
+    return record
+
+
+def load_all(root: Root) -> tuple[Record, ...]:
+    """Return all records by id; nothing where nothing was ever made."""
+    try:
+        names = sorted(os.listdir(folder(root) / _RECORDS))
+    except FileNotFoundError:
+        return ()
+    paths = (folder(root) / _RECORDS / name for name in names if name.endswith(".json"))
+    return tuple(record for path in paths if (record := _read(path)) is not None)
+
+
+def save(root: Root, record: Record, *, durable: bool = False) -> None:
+    """Replace the network's file. *durable* for what must outlive a loss of power."""
+    network = record.network
+    body = {
+        "version": VERSION,
+        "network": {name: getattr(network, name) for name in _NETWORK_FIELDS},
+        "leases": [
+            {name: getattr(lease, name) for name in _LEASE_FIELDS} for lease in record.leases
+        ],
+        "cursor": record.cursor,
+    }
+    path = _path(root, network.id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _read_before[str(path)] = (write_json(path, body, durable=durable), record)
+
+
+def remove(root: Root, network_id: str) -> None:
+    """Forget the network; absent is fine."""
+    _path(root, network_id).unlink(missing_ok=True)
+
+
+def next_number(root: Root, counter: str) -> int:
+    """Return a number never returned before in this world; *counter* is ``link`` or ``network``."""
+    assert counter in _COUNTERS
+    base = folder(root)
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(base / f"{counter}.number", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        number = int(os.read(fd, 32) or b"0") + 1
+        # One write of fixed width: a crash leaves the old or the new number.
+        os.pwrite(fd, b"%020d\n" % number, 0)
+    finally:
+        os.close(fd)
+    return number
+
+
+def _path(root: Root, network_id: str) -> Path:
+    return folder(root) / _RECORDS / f"{network_id}.json"
+
+
+def _read(path: Path) -> Record | None:
+    stamp = stamp_of(path)
+    known = _read_before.get(str(path))
+    if stamp is not None and known is not None and known[0] == stamp:
+        return known[1]
+    body: Any = read_json(path)
+    if body is None:
+        return None
+    if body["version"] != VERSION:
+        raise NetworkError(f"{path} is of version {body['version']}, not {VERSION}")
+    leases = tuple(
+        Lease(**{**lease, "names": tuple(lease["names"]), "servers": tuple(lease["servers"])})
+        for lease in body["leases"]
+    )
+    record = Record(Network(**body["network"]), leases, body["cursor"])
+    if stamp is not None:
+        # Taken before reading: if the file was replaced between, the stamp fits no more.
+        _read_before[str(path)] = (stamp, record)
+    return record
+
+
+# By path; many containers in a row read and write the same record.
+_read_before: dict[str, tuple[Stamp, Record]] = {}
+_NETWORK_FIELDS = tuple(field.name for field in dataclasses.fields(Network))
+_LEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Lease))

@@ -1,0 +1,116 @@
+"""The words of mount(8) and of the OCI runtime-spec, as flags. Pure.
+
+Source: OCI runtime-spec config.md "Linux mount options", mount(8).
+"""
+
+from dataclasses import dataclass
+
+from runtime.errors import ContainerError
+from runtime.kernel import mount as kernel
+
+_SET = {
+    "ro": kernel.MS_RDONLY,
+    "nosuid": kernel.MS_NOSUID,
+    "nodev": kernel.MS_NODEV,
+    "noexec": kernel.MS_NOEXEC,
+    "sync": kernel.MS_SYNCHRONOUS,
+    "dirsync": kernel.MS_DIRSYNC,
+    "nosymfollow": kernel.MS_NOSYMFOLLOW,
+    "noatime": kernel.MS_NOATIME,
+    "nodiratime": kernel.MS_NODIRATIME,
+    "relatime": kernel.MS_RELATIME,
+    "strictatime": kernel.MS_STRICTATIME,
+    "lazytime": kernel.MS_LAZYTIME,
+    "silent": kernel.MS_SILENT,
+}
+_CLEAR = {
+    "rw": kernel.MS_RDONLY,
+    "suid": kernel.MS_NOSUID,
+    "dev": kernel.MS_NODEV,
+    "exec": kernel.MS_NOEXEC,
+    "async": kernel.MS_SYNCHRONOUS,
+    "symfollow": kernel.MS_NOSYMFOLLOW,
+    "atime": kernel.MS_NOATIME,
+    "diratime": kernel.MS_NODIRATIME,
+    "norelatime": kernel.MS_RELATIME,
+    "nostrictatime": kernel.MS_STRICTATIME,
+    "nolazytime": kernel.MS_LAZYTIME,
+    "loud": kernel.MS_SILENT,
+    "defaults": 0,
+}
+_PROPAGATION = {
+    "private": kernel.MS_PRIVATE,
+    "slave": kernel.MS_SLAVE,
+    "shared": kernel.MS_SHARED,
+    "unbindable": kernel.MS_UNBINDABLE,
+}
+_RECURSIVE = {"rro": "ro", "rnosuid": "nosuid", "rnodev": "nodev", "rnoexec": "noexec"}
+_REFUSED = ("remount", "idmap", "ridmap", "tmpcopyup")
+_ATTRIBUTES = {
+    kernel.MS_RDONLY: kernel.MOUNT_ATTR_RDONLY,
+    kernel.MS_NOSUID: kernel.MOUNT_ATTR_NOSUID,
+    kernel.MS_NODEV: kernel.MOUNT_ATTR_NODEV,
+    kernel.MS_NOEXEC: kernel.MOUNT_ATTR_NOEXEC,
+    kernel.MS_NODIRATIME: kernel.MOUNT_ATTR_NODIRATIME,
+    kernel.MS_NOSYMFOLLOW: kernel.MOUNT_ATTR_NOSYMFOLLOW,
+}
+_ATIME = {
+    kernel.MS_NOATIME: kernel.MOUNT_ATTR_NOATIME,
+    kernel.MS_STRICTATIME: kernel.MOUNT_ATTR_STRICTATIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What a list of option words means."""
+
+    flags: int = 0
+    """MS_* for mount(2); no MS_BIND and no propagation."""
+    bind: bool = False
+    recursive: bool = False
+    """A bind takes what is mounted below along, and the flags hold there as well."""
+    propagation: int = 0
+    """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
+    data: tuple[str, ...] = ()
+    """Words for the file system itself."""
+
+
+def parse_options(words: tuple[str, ...]) -> MountOptions:
+    """Return what *words* say, a later one overruling an earlier.
+
+    Raises:
+        ContainerError: a word that is known and not supported here.
+    """
+    flags = propagation = 0
+    bind = recursive = False
+    data = []
+    for word in words:
+        if word in ("bind", "rbind"):
+            bind = True
+            recursive |= word == "rbind"
+        elif word.removeprefix("r") in _PROPAGATION:
+            propagation = _PROPAGATION[word.removeprefix("r")]
+        elif word in _RECURSIVE:
+            flags |= _SET[_RECURSIVE[word]]
+            recursive = True
+        elif word in _SET:
+            flags |= _SET[word]
+        elif word in _CLEAR:
+            flags &= ~_CLEAR[word]
+        elif word.split("=")[0] in _REFUSED:
+            raise ContainerError(f"mount option {word} is not supported")
+        else:
+            data.append(word)
+    return MountOptions(flags, bind, recursive, propagation, tuple(data))
+
+
+def attributes(flags: int) -> tuple[int, int]:
+    """Return the (set, clear) masks of mount_setattr(2) that say the same as MS_* *flags*.
+
+    Flags of the file system rather than the mount (sync, lazytime) have no counterpart.
+    """
+    added = sum(attribute for flag, attribute in _ATTRIBUTES.items() if flags & flag)
+    for flag, attribute in _ATIME.items():
+        if flags & flag:
+            return added | attribute, kernel.MOUNT_ATTR__ATIME
+    return added, 0

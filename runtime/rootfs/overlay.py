@@ -1,0 +1,147 @@
+"""An overlay of image layers, mounted but not yet attached anywhere.
+
+index, metacopy and redirect_dir are switched off: what a container changed must be plain files,
+whiteouts and opaque folders in its upper folder, because that folder may become a layer.
+
+Source: Documentation/filesystems/overlayfs.rst.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+from collections.abc import Sequence
+
+from runtime.errors import KernelError, StateError
+from runtime.kernel.mount import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FD,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount,
+)
+
+_PLAIN = ("index", "metacopy", "redirect_dir")
+
+
+def overlay(
+    lowers: Sequence[str], upper: str | None, work: str | None, *, volatile: bool = False
+) -> int:
+    """Return a detached overlay of *lowers* (lowest first) below *upper*; the caller closes it.
+
+    Without *upper* it is read-only, and needs two lowers at least. *upper* and *work* exist, on
+    one file system. *volatile* leaves out every sync: the upper folder does not survive a crash
+    of the host; call `claim_work` before.
+
+    Raises:
+        KernelError: EINVAL on lowerdir+: the kernel is older than 6.13; see `mount_overlay`.
+            Other reasons for EINVAL are in the kernel's log.
+    """
+    context = fsopen("overlay")
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, context)
+
+        def folder(path: str) -> int:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            return fd
+
+        fsconfig(context, FSCONFIG_SET_STRING, "source", "overlay")
+        for lower in reversed(lowers):
+            fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", aux=folder(lower))
+        if upper is not None and work is not None:
+            fsconfig(context, FSCONFIG_SET_FD, "upperdir", aux=folder(upper))
+            fsconfig(context, FSCONFIG_SET_FD, "workdir", aux=folder(work))
+        for option in _PLAIN:
+            fsconfig(context, FSCONFIG_SET_STRING, option, "off")
+        if volatile:
+            fsconfig(context, FSCONFIG_SET_FLAG, "volatile")
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context)
+
+
+def mount_overlay(
+    lowers: Sequence[str],
+    upper: str | None,
+    work: str | None,
+    *,
+    target: str,
+    volatile: bool = False,
+) -> None:
+    """Mount the same overlay at *target* with mount(2), for kernels before 6.13.
+
+    The options of mount(2) are one page, so layers are named by descriptors: about 200 fit.
+    Needs /proc.
+    """
+    with contextlib.ExitStack() as opened:
+
+        def name(path: str) -> str:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            return f"/proc/self/fd/{fd}"
+
+        options = [f"lowerdir={':'.join(name(lower) for lower in reversed(lowers))}"]
+        if upper is not None and work is not None:
+            options += [f"upperdir={name(upper)}", f"workdir={name(work)}"]
+        options += [f"{option}=off" for option in _PLAIN]
+        if volatile:
+            options.append("volatile")
+        mount("overlay", target, "overlay", 0, ",".join(options))
+
+
+def claim_work(work: str, *, volatile: bool) -> None:
+    """Make *work* fit to be mounted again, if a volatile overlay has used it in this boot.
+
+    The kernel refuses such a work folder, since it cannot know whether the data reached the disk
+    or the host crashed. Within one boot nothing is lost, so the boot is noted beside the kernel's
+    mark. Nothing may have the overlay mounted. Idempotent.
+
+    Raises:
+        StateError: the host has gone down since, and the upper folder may be damaged.
+    """
+    mark = f"{work}/work/incompat/volatile"
+    note = f"{work}/boot"
+    marked = os.path.exists(mark)
+    if not (marked or volatile):
+        return
+    same_boot = _read(note) == boot_id()
+    if marked:
+        if not same_boot:
+            raise StateError(f"the host went down while volatile {work} was in use: it is damaged")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{mark}/dirty")
+        os.rmdir(mark)
+    if not same_boot:
+        fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.write(fd, boot_id())
+        os.close(fd)
+
+
+@functools.cache
+def boot_id() -> bytes:
+    """Return what the kernel calls this boot."""
+    return _read("/proc/sys/kernel/random/boot_id")
+
+
+def _read(path: str) -> bytes:
+    """Return a short file's content, empty if it is missing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(fd, 64)
+    finally:
+        os.close(fd)
+
+
+def lacks_overlay_by_fd(error: KernelError) -> bool:
+    """Return whether `overlay` failed because the kernel is too old for it."""
+    return (
+        error.errno == errno.EINVAL
+        and error.syscall == "fsconfig"
+        and ("lowerdir+" in error.detail)
+    )

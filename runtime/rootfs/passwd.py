@@ -1,0 +1,83 @@
+"""User names to numbers, by the files of an image.
+
+Source: passwd(5), group(5).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from runtime.errors import NotFoundError
+from runtime.rootfs.merged import read_merged
+from runtime.spec import User
+
+_MOST_ID = 2**32 - 2  # the last one means "unchanged", setreuid(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a process runs as."""
+
+    user: User
+    home: str = "/"
+    name: str | None = None
+    """None for a number the image has no name for."""
+
+
+def resolve_user(layers: Sequence[str] | str, user: str) -> Account:
+    """Return the account *user* means in the image of *layers* (lowest first, or one folder).
+
+    *user* is ``NAME``, ``UID``, ``NAME:GROUP`` or ``UID:GID`` in any mix; empty is 0. A number
+    need not be in the files. Supplementary groups are those /etc/group lists the user in, unless
+    a group is given.
+
+    Raises:
+        NotFoundError: the image has no such user or group.
+        ContainerError: the image's files are not fit to be read.
+    """
+    folders = [layers] if isinstance(layers, str) else layers
+    wanted, _, wanted_group = user.partition(":")
+    wanted = wanted or "0"
+    entry = next(
+        (e for e in _entries(folders, "/etc/passwd", 7) if wanted in (e[0], e[2])),
+        None,
+    )
+    if entry is None:
+        if not wanted.isdecimal():
+            raise NotFoundError(f"no user {wanted} in the image's /etc/passwd")
+        uid, gid, home, name = _number(wanted), 0, "/", None
+    else:
+        uid, gid, home, name = _number(entry[2]), _number(entry[3]), entry[5] or "/", entry[0]
+    if wanted_group:
+        return Account(User(uid, _group(folders, wanted_group)), home, name)
+    gids = tuple(
+        _number(e[2])
+        for e in _entries(folders, "/etc/group", 4)
+        if name is not None and name in e[3].split(",")
+    )
+    return Account(User(uid, gid, additional_gids=gids), home, name)
+
+
+def _group(folders: Sequence[str], wanted: str) -> int:
+    for entry in _entries(folders, "/etc/group", 4):
+        if wanted in (entry[0], entry[2]):
+            return _number(entry[2])
+    if not wanted.isdecimal():
+        raise NotFoundError(f"no group {wanted} in the image's /etc/group")
+    return _number(wanted)
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number > _MOST_ID:
+        raise NotFoundError(f"{text} is no user or group number")
+    return number
+
+
+def _entries(folders: Sequence[str], path: str, members: int) -> Iterator[list[str]]:
+    """Yield the lines of *path* that are well formed: *members* fields, numbers where due."""
+    content = read_merged(folders, path) or b""
+    for line in content.decode(errors="surrogateescape").splitlines():
+        fields = line.split(":")
+        numbers = fields[2:4] if members == 7 else fields[2:3]
+        if len(fields) == members and all(n.isascii() and n.isdecimal() for n in numbers):
+            yield fields

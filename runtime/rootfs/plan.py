@@ -1,0 +1,155 @@
+"""The mounts of a spec as operations of a launch program. Pure.
+
+What comes from the host (binds) is cloned while the host's files are in view; everything is then
+put in place after pivot_root, when nothing a hostile image contains can lead out of its root.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.errors import ContainerError
+from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
+from runtime.kernel.program import Operation
+from runtime.rootfs.options import MountOptions, attributes, parse_options
+from runtime.spec import LinuxDevice, Mount
+
+DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}  # S_IF*, inode(7)
+
+_BASIC_DEVICES = (
+    LinuxDevice("/dev/null", "c", 1, 3),
+    LinuxDevice("/dev/zero", "c", 1, 5),
+    LinuxDevice("/dev/full", "c", 1, 7),
+    LinuxDevice("/dev/random", "c", 1, 8),
+    LinuxDevice("/dev/urandom", "c", 1, 9),
+    LinuxDevice("/dev/tty", "c", 5, 0),
+)
+_LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("/proc/kcore", "/dev/core"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+
+
+@dataclass(slots=True)
+class MountPlan:
+    """Operations of each phase, in order."""
+
+    host: list[Operation] = field(default_factory=list)
+    """While the host is in view: clones of what will be bound."""
+    inside: list[Operation] = field(default_factory=list)
+    """After the pivot."""
+    last: list[Operation] = field(default_factory=list)
+    """When every mount, folder and device is in place: making read-only."""
+
+
+def plan_mounts(
+    mounts: Sequence[Mount],
+    *,
+    devices: Sequence[LinuxDevice] = (),
+    cgroups: Sequence[tuple[str, str]] = (),
+) -> MountPlan:
+    """Return how *mounts* are made, in their order, and what /dev is filled with.
+
+    A fresh /dev (a mount there that is no bind) gets the basic devices and links the
+    specification asks for; *devices* are made in any case. A mount of type ``cgroup`` shows
+    *cgroups*, see `cgroup_view`.
+
+    Raises:
+        ContainerError: a mount that cannot be meant.
+    """
+    plan = MountPlan()
+    fresh_dev = False
+    for mount in mounts:
+        if not mount.destination.startswith("/"):
+            raise ContainerError(f"mount target {mount.destination} is not absolute")
+        options = parse_options(mount.options)
+        if mount.type == "cgroup":
+            _show_cgroups(plan, mount.destination, options, cgroups)
+        elif options.bind or mount.type in ("bind", "rbind"):
+            recursive = options.recursive or mount.type == "rbind"
+            _bind(plan, mount.source, mount.destination, options, recursive=recursive)
+        else:
+            _mount(plan, mount, options)
+            fresh_dev |= os.path.normpath(mount.destination) == "/dev"
+    plan.inside += [_node(device) for device in (*(_BASIC_DEVICES if fresh_dev else ()), *devices)]
+    if fresh_dev:
+        plan.inside += [("symlink", text, path) for text, path in _LINKS]
+    return plan
+
+
+def cgroup_view(
+    join_files: Sequence[str], *, mount_point: str = "/sys/fs/cgroup"
+) -> tuple[tuple[str, str], ...]:
+    """Return (name below /sys/fs/cgroup, folder on the host) of a container's own cgroups.
+
+    *join_files* are ``tasks`` (version 1) or ``cgroup.procs`` (version 2) files. Version 2 on its
+    own is the whole of /sys/fs/cgroup: its name is empty. Groups mounted elsewhere are not shown.
+    """
+    shown = [file for file in join_files if file.startswith(f"{mount_point}/")]
+    if len(shown) == 1 and shown[0].endswith("/cgroup.procs"):
+        return (("", os.path.dirname(shown[0])),)
+    prefix = len(mount_point) + 1
+    return tuple((file[prefix:].split("/")[0], os.path.dirname(file)) for file in shown)
+
+
+def _mount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
+    if not mount.type:
+        raise ContainerError(f"mount on {mount.destination} has no type")
+    flags = options.flags
+    if mount.type == "tmpfs" and flags & MS_RDONLY:
+        # Later mounts may need folders made in it.
+        flags &= ~MS_RDONLY
+        plan.last.append(("mount_attributes", mount.destination, MOUNT_ATTR_RDONLY))
+    data = ",".join(options.data) or None
+    source = mount.source or mount.type
+    plan.inside.append(("mount", source, mount.destination, mount.type, flags, data))
+    if options.propagation not in (0, MS_PRIVATE):
+        raise ContainerError(f"mount on {mount.destination}: propagation is for binds only")
+
+
+def _bind(
+    plan: MountPlan,
+    source: str | None,
+    target: str,
+    options: MountOptions,
+    *,
+    recursive: bool,
+) -> None:
+    if not source or not source.startswith("/"):
+        raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
+    if options.data:
+        raise ContainerError(f"bind on {target} has no option {options.data[0]}")
+    slot = sum(operation[0] == "tree" for operation in plan.host)
+    added, cleared = attributes(options.flags)
+    propagation = options.propagation or MS_PRIVATE
+    plan.host.append(("tree", slot, source, recursive))
+    plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
+    plan.inside.append(("attach", slot, target))
+
+
+def _show_cgroups(
+    plan: MountPlan, target: str, options: MountOptions, cgroups: Sequence[tuple[str, str]]
+) -> None:
+    """Show version 2 alone as one tree, else a folder per hierarchy, as on a host."""
+    if len(cgroups) == 1 and not cgroups[0][0]:
+        _bind(plan, cgroups[0][1], target, options, recursive=False)
+        return
+    tmpfs = Mount(target, "tmpfs", "tmpfs", ("nosuid", "noexec", "nodev", "mode=755", "ro"))
+    _mount(plan, tmpfs, parse_options(tmpfs.options))
+    for name, folder in cgroups:
+        _bind(plan, folder, f"{target}/{name}", options, recursive=False)
+        for controller in name.split(",") if "," in name else ():
+            plan.inside.append(("symlink", name, f"{target}/{controller}"))
+
+
+def _node(device: LinuxDevice) -> Operation:
+    if device.type not in DEVICE_TYPES:
+        raise ContainerError(f"device {device.path} has unknown type {device.type}")
+    permissions = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+    mode = DEVICE_TYPES[device.type] | permissions
+    owner = (device.uid or 0, device.gid or 0)
+    return ("node", device.path, mode, device.major, device.minor, *owner)

@@ -1,0 +1,188 @@
+"""A child from fork to end, seen from the event loop: launches, execs and exec probes.
+
+What the keeper must know is told in the right order: intent, then the process, then, once its
+end has been acted on, that it is gone. So nobody's exit code is lost by a supervisor that is
+killed in between, and no child either.
+"""
+
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from runtime.errors import LaunchError
+from runtime.kernel.program import Operation, Program
+from runtime.supervisor import exits, interpreter
+from runtime.supervisor.context import Context
+from runtime.supervisor.interpreter import Launch, Launched
+from runtime.supervisor.loop import IN, Timer
+
+_UNKNOWN_AFTER_S = 2.0
+"""How long the keeper may take to tell how a child of its own ended."""
+
+
+_HOST_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def raise_own_limits() -> None:
+    """Let this process have as many descriptors as it may; its children get what it had."""
+    _soft, hard = _HOST_NOFILE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _as_without_us(program: Program) -> Program:
+    """Undo what children would inherit of our own limits and our protection from OOM kills."""
+    first: tuple[Operation, ...] = (("rlimit", resource.RLIMIT_NOFILE, *_HOST_NOFILE),)
+    # What the program says itself comes later, and wins.
+    first += (("oom_score_adj", 0),)
+    return Program(program.namespaces, (*first, *program.operations), program.cgroup)
+
+
+class Starting:
+    """A launch under way."""
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        program: Program,
+        *,
+        standard: tuple[int | None, int | None, int | None] = (None, None, None),
+        target: int | None = None,
+        timeout: float,
+        done: Callable[[Launched], None],
+        failed: Callable[[LaunchError], None],
+    ) -> None:
+        """Fork. Later either ``done(launched)`` or ``failed(error)`` is called, once.
+
+        *name* is what the keeper knows it by; after *done* the process is announced. *standard*
+        stays the caller's, who may close it at once.
+        """
+        self._context = context
+        self._name = name
+        self._done = done
+        self._failed = failed
+        self._timeout = timeout
+        self._launch: Launch | None = None
+        context.link.intend(name)
+        stdin, stdout, stderr = standard
+        try:
+            launch = interpreter.start(
+                _as_without_us(program), stdin=stdin, stdout=stdout, stderr=stderr, target=target
+            )
+        except (LaunchError, OSError) as error:
+            # OSError: out of descriptors. Told later: the caller does not have this object yet.
+            failure = error if isinstance(error, LaunchError) else LaunchError(str(error))
+            self._timer = context.loop.call_later(0, partial(self._fail, failure))
+            return
+        self._launch = launch
+        self._fd = launch.fileno()
+        self._timer = context.loop.call_later(timeout, self._time_out)
+        context.loop.watch(self._fd, IN, self._advance)
+
+    def abandon(self, reason: str) -> None:
+        """Kill it; *failed* is called with *reason*."""
+        self._timer.cancel()
+        if self._launch is not None:
+            self._context.loop.forget(self._fd)
+            self._launch.abandon()
+        self._fail(LaunchError(reason))
+
+    def _advance(self, _events: int) -> None:
+        assert self._launch is not None
+        # First, for the end of the launch closes its descriptor.
+        self._context.loop.forget(self._fd)
+        try:
+            launched = self._launch.advance()
+        except LaunchError as error:
+            self._timer.cancel()
+            self._fail(error)
+            return
+        if launched is None:
+            self._context.loop.watch(self._fd, IN, self._advance)
+            return
+        self._timer.cancel()
+        self._context.link.announce(self._name, launched.pid)
+        self._done(launched)
+
+    def _time_out(self) -> None:
+        self.abandon(f"the launch did not get to exec within {self._timeout:g} s")
+
+    def _fail(self, error: LaunchError) -> None:
+        self._context.link.gone(self._name)
+        self._failed(error)
+
+
+class Process:
+    """A process that runs, whoever its parent is. Owns its pidfd."""
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        pid: int,
+        pidfd: int,
+        ended: Callable[[int | None], None],
+    ) -> None:
+        """Call ``ended(code)`` once it has ended; None if nobody can tell how.
+
+        When that returns, the process is collected and its name free; until then a supervisor
+        killed in between leaves it to the next one to act on the same end.
+        """
+        self.pid = pid
+        self._context = context
+        self._name = name
+        self._pidfd = pidfd
+        self._ended: Callable[[int | None], None] | None = ended
+        self._timer: Timer | None = None
+        context.link.hold(f"{name}/pidfd", pidfd)
+        context.loop.watch(pidfd, IN, self._on_pidfd)
+
+    @property
+    def pidfd(self) -> int:
+        """For pidfd_send_signal(2) and setns(2); stays ours."""
+        return self._pidfd
+
+    def signal(self, number: int) -> None:
+        """Send a signal; does nothing if it has ended already."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def keeper_says(self, code: int) -> None:
+        """Take the keeper's word for how it ended."""
+        self._finish(code)
+
+    def _on_pidfd(self, events: int) -> None:
+        try:
+            code = exits.peek(self._pidfd)
+        except ChildProcessError:
+            # Its parent is the keeper, or since a keeper was killed some init.
+            code = exits.observe(self.pid, self._pidfd)
+            if code is None:
+                code = exits.recall(self._pidfd)
+            if code is None:
+                # Reaped, and the kernel does not tell: the keeper will, if it was his.
+                self._context.loop.forget(self._pidfd)
+                self._give_up_later()
+        if code is not None:
+            self._finish(code)
+
+    def _give_up_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._context.loop.call_later(
+                _UNKNOWN_AFTER_S, lambda: self._finish(None)
+            )
+
+    def _finish(self, code: int | None) -> None:
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._context.loop.forget(self._pidfd)
+        ended(code)
+        with suppress(ChildProcessError):
+            exits.reap(self._pidfd)
+        self._context.link.drop(f"{self._name}/pidfd")
+        self._context.link.gone(self._name)

@@ -1,0 +1,359 @@
+"""What can be asked of the supervisor, as method calls.
+
+Each call has a connection of its own, so one Supervisor may be used by several threads. A call
+that loses its connection is made again: a supervisor that was killed has a successor within
+milliseconds, and all requests but ``exec`` are such that twice is once.
+"""
+
+import os
+import secrets
+import select
+import signal as signals
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.terminal import resize_terminal
+from runtime.root import Root
+from runtime.supervisor import request, start, status
+from runtime.supervisor.protocol import (
+    Decoder,
+    Message,
+    error_from_json,
+    receive,
+    send,
+)
+from runtime.supervisor.request import ExecRequest, Health, LaunchRequest, Logs, Restart, Stop
+from runtime.supervisor.status import Status
+
+ANSWER_S = 120.0
+"""How long an answer that depends on nobody else may take; launches are given up before that."""
+_TRIES = 4
+
+_UNCHANGED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A container that was started."""
+
+    pid: int
+    warnings: tuple[str, ...] = ()
+    """What the host could not give, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a container."""
+
+    type: str
+    """``present`` (at the beginning: one for each there is), ``started``, ``restarted``,
+    ``failed`` (could not be launched), ``died``, ``health``, ``exec``, ``execEnded``,
+    ``forgotten``."""
+    time: float
+    status: Status
+    """As it was right after."""
+    details: dict[str, Any]
+
+
+class Exec:
+    """A process that was put into a container. Close it, or use it as a context manager."""
+
+    def __init__(self, supervisor: "Supervisor", name: str, pid: int, terminal: int | None) -> None:
+        self._supervisor = supervisor
+        self._name = name
+        self.pid = pid
+        """In the host's pid namespace."""
+        self.terminal = terminal
+        """Master of its terminal, blocking; ours alone, so closing it hangs the process up."""
+
+    def __enter__(self) -> "Exec":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return the exit code, 128 + n for signal n, None if nobody can tell. Once only.
+
+        Raises:
+            TimeoutError: it still runs after *timeout* seconds; wait() may be called again.
+        """
+        answer, _fds = self._supervisor.talk("execWait", {"exec": self._name}, timeout=timeout)
+        code: int | None = answer["exitCode"]
+        return code
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        """Send a signal; does nothing if it has ended."""
+        self._supervisor.ask("execKill", {"exec": self._name, "signal": int(signal)})
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal.
+
+        Raises:
+            StateError: it has none.
+        """
+        if self.terminal is None:
+            raise StateError(f"exec {self._name} has no terminal")
+        resize_terminal(self.terminal, rows=rows, columns=columns)
+
+    def close(self) -> None:
+        """Close the terminal, if there is one."""
+        if self.terminal is not None:
+            os.close(self.terminal)
+            self.terminal = None
+
+
+class Supervisor:
+    """The supervisor of one world. Making this touches nothing."""
+
+    def __init__(self, root: Root, *, start: bool = True) -> None:
+        """With *start*, calls start a supervisor if there is none, else they raise StateError."""
+        self._root = root
+        self._start = start
+
+    def launch(self, wanted: LaunchRequest, *, stdin: int | None = None) -> Launched:
+        """Start a container and return once its program runs.
+
+        *stdin* is its standard input (for the first start only), else that is /dev/null. A
+        container of that id that has ended is replaced.
+
+        Raises:
+            StateError: it runs, or waits to be started again.
+            LaunchError: it could not be started; its status says so too. Nothing is left.
+        """
+        if not wanted.token:
+            wanted = replace(wanted, token=secrets.token_hex(8))
+        fds = () if stdin is None else (stdin,)
+        message = {"request": request.encode(wanted)}
+        answer, _fds = self.talk("launch", message, fds=fds, timeout=ANSWER_S)
+        return Launched(answer["pid"], tuple(answer["warnings"]))
+
+    def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
+        """Ask a container to end and return when it has; idempotent.
+
+        *signal* and *grace* (seconds until SIGKILL) default to the container's. No policy starts
+        it again.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        number = None if signal is None else int(signal)
+        answer, _fds = self.talk("stop", {"id": id, "signal": number, "grace": grace})
+        return status.decode(answer["status"])
+
+    def kill(self, id: str, signal: int = signals.SIGKILL) -> None:
+        """Send a signal to a container's first process.
+
+        SIGKILL and its stop signal keep it from being started again, as stop() does.
+
+        Raises:
+            NotFoundError, StateError: there is no such container, or it does not run.
+        """
+        self.ask("kill", {"id": id, "signal": int(signal)})
+
+    def wait(self, id: str, timeout: float | None = None) -> int | None:
+        """Return a container's exit code once it has ended for good, None if it is unknown.
+
+        Raises:
+            NotFoundError: there is no such container.
+            TimeoutError: it has not ended within *timeout* seconds.
+        """
+        answer, _fds = self.talk("wait", {"id": id}, timeout=timeout)
+        return status.decode(answer["status"]).exit_code
+
+    def exec(self, wanted: ExecRequest, fds: tuple[int, int, int] | tuple[()] = ()) -> Exec:
+        """Run one more process in a container; *fds* are its standard streams, still ours.
+
+        With ``wanted.terminal`` there are no *fds*: talk to ``Exec.terminal``.
+
+        Raises:
+            NotFoundError, StateError: there is no such container, or it does not run.
+            LaunchError: the process could not be started.
+            SupervisorError: the supervisor was killed meanwhile; whether the process was started
+                is not known, and if it was it is killed.
+        """
+        message = {"request": request.encode(wanted)}
+        answer, received = self.talk("exec", message, fds=fds, timeout=ANSWER_S, tries=1)
+        terminal = received[0] if received else None
+        if terminal is not None:
+            resize_terminal(terminal, rows=wanted.rows, columns=wanted.columns)
+        return Exec(self, answer["exec"], answer["pid"], terminal)
+
+    def attach(self, id: str) -> int:
+        """Return a duplicate of the master of a container's terminal, non-blocking.
+
+        It is for writing and resizing; what the container writes is read from the log
+        (logs.read_chunks), for which the supervisor empties the terminal. The caller closes it.
+
+        Raises:
+            NotFoundError, StateError: there is no such container, or it has no terminal now.
+        """
+        _answer, fds = self.talk("attach", {"id": id}, timeout=ANSWER_S)
+        return fds[0]
+
+    def list(self) -> list[Status]:
+        """Return the containers the supervisor knows, by id."""
+        return [status.decode(data) for data in self.ask("list", {})["containers"]]
+
+    def status(self, id: str) -> Status:
+        """Return a container's status.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        return status.decode(self.ask("status", {"id": id})["status"])
+
+    def configure(
+        self,
+        id: str,
+        *,
+        restart: Restart = _UNCHANGED,
+        health: Health | None = _UNCHANGED,
+        logs: Logs = _UNCHANGED,
+        stop: Stop = _UNCHANGED,
+    ) -> None:
+        """Change a container's settings while it runs; those not given stay.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        given = {"restart": restart, "health": health, "logs": logs, "stop": stop}
+        changes = {
+            key: None if value is None else request.encode(value)
+            for key, value in given.items()
+            if value is not _UNCHANGED
+        }
+        self.ask("configure", {"id": id, **changes})
+
+    def forget(self, id: str) -> None:
+        """Drop an ended container and its files in the run folder; the log stays.
+
+        Raises:
+            NotFoundError, StateError: there is no such container, or it has not ended.
+        """
+        self.ask("forget", {"id": id})
+
+    def events(self, *, timeout: float | None = None) -> Iterator[Event]:
+        """Yield a ``present`` event for each container, then what happens, as it happens.
+
+        After a supervisor was killed, the successor's ``present`` events come again. Ends only
+        by being closed, or:
+
+        Raises:
+            TimeoutError: *timeout* seconds after the call.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._connect() as connection:
+                messages = _exchange(connection, {"n": 1, "op": "events"}, (), deadline)
+                with suppress(ConnectionError):
+                    for message, _received in messages:
+                        if "event" in message:
+                            yield _event(message["event"])
+
+    def dns(self, addresses: Sequence[str], *, close: Sequence[str] = ()) -> None:
+        """Have names served on port 53 of *addresses*, and no more on those to *close*.
+
+        Idempotent; what was asked for before stays. The addresses need not exist yet.
+
+        Raises:
+            NetworkError: another process has that port.
+        """
+        self.ask("dns", {"listen": [*addresses], "close": [*close]})
+
+    def ping(self) -> dict[str, int]:
+        """Return ``pid``, ``keeper``, ``probes``, ``dns`` (pids, 0: none) and ``containers``."""
+        return self.ask("ping", {})
+
+    def shutdown(self, *, kill: bool = False) -> None:
+        """End the supervisor and its keeper, and return when they are gone; idempotent.
+
+        With *kill*, its containers are killed first.
+
+        Raises:
+            StateError: containers run, and *kill* is not set.
+        """
+        try:
+            answer, _fds = Supervisor(self._root, start=False).talk("shutdown", {"kill": kill})
+        except NotFoundError:
+            return
+        try:
+            keeper = os.pidfd_open(answer["keeper"])
+        except ProcessLookupError:
+            return
+        try:
+            select.select([keeper], [], [], ANSWER_S)
+        finally:
+            os.close(keeper)
+
+    def ask(self, op: str, members: Message) -> Message:
+        """Return the answer to one request that waits for nothing but the supervisor.
+
+        Raises:
+            NotFoundError: there is no supervisor, and none may be started.
+            SupervisorError: it cannot be reached or does not answer.
+            ContainerError: as it says.
+        """
+        try:
+            answer, _fds = self.talk(op, members, timeout=ANSWER_S)
+        except TimeoutError as error:
+            raise SupervisorError(f"no answer to {op} within {ANSWER_S:g} s") from error
+        return answer
+
+    def talk(
+        self,
+        op: str,
+        members: Message,
+        *,
+        fds: Sequence[int] = (),
+        timeout: float | None = None,
+        tries: int = _TRIES,
+    ) -> tuple[Message, tuple[int, ...]]:
+        """Return the answer to one request, and its descriptors, now the caller's.
+
+        Raises as ask(), and:
+
+        Raises:
+            TimeoutError: there was none within *timeout* seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for _ in range(tries):
+            with self._connect() as connection:
+                asked = {"n": 1, "op": op, **members}
+                with suppress(ConnectionError):
+                    for message, received in _exchange(connection, asked, fds, deadline):
+                        if "error" in message:
+                            raise error_from_json(message["error"])
+                        return message["ok"], tuple(received)
+        raise SupervisorError(f"the supervisor hung up on {op}")
+
+    def _connect(self) -> socket.socket:
+        return start.connect(self._root, start=self._start)
+
+
+def _exchange(
+    connection: socket.socket, asked: Message, fds: Sequence[int], deadline: float | None
+) -> Iterator[tuple[Message, Sequence[int]]]:
+    """Send one request and yield what comes back until the other side hangs up."""
+    send(connection, asked, tuple(fds))
+    decoder = Decoder()
+    try:
+        while True:
+            if deadline is not None:
+                # 0 would mean non-blocking.
+                connection.settimeout(max(1e-3, deadline - time.monotonic()))
+            if not receive(connection, decoder):
+                return
+            yield from decoder.messages()
+    finally:
+        decoder.close()
+
+
+def _event(data: Message) -> Event:
+    kind, when, told = data.pop("type"), data.pop("time"), data.pop("status")
+    return Event(kind, when, status.decode(told), data)

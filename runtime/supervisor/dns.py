@@ -1,0 +1,200 @@
+"""The DNS process: its sockets, its start, and its start over when it dies.
+
+The sockets are made here, by a process that may bind port 53, and handed over; they are kept
+here too, so that queries wait in them while the DNS process is replaced. The addresses are kept
+in a file for the next supervisor. The process gets a socket for orders on descriptor 3 and the
+folder of zone files on 4; an order is a packet of JSON, ``{"op": "listen", "address": A}`` with
+the UDP and the TCP socket, or ``{"op": "close", "address": A}``. It ends with descriptor 3.
+"""
+
+import json
+import os
+import socket
+from contextlib import suppress
+
+from runtime.errors import NetworkError
+from runtime.supervisor.context import Context
+from runtime.supervisor.loop import IN, Timer
+from runtime.supervisor.names import command
+
+PORT = 53
+ADDRESSES_FILE = "dns.json"
+ZONES = "dns"
+CHANNEL_FD = 3
+ZONES_FD = 4
+_IP_FREEBIND = 15  # linux/in.h
+_BACKLOG = 128
+_AGAIN_S = 0.5
+
+Sockets = tuple[socket.socket, socket.socket]
+
+
+class DnsServer:
+    """Keeps one DNS process that listens on all addresses asked for."""
+
+    def __init__(self, context: Context) -> None:
+        self._loop = context.loop
+        self._path = os.path.join(context.home.run, ADDRESSES_FILE)
+        self._zones = os.path.join(context.home.run, ZONES)
+        self._sockets: dict[str, Sockets] = {}
+        self._channel: socket.socket | None = None
+        self._pid = 0
+        self._timer: Timer | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 while there is none."""
+        return self._pid
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it listens."""
+        return tuple(self._sockets)
+
+    def listen(self, addresses: tuple[str, ...]) -> None:
+        """Listen on *addresses* too; idempotent.
+
+        Raises:
+            NetworkError: somebody else has port 53 there. None of the new ones is kept.
+        """
+        opened: dict[str, Sockets] = {}
+        try:
+            for address in addresses:
+                if address not in self._sockets and address not in opened:
+                    opened[address] = _open(address)
+        except OSError as error:
+            for sockets in opened.values():
+                _close(sockets)
+            raise NetworkError(
+                f"cannot serve names on {error.filename} port {PORT}: {error.strerror}"
+            ) from error
+        self._sockets |= opened
+        self._remember()
+        if self._channel is None:
+            self._start()
+        else:
+            for address in opened:
+                self._hand_over(address)
+
+    def close(self, addresses: tuple[str, ...]) -> None:
+        """Listen no more on *addresses*; idempotent."""
+        for address in addresses:
+            sockets = self._sockets.pop(address, None)
+            if sockets is not None:
+                self._order({"op": "close", "address": address})
+                _close(sockets)
+        self._remember()
+        if not self._sockets:
+            self.end()
+
+    def adopt(self) -> None:
+        """Listen where the last supervisor did."""
+        with suppress(FileNotFoundError, NetworkError):
+            with open(self._path, encoding="ascii") as file:
+                addresses = json.load(file)
+            self.listen(tuple(addresses))
+
+    def end(self) -> None:
+        """End the process."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._channel is None:
+            return
+        self._loop.forget(self._channel.fileno())
+        self._channel.close()
+        self._channel = None
+        os.kill(self._pid, 9)
+        os.waitpid(self._pid, 0)
+        self._pid = 0
+
+    def forget(self) -> None:
+        """End it and leave no file."""
+        self.end()
+        for sockets in self._sockets.values():
+            _close(sockets)
+        self._sockets.clear()
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def _remember(self) -> None:
+        with open(self._path + ".tmp", "w", encoding="ascii") as file:
+            json.dump(list(self._sockets), file)
+        os.rename(self._path + ".tmp", self._path)
+
+    def _start(self) -> None:
+        self._timer = None
+        os.makedirs(self._zones, 0o700, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        zones = os.open(self._zones, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._pid = os.posix_spawn(
+                "/proc/self/exe",
+                command("runtime.network.dnsserver", str(CHANNEL_FD), str(ZONES_FD)),
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD),
+                    (os.POSIX_SPAWN_DUP2, zones, ZONES_FD),
+                ],
+                setsigmask=[],
+            )
+        finally:
+            theirs.close()
+            os.close(zones)
+        ours.setblocking(False)
+        self._channel = ours
+        self._loop.watch(ours.fileno(), IN, self._on_channel)
+        for address in self._sockets:
+            self._hand_over(address)
+
+    def _hand_over(self, address: str) -> None:
+        udp, tcp = self._sockets[address]
+        self._order({"op": "listen", "address": address}, (udp.fileno(), tcp.fileno()))
+
+    def _order(self, order: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+        if self._channel is None:
+            return
+        # If it does not listen to orders it is ended, and its successor gets them all.
+        try:
+            socket.send_fds(self._channel, [json.dumps(order).encode()], fds)
+        except (BlockingIOError, ConnectionError):
+            self._start_again()
+
+    def _on_channel(self, _events: int) -> None:
+        assert self._channel is not None
+        try:
+            if self._channel.recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            pass
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self.end()
+        # Not at once: it may be dying of something that lasts.
+        self._timer = self._loop.call_later(_AGAIN_S, self._start)
+
+
+def _open(address: str) -> Sockets:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        for made in (udp, tcp):
+            # The process of a supervisor that was killed may still be there for a moment.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # The bridge may come later, or come again.
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            made.setblocking(False)
+            made.bind((address, PORT))
+        tcp.listen(_BACKLOG)
+    except OSError as error:
+        _close((udp, tcp))
+        raise OSError(error.errno, error.strerror, address) from error
+    return udp, tcp
+
+
+def _close(sockets: Sockets) -> None:
+    for made in sockets:
+        made.close()

@@ -1,0 +1,71 @@
+"""How a process ended, from whoever can tell.
+
+Codes are as the keeper's: 0 to 255 for an exit, minus the signal for a death by signal.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+
+# struct pidfd_info of linux/pidfd.h: mask (u64), cgroupid (u64), eleven u32, exit_code (s32).
+_PIDFD_INFO = struct.Struct("=QQ11Ii")
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFS_IOCTL_MAGIC = 0xFF
+_READ_WRITE = 3
+_PIDFD_GET_INFO = _READ_WRITE << 30 | _PIDFD_INFO.size << 16 | _PIDFS_IOCTL_MAGIC << 8 | 11
+
+
+def peek(pidfd: int) -> int | None:
+    """Return the code of an ended child without reaping it; None while it runs.
+
+    Raises:
+        ChildProcessError: it is not (or no longer) a child of this process.
+    """
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def reap(pidfd: int) -> None:
+    """Collect an ended child."""
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+
+
+def recall(pidfd: int) -> int | None:
+    """Return the code of a process somebody else has reaped; None if the kernel cannot tell.
+
+    Linux 6.15 and later tell, if *pidfd* was opened before the process ended.
+    """
+    buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTTY, errno.ESRCH):
+            raise
+        return None
+    mask, *_, status = _PIDFD_INFO.unpack(buffer)
+    return os.waitstatus_to_exitcode(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+def observe(pid: int, pidfd: int) -> int | None:
+    """Return the code of an ended process nobody has reaped yet; None if there is no such.
+
+    Its parent may be an init that takes its time. Source: proc_pid_stat(5), field 52; zero for
+    those who may not trace the process.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # Asked afterwards: while its number is not -1 it was not reaped, so that was its file.
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
+        same = b"\nPid:\t%d\n" % pid in file.read()
+    return os.waitstatus_to_exitcode(int(fields[49])) if same and fields[0] == b"Z" else None
+
+
+def shell_code(code: int) -> int:
+    """Return *code* as a shell would: 128 + n for signal n."""
+    return code if code >= 0 else 128 - code

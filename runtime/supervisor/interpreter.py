@@ -1,0 +1,380 @@
+"""From a launch program to a running process.
+
+The supervisor forks itself (clone3, into the new namespaces) and the child runs the operations
+one by one, the last of which is exec. The child reports on a channel: one JSON object a packet,
+with file descriptors where needed, and end of file when exec has closed it. So a launch can be
+waited for (`launch`, `enter`) or watched by an event loop (`start`, then `Launch.advance` whenever
+``Launch.fileno()`` is readable).
+
+The child is a copy of this process, so this must be a single-threaded one, and a small one to be
+quick. Nothing of it reaches the container: its other descriptors are closed before the first
+operation, the child cannot be traced (CVE-2016-9962), and it ends by exec or os._exit, never
+through Python's own exit.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Any, NoReturn
+
+from runtime.errors import ContainerError, KernelError, LaunchError
+from runtime.kernel import process
+from runtime.kernel.capability import host_bounding
+from runtime.kernel.init_elf import NAME, has_init, init_program
+from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3
+from runtime.kernel.program import Program
+from runtime.kernel.selfexe import sealed_program
+from runtime.rootfs.overlay import boot_id
+from runtime.supervisor import operations_mount, operations_process
+from runtime.supervisor.child import MOST_BYTES, Child
+from runtime.supervisor.executable import execution_error
+
+OPERATIONS = {**operations_mount.OPERATIONS, **operations_process.OPERATIONS}
+TIMEOUT_S = 60.0
+_FAILED = 125
+_ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)  # a struct ucred, a descriptor
+_LAST_FD = 0xFFFFFFFF
+_SIGNALS = frozenset(signal.valid_signals())
+
+
+class Launched:
+    """A process that has been started. The caller closes the descriptors."""
+
+    __slots__ = ("pid", "pidfd", "terminal", "warnings")
+
+    def __init__(self, pid: int, pidfd: int, terminal: int | None, warnings: tuple[str, ...]):
+        self.pid = pid
+        """In this process's pid namespace; its exit is this process's to collect."""
+        self.pidfd = pidfd
+        self.terminal = terminal
+        """Master of the terminal, if the program has a console."""
+        self.warnings = warnings
+        """What was asked for and this host cannot give, in words."""
+
+
+class Launch:
+    """A launch under way, from clone to exec."""
+
+    def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
+        self._pid = pid
+        self._pidfd = pidfd
+        self._channel = channel
+        self._terminal: int | None = None
+        self._warnings: list[str] = []
+        self._program = ""
+
+    def fileno(self) -> int:
+        """Return what becomes readable when `advance` has something to do."""
+        return self._channel.fileno()
+
+    def advance(self) -> Launched | None:
+        """Take in what the child has reported, without waiting; return the process once it runs.
+
+        Not to be called again after it has returned a process or raised.
+
+        Raises:
+            LaunchError: an operation failed; the child is gone and collected.
+        """
+        while True:
+            try:
+                packet = _receive(self._channel)
+            except BlockingIOError:
+                return None
+            if not packet.data:
+                return self._ended()
+            try:
+                self._take(packet)
+            except LaunchError:
+                self.abandon()
+                raise
+
+    def finish(self, *, timeout_s: float = TIMEOUT_S) -> Launched:
+        """Wait until the process runs and return it.
+
+        Raises:
+            LaunchError: as for `advance`; or *timeout_s* went by, and the child was killed.
+        """
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        while True:
+            if not poller.poll(timeout_s * 1000):
+                self.abandon()
+                raise LaunchError(f"the launch did not get to exec within {timeout_s:g} s")
+            launched = self.advance()
+            if launched is not None:
+                return launched
+
+    def abandon(self) -> None:
+        """Kill and collect the child and close everything."""
+        self._kill()
+        # It may have gone on as a sibling in the meantime, see `fork`: the end of file comes when
+        # nobody is left.
+        self._channel.setblocking(True)
+        while (packet := _receive(self._channel)).data:
+            if b'"forked"' in packet.data:
+                self._follow(packet.sender)
+                self._kill()
+            for fd in packet.fds:
+                os.close(fd)
+        os.close(self._pidfd)
+        if self._terminal is not None:
+            os.close(self._terminal)
+        self._channel.close()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        _collect(self._pidfd)
+
+    def _follow(self, pid: int) -> None:
+        """Take the child's sibling *pid* in its place."""
+        _collect(self._pidfd)
+        os.close(self._pidfd)
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
+
+    def _ended(self) -> Launched:
+        if not self._program:
+            self.abandon()
+            raise LaunchError("the child died before it got to exec")
+        self._channel.close()
+        return Launched(self._pid, self._pidfd, self._terminal, tuple(self._warnings))
+
+    def _take(self, packet: "_Packet") -> None:
+        if len(packet.data) == 4:  # from the built-in init: its exec failed with this errno
+            raise execution_error(self._program, int.from_bytes(packet.data, sys.byteorder))
+        message: dict[str, Any] = json.loads(packet.data)
+        if "error" in message:
+            raise LaunchError(message["error"], exit_code=message["exitCode"])
+        if "warning" in message:
+            self._warnings.append(message["warning"])
+        elif "terminal" in message:
+            (self._terminal,) = packet.fds
+        elif "forked" in message:
+            self._follow(packet.sender)
+        elif "ready" in message:
+            self._program = message["ready"]
+
+
+class _Packet:
+    """What came in one packet; *sender* is a pid as this process sees it."""
+
+    __slots__ = ("data", "fds", "sender")
+
+    def __init__(self, data: bytes, fds: tuple[int, ...], sender: int) -> None:
+        self.data = data
+        self.fds = fds
+        self.sender = sender
+
+
+def launch(
+    program: Program,
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Launched:
+    """Run *program* in a child and return its process once exec has succeeded.
+
+    The standard streams are /dev/null unless given, or the console's if the program has one.
+
+    Raises:
+        LaunchError: an operation failed, in words; nothing is left running. Its exit code is 127
+            if the command does not exist, 126 if it cannot be executed, else 125.
+    """
+    return start(program, stdin=stdin, stdout=stdout, stderr=stderr).finish(timeout_s=timeout_s)
+
+
+def enter(
+    pidfd: int,
+    program: Program,
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Launched:
+    """Run *program*, from `compile_enter`, in the namespaces of the process *pidfd* refers to.
+
+    Otherwise as `launch`; the process is a child of this one, not of the container's.
+    """
+    started = start(program, stdin=stdin, stdout=stdout, stderr=stderr, target=pidfd)
+    return started.finish(timeout_s=timeout_s)
+
+
+def start(
+    program: Program,
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    target: int | None = None,
+) -> Launch:
+    """Fork the child that runs *program*, and return without waiting for it.
+
+    *target* is a pidfd of the process whose namespaces an ``enter`` operation enters.
+
+    Raises:
+        LaunchError: there is no child: no such cgroup, or the kernel refused the namespaces.
+    """
+    if len(sys._current_frames()) > 1:
+        raise LaunchError("only a single-threaded process can launch: a thread may hold a lock")
+    # Asked here once, not in every child.
+    host_bounding()
+    boot_id()
+    init_fd = _init() if program.operations[-1][0] == "init" and has_init() else -1
+    with contextlib.ExitStack() as opened:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        opened.callback(os.close, null)
+        standard = tuple(null if fd is None else fd for fd in (stdin, stdout, stderr))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        opened.callback(theirs.close)
+        try:
+            pid, pidfd = _clone(program)
+        except BaseException:
+            ours.close()
+            raise
+        if pid == 0:
+            child = Child(theirs, target=-1 if target is None else target, init_fd=init_fd)
+            _run(child, program, standard)
+    ours.setblocking(False)
+    return Launch(pid, pidfd, ours)
+
+
+def _clone(program: Program) -> tuple[int, int]:
+    """Fork into the namespaces and cgroup of *program*, with signals blocked in the child.
+
+    Between birth and exec nobody may trace the child, so its memory is born non-dumpable.
+    """
+    flags = program.namespaces | CLONE_CLEAR_SIGHAND
+    cgroup = 0
+    dumpable = process.prctl(process.PR_GET_DUMPABLE)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    pid = -1
+    try:
+        if program.cgroup is not None:
+            cgroup = os.open(program.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            flags |= CLONE_INTO_CGROUP
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        pid, pidfd = clone3(flags, exit_signal=signal.SIGCHLD, cgroup=cgroup)
+        return pid, pidfd
+    except OSError as error:
+        raise LaunchError(str(error)) from error
+    finally:
+        if pid != 0:
+            if dumpable == 1:  # 2 can be read, but not set
+                process.prctl(process.PR_SET_DUMPABLE, dumpable)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if cgroup:
+                os.close(cgroup)
+
+
+def _run(child: Child, program: Program, standard: tuple[int, ...]) -> NoReturn:
+    """Be the child: run the operations, or report the one that failed."""
+    index, name = -1, "descriptors"
+    try:
+        gc.disable()
+        os.umask(0)
+        _keep_only(child, standard)
+        _reset_ignored_signals()
+        for index, operation in enumerate(program.operations):  # noqa: B007 - for the report
+            name = operation[0]
+            OPERATIONS[name](child, *operation[1:])
+        raise LaunchError("the program does not end in exec")
+    except BaseException as error:
+        # The last line of the child: whatever it is, the parent says it.
+        exit_code = error.exit_code if isinstance(error, LaunchError) else _FAILED
+        text = _explain(error)
+        if exit_code == _FAILED:  # else it is about the command, not about us
+            text += f" (operation {index}: {name})"
+        with contextlib.suppress(OSError):
+            child.send({"error": text, "exitCode": exit_code})
+    finally:
+        os._exit(_FAILED)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, (KernelError, ContainerError)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" {error.filename}" if error.filename is not None else ""
+        code = errno.errorcode.get(error.errno, "?")
+        return f"{error.strerror}{where} [{code}]"
+    return f"{type(error).__name__}: {error}"
+
+
+def _keep_only(child: Child, standard: tuple[int, ...]) -> None:
+    """Put the standard streams in place, and close all else but what the operations need.
+
+    Descriptors must be closed, not only marked: until exec, they could be reached by name
+    through /proc/self/fd.
+    """
+    # Out of the way of 0, 1, 2 and of each other first.
+    streams = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in standard]
+    if child.channel.fileno() < 10:
+        child.channel = socket.socket(fileno=_moved(child.channel.detach()))
+    if 0 <= child.target < 10:
+        child.target = _moved(child.target)
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+    kept = sorted({child.channel.fileno(), child.target, child.init_fd} - {-1})
+    first = 3
+    for fd in kept:
+        if fd > first:
+            process.close_range(first, fd - 1)
+        first = fd + 1
+    process.close_range(first, _LAST_FD)
+
+
+def _moved(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
+def _reset_ignored_signals() -> None:
+    """Undo SIG_IGN, which exec keeps; Python itself ignores SIGPIPE and SIGXFSZ."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@functools.cache
+def _init() -> int:
+    """Return the sealed built-in init, one for all containers."""
+    fd = sealed_program(NAME, init_program())
+    try:
+        return _moved(fd)
+    finally:
+        os.close(fd)
+
+
+def _receive(channel: socket.socket) -> _Packet:
+    """Take one packet, with empty data at the end of file.
+
+    Raises:
+        BlockingIOError: there is none yet, on a channel that does not block.
+    """
+    data, ancillary, _, _ = channel.recvmsg(MOST_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    fds: tuple[int, ...] = ()
+    sender = 0
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            fds += struct.unpack(f"{len(content) // 4}i", content)
+        elif kind == socket.SCM_CREDENTIALS:
+            sender = struct.unpack_from("i", content)[0]
+    return _Packet(data, fds, sender)
+
+
+def _collect(pidfd: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)

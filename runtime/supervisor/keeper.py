@@ -1,0 +1,294 @@
+"""The keeper: parent of the supervisor, and what outlives it.
+
+It starts the supervisor, holds duplicates of the descriptors that must not be lost with it
+(listening socket, lock, FIFOs, terminals), and, being a subreaper, becomes the parent of all
+containers when the supervisor is killed: so it reaps them, and nobody's exit code is lost. Then
+it starts the next supervisor at once and tells it everything. When the keeper itself is killed,
+the supervisor turns into a keeper (see link), which restores exactly this order.
+
+The two talk in packets of one line, over a socket pair::
+
+    hold NAME          with a descriptor: keep it
+    drop NAME          close it
+    intent NAME TICKS  a fork is coming; at that time since boot
+    child NAME PID     it has come: that process may outlive the supervisor
+    gone NAME          the child was reaped, or the fork failed, or its exit code was understood
+    bye                the supervisor ends, and so shall the keeper
+
+The keeper says the first and fourth of these to a supervisor it has just started, then ``ready``,
+and at any time ``exit NAME CODE``; a signal is a negative code. Few imports: every world has one.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+
+from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
+from runtime.supervisor import leaf, strays
+from runtime.supervisor.names import (
+    KEEPER_FD,
+    LISTEN_FD,
+    LOCK,
+    LOCK_FD,
+    LOG,
+    PROBE,
+    Home,
+    command,
+)
+
+MAX_LINE = 4096
+_OOM_SCORE = b"-900"
+_LOG_BYTES = 1 << 20
+_QUICK_S = 1.0
+"""A supervisor that crashed sooner, and more than once, is started again only after a pause."""
+_MAX_PAUSE_S = 5.0
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
+_LAST_WAIT_S = 5.0
+
+
+class Keeper:
+    """State of the keeper, and its loop."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._held: dict[str, int] = {}
+        self._children: dict[str, int] = {}
+        self._exits: dict[str, int] = {}
+        self._intents: dict[str, int] = {}
+        self._supervisor = 0
+        self._control = -1
+        self._socket: socket.socket | None = None
+        self._born = 0.0
+        self._crashes = 0
+        self._bye = False
+
+    def resume(self, state: str) -> None:
+        """Take over from a supervisor that became this process; see link.become_keeper."""
+        for line in state.splitlines():
+            word, name, value = line.split(" ")
+            if word == "hold":
+                self._held[name] = int(value)
+                os.set_inheritable(int(value), False)
+            else:
+                self._note(word, name, value)
+        self._settle_leftovers()
+
+    def run(self) -> None:
+        """Keep until the supervisor says bye."""
+        wake = _wake_on_children()
+        poll = select.poll()
+        poll.register(wake, select.POLLIN)
+        while not self._bye or self._supervisor:
+            if not self._supervisor:
+                self._start(poll)
+            for fd, _events in poll.poll():
+                if fd == wake:
+                    os.read(wake, 4096)
+                elif not self._hear():
+                    poll.unregister(fd)
+            self._reap()
+        self._wait_for_rest()
+
+    def _start(self, poll: select.poll) -> None:
+        if self._crashes > 1:
+            time.sleep(min(_MAX_PAUSE_S, 0.05 * 2**self._crashes))
+        with suppress(FileNotFoundError):
+            if os.stat(self._log_path()).st_size > _LOG_BYTES:
+                os.truncate(self._log_path(), 0)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._born = time.monotonic()
+            self._supervisor = os.posix_spawn(
+                "/proc/self/exe",
+                command("runtime.supervisor.main", *self._home.arguments()),
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), KEEPER_FD),
+                    (os.POSIX_SPAWN_DUP2, LISTEN_FD, LISTEN_FD),
+                    (os.POSIX_SPAWN_DUP2, LOCK_FD, LOCK_FD),
+                ],
+                setsigmask=[],
+            )
+        self._socket = ours
+        poll.register(ours, select.POLLIN)
+        self._tell_everything()
+
+    def _tell_everything(self) -> None:
+        for name, fd in self._held.items():
+            self._tell(f"hold {name}", (fd,))
+        for name, pid in self._children.items():
+            self._tell(f"child {name} {pid}")
+        for name, code in self._exits.items():
+            self._tell(f"exit {name} {code}")
+        self._tell("ready")
+
+    def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
+        """Send to the supervisor; waiting for it is all there is to do anyway."""
+        if self._socket is not None:
+            # A dead one is told nothing; its death is noticed by reaping it.
+            with suppress(ConnectionError):
+                socket.send_fds(self._socket, [line.encode()], fds)
+
+    def _hear(self, *, flags: int = 0) -> bool:
+        """Take one packet; return False at the end."""
+        assert self._socket is not None
+        try:
+            data, fds, _flags, _address = socket.recv_fds(
+                self._socket, MAX_LINE, 1, flags | socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, ConnectionError):
+            return False
+        if not data:
+            return False
+        word, _, rest = data.decode().partition(" ")
+        name, _, value = rest.partition(" ")
+        if word == "hold":
+            self._drop(name)
+            self._held[name] = fds[0]
+        else:
+            self._note(word, name, value)
+        return True
+
+    def _note(self, word: str, name: str, value: str) -> None:
+        if word == "drop":
+            self._drop(name)
+        elif word == "intent":
+            self._intents[name] = int(value)
+        elif word == "child":
+            self._intents.pop(name, None)
+            self._children[name] = int(value)
+        elif word == "exit":
+            self._exits[name] = int(value)
+        elif word == "gone":
+            self._intents.pop(name, None)
+            self._children.pop(name, None)
+            self._exits.pop(name, None)
+        elif word == "bye":
+            self._bye = True
+
+    def _drop(self, name: str) -> None:
+        fd = self._held.pop(name, -1)
+        if fd >= 0:
+            os.close(fd)
+
+    def _reap(self) -> None:
+        while (ended := _next_ended()) is not None:
+            pid, code = ended
+            if pid == self._supervisor:
+                self._supervisor_ended(code)
+                continue
+            for name, child in self._children.items():
+                if child == pid:
+                    self._children.pop(name)
+                    self._exits[name] = code
+                    self._tell(f"exit {name} {code}")
+                    break
+
+    def _supervisor_ended(self, code: int) -> None:
+        # What it said before it died still counts.
+        while self._hear(flags=socket.MSG_DONTWAIT):
+            pass
+        assert self._socket is not None
+        self._socket.close()
+        self._socket, self._supervisor = None, 0
+        # Being killed is no fault of its own.
+        crashed = code not in _KILLED and time.monotonic() - self._born < _QUICK_S
+        self._crashes = self._crashes + 1 if crashed else 0
+        self._settle_leftovers()
+
+    def _settle_leftovers(self) -> None:
+        """See to what only the supervisor that died could have seen to.
+
+        These are probes of containers, and children it forked but did not live to announce.
+        """
+        for name, pid in self._children.items():
+            if name.startswith(PROBE):
+                strays.kill(pid)
+        if not self._intents:
+            return
+        since = min(self._intents.values())
+        known = {*self._children.values()}
+        launches = {
+            name: self._held[f"{name}/stdout"]
+            for name in self._intents
+            if f"{name}/stdout" in self._held
+        }
+        for pid, start in strays.children_of(os.getpid()).items():
+            if pid not in known and start >= since:
+                found = strays.settle(pid, launches)
+                if found is not None:
+                    self._children[found] = pid
+        self._intents.clear()
+
+    def _wait_for_rest(self) -> None:
+        """Reap the processes that end with the supervisor, then leave nothing behind."""
+        deadline = time.monotonic() + _LAST_WAIT_S
+        while strays.children_of(os.getpid()) and time.monotonic() < deadline:
+            _next_ended()
+            time.sleep(0.005)
+        leaf.leave(self._home.cgroup)
+        with suppress(FileNotFoundError):
+            if not os.stat(self._log_path()).st_size:
+                os.unlink(self._log_path())
+        # Last: whoever takes the lock next starts afresh.
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._home.run, LOCK))
+
+    def _log_path(self) -> str:
+        return os.path.join(self._home.run, LOG)
+
+
+def _wake_on_children() -> int:
+    """Return a descriptor that becomes readable when a child ends."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    # Children that ended before the handler was there.
+    os.write(write, b"\0")
+    return read
+
+
+def _next_ended() -> tuple[int, int] | None:
+    """Reap one child and return (pid, code), a signal as a negative code; None if none ended."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    exited = ended.si_code == os.CLD_EXITED
+    return ended.si_pid, ended.si_status if exited else -ended.si_status
+
+
+def _settle(home: Home) -> None:
+    """Become nobody's child in nobody's folder and cgroup."""
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o077)
+    close_range(LOCK_FD + 1, 0x7FFFFFFF)
+    for fd in (LISTEN_FD, LOCK_FD):
+        os.set_inheritable(fd, False)
+    leaf.enter(home.cgroup)
+    # Needs CAP_SYS_RESOURCE. Containers get a score of their own.
+    with suppress(PermissionError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(_OOM_SCORE)
+    os.ftruncate(LOCK_FD, 0)
+    os.pwrite(LOCK_FD, b"%d\n" % os.getpid(), 0)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the keeper of Home(*arguments[:3]); a fourth is a descriptor resume() is fed from."""
+    home = Home(*arguments[:3])
+    keeper = Keeper(home)
+    if arguments[3:]:
+        with open(int(arguments[3]), encoding="ascii") as file:
+            file.seek(0)
+            keeper.resume(file.read())
+    else:
+        _settle(home)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    keeper.run()

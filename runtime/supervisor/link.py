@@ -1,0 +1,151 @@
+"""The supervisor's side of the talk with its keeper; see keeper for the words."""
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+from runtime.supervisor.loop import IN, OUT, Loop
+from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
+
+_MAX_LINE = 4096
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Link:
+    """What the keeper knows, and how it is told. Owns the descriptors it holds."""
+
+    def __init__(self, home: Home, fd: int) -> None:
+        """Hear everything a former supervisor left behind."""
+        self.held: dict[str, int] = {}
+        """Our duplicates of what the keeper holds, by name."""
+        self.children: dict[str, int] = {}
+        """Children the keeper knows; those forked by a former supervisor are the keeper's."""
+        self.exits: dict[str, int] = {}
+        """Codes of those that ended while nobody was there."""
+        self._home = home
+        self._intents: dict[str, int] = {}
+        self._socket = socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._loop: Loop | None = None
+        self._on_exit: Callable[[str, int], None] = lambda _name, _code: None
+        while self._hear() != "ready":
+            pass
+
+    def watch(self, loop: Loop, on_exit: Callable[[str, int], None]) -> None:
+        """From now on call ``on_exit(name, code)`` for each child the keeper reaps."""
+        self._loop, self._on_exit = loop, on_exit
+        self._socket.setblocking(False)
+        loop.watch(self._socket.fileno(), IN, self._on_ready)
+
+    def hold(self, name: str, fd: int) -> None:
+        """Have the keeper keep a duplicate; *fd* is ours to close from now on, by drop()."""
+        previous = self.held.get(name)
+        if previous is not None and previous != fd:
+            os.close(previous)
+        self.held[name] = fd
+        self._tell(f"hold {name}", (fd,))
+
+    def drop(self, name: str) -> None:
+        """Close both; does nothing if there is none."""
+        fd = self.held.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+            self._tell(f"drop {name}")
+
+    def intend(self, name: str) -> None:
+        """Say that a fork is coming, so that a child we cannot announce is found."""
+        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+        self._intents[name] = ticks
+        self._tell(f"intent {name} {ticks}")
+
+    def announce(self, name: str, pid: int) -> None:
+        """Say that this child may outlive us."""
+        self._intents.pop(name, None)
+        self.children[name] = pid
+        self._tell(f"child {name} {pid}")
+
+    def gone(self, name: str) -> None:
+        """Say that nothing about this child is open any more."""
+        self._intents.pop(name, None)
+        self.children.pop(name, None)
+        self.exits.pop(name, None)
+        self._tell(f"gone {name}")
+
+    def bye(self) -> None:
+        """Say that we end, and wait until that is said."""
+        self._socket.setblocking(True)
+        self._flush()
+        self._tell("bye")
+
+    def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
+        self._queue.append((line.encode(), tuple(map(os.dup, fds))))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            data, fds = self._queue[0]
+            try:
+                socket.send_fds(self._socket, [data], fds)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                self.become_keeper()
+            for fd in fds:
+                os.close(fd)
+            self._queue.popleft()
+        if self._loop is not None:
+            self._loop.change(self._socket.fileno(), IN | OUT if self._queue else IN)
+
+    def _on_ready(self, events: int) -> None:
+        if events & OUT:
+            self._flush()
+        if events & ~OUT:
+            word = self._hear()
+            if not word:
+                self.become_keeper()
+
+    def _hear(self) -> str:
+        """Take in one packet and return its first word; an empty one at the end."""
+        try:
+            data, fds, _flags, _address = socket.recv_fds(
+                self._socket, _MAX_LINE, 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return "nothing"
+        except ConnectionError:
+            return ""
+        word, *rest = data.decode().split(" ")
+        if word == "hold":
+            (self.held[rest[0]],) = fds
+        elif word == "child":
+            self.children[rest[0]] = int(rest[1])
+        elif word == "exit":
+            self.children.pop(rest[0], None)
+            self.exits[rest[0]] = int(rest[1])
+            self._on_exit(rest[0], int(rest[1]))
+        elif not word and self._loop is None:
+            self.become_keeper()
+        return word
+
+    def become_keeper(self) -> None:
+        """Replace this program by a keeper, which starts the next supervisor; never returns.
+
+        The keeper is dead. This process is the parent of the containers, so it must stay, and
+        be what reaps them; clients are hung up on, connect again, and are served by the next.
+        """
+        lines = [f"hold {name} {fd}" for name, fd in self.held.items()]
+        lines += [f"child {name} {pid}" for name, pid in self.children.items()]
+        lines += [f"exit {name} {code}" for name, code in self.exits.items()]
+        lines += [f"intent {name} {ticks}" for name, ticks in self._intents.items()]
+        state = os.memfd_create("keeper")
+        os.write(state, "\n".join(lines).encode())
+        for fd in (LISTEN_FD, LOCK_FD, state, *self.held.values()):
+            os.set_inheritable(fd, True)
+        os.execve(
+            "/proc/self/exe",
+            command("runtime.supervisor.keeper", *self._home.arguments(), str(state)),
+            {},
+        )

@@ -1,0 +1,257 @@
+"""Operations that shape the process itself, up to exec; see `runtime.kernel.program`."""
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+from collections.abc import Callable
+
+from runtime.errors import KernelError, LaunchError
+from runtime.kernel import process
+from runtime.kernel.capability import host_bounding, to_names
+from runtime.kernel.namespaces import CLONE_PARENT, clone3, unshare
+from runtime.kernel.namespaces import setns as kernel_setns
+from runtime.kernel.terminal import take_terminal
+from runtime.rootfs.resolve import open_folder, open_in_root
+from runtime.supervisor import child_init
+from runtime.supervisor.child import Child
+from runtime.supervisor.executable import execution_error, find_program, foreign_machine
+
+_SIOCSIFFLAGS = 0x8914  # netdevice(7)
+_IFF_UP_RUNNING = 0x1 | 0x40
+
+
+def join(child: Child, path: str) -> None:
+    """Move this thread into a cgroup."""
+    _write(path, b"0")
+
+
+def setns(child: Child, path: str, flag: int) -> None:
+    """Enter the namespace pinned at *path*."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        kernel_setns(fd, flag)
+    except KernelError as error:
+        error.detail = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def enter(child: Child, flags: int) -> None:
+    """Enter the target's namespaces; its root is in view from here on."""
+    kernel_setns(child.target, flags)
+    child.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
+
+
+def read_environment(child: Child, path: str) -> None:
+    """Read variables that must not stand in a program, which is stored: ``NAME=value``, NUL."""
+    with open(path, "rb") as file:
+        items = file.read().split(b"\0")
+    child.more_environment = environment(tuple(os.fsdecode(item) for item in items))
+
+
+def unshare_namespaces(child: Child, flags: int) -> None:
+    """Leave namespaces for new ones."""
+    unshare(flags)
+
+
+def oom_score_adj(child: Child, score: int) -> None:
+    """Make this process a likelier or unlikelier victim of the OOM killer."""
+    try:
+        _write("/proc/self/oom_score_adj", str(score).encode())
+    except PermissionError:
+        child.warn(f"oomScoreAdj {score} needs CAP_SYS_RESOURCE, which this host's root lacks")
+
+
+def loopback(child: Child) -> None:
+    """Set the loopback interface of a fresh network namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+
+
+def hostname(child: Child, name: str) -> None:
+    """Name the UTS namespace."""
+    process.sethostname(name)
+
+
+def rlimit(child: Child, number: int, soft: int, hard: int) -> None:
+    """Set a resource limit, as far as this host's root may."""
+    wanted = (_limit(soft), _limit(hard))
+    try:
+        resource.setrlimit(number, wanted)
+    except (ValueError, PermissionError):
+        # CPython turns EPERM into ValueError. No CAP_SYS_RESOURCE: our own hard limit is the most.
+        most = resource.getrlimit(number)[1]
+        lowered = (_lower(wanted[0], most), _lower(wanted[1], most))
+        resource.setrlimit(number, lowered)
+        name = next(
+            n for n in dir(resource) if n[:7] == "RLIMIT_" and getattr(resource, n) == number
+        )
+        child.warn(f"{name} {soft}:{hard} is more than this host's root may set, {most}")
+
+
+def _limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= 2**64 - 1 or value < 0 else value
+
+
+def _lower(value: int, most: int) -> int:
+    if resource.RLIM_INFINITY in (value, most):
+        return most if value == resource.RLIM_INFINITY else value
+    return min(value, most)
+
+
+def workdir(child: Child, path: str, make: bool) -> None:
+    """Change to *path*, never through a magic link (CVE-2024-21626)."""
+    try:
+        if make:
+            fd = open_folder(child.root_fd, path)
+        else:
+            fd = open_in_root(child.root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        text = f"working directory {path}: {os.strerror(error.errno or 0).lower()}"
+        raise LaunchError(text, exit_code=126) from error
+    os.fchdir(fd)
+    os.close(fd)
+
+
+def umask(child: Child, mode: int) -> None:
+    """Set the file mode creation mask."""
+    os.umask(mode)
+
+
+def bounding(child: Child, mask: int) -> None:
+    """Drop what no program started from here may ever have."""
+    host = host_bounding()
+    for number in range(host.bit_length()):
+        if host >> number & 1 and not mask >> number & 1:
+            process.prctl(process.PR_CAPBSET_DROP, number)
+    if mask & ~host:
+        names = ", ".join(to_names(mask & ~host))
+        child.warn(f"this host's root does not have, and so cannot give: {names}")
+
+
+def user(child: Child, uid: int, gid: int, gids: tuple[int, ...]) -> None:
+    """Become the user, keeping for a moment what `capabilities` is to choose from."""
+    process.prctl(process.PR_SET_KEEPCAPS, 1)
+    os.setgroups(gids)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    process.prctl(process.PR_SET_KEEPCAPS, 0)
+    # The kernel has set it to fs.suid_dumpable.
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+
+
+def capabilities(
+    child: Child, effective: int, permitted: int, inheritable: int, ambient: int
+) -> None:
+    """Keep these capabilities only, as far as there are any to keep."""
+    host = host_bounding()
+    process.prctl(process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_CLEAR_ALL)
+    process.capset(effective & permitted & host, permitted & host, inheritable & host)
+    raised = ambient & permitted & inheritable & host
+    for number in range(raised.bit_length()):
+        if raised >> number & 1:
+            process.prctl(process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_RAISE, number)
+
+
+def no_new_privs(child: Child) -> None:
+    """Make set-user-id programs and file capabilities ineffective from here on."""
+    process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def fork(child: Child) -> None:
+    """Go on in a sibling, which is the parent's child too, and in the new pid namespace.
+
+    It announces itself, by the credentials of its message: had the one that dies here to do it,
+    the parent might kill that one just before, and never hear of the other.
+    """
+    pid, _ = clone3(CLONE_PARENT)
+    if pid:
+        os._exit(0)
+    child.send({"forked": True})
+
+
+def session(child: Child, take: bool) -> None:
+    """Leave the supervisor's session and process group: kill(0, ...) must not reach it."""
+    os.setsid()
+    if take:
+        take_terminal(0)
+
+
+def find(child: Child, name: str, folders: tuple[str, ...]) -> None:
+    """Find the program while errors can still be explained; report that we are through."""
+    child.program = find_program(name, folders)
+    child.send({"ready": child.program})
+
+
+def seccomp(child: Child, program: str, flags: int) -> None:
+    """Load the system call filter."""
+    process.seccomp(process.SECCOMP_SET_MODE_FILTER, flags, bytes.fromhex(program))
+
+
+def execute(child: Child, arguments: tuple[str, ...], env: tuple[str, ...]) -> None:
+    """Become the program."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _execute(child.program, arguments, environment(env) | child.more_environment)
+
+
+def execute_below_init(child: Child, arguments: tuple[str, ...], env: tuple[str, ...]) -> None:
+    """Become the init, whose child is the program."""
+    if child.init_fd < 0:
+        child_init.fork_below_init(child.channel)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _execute(child.program, arguments, environment(env) | child.more_environment)
+    # Descriptor 3 is the init's report channel, see runtime.kernel.init_elf.
+    os.dup2(child.channel.fileno(), 3)
+    variables = environment(env) | child.more_environment
+    os.execve(child.init_fd, ("init", child.program, *arguments), variables)
+
+
+def environment(items: tuple[str, ...]) -> dict[str, str]:
+    """Return ``NAME=value`` items as a mapping; the last of a name wins."""
+    return dict(item.split("=", 1) for item in items if "=" in item)
+
+
+def _execute(program: str, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+    try:
+        os.execve(program, arguments, env)
+    except OSError as error:
+        machine = foreign_machine(program) if error.errno == errno.ENOEXEC else None
+        raise execution_error(program, error.errno or errno.EIO, machine=machine) from error
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+OPERATIONS: dict[str, Callable[..., None]] = {
+    "join": join,
+    "setns": setns,
+    "enter": enter,
+    "environment": read_environment,
+    "unshare": unshare_namespaces,
+    "oom_score_adj": oom_score_adj,
+    "loopback": loopback,
+    "hostname": hostname,
+    "rlimit": rlimit,
+    "workdir": workdir,
+    "umask": umask,
+    "bounding": bounding,
+    "user": user,
+    "capabilities": capabilities,
+    "no_new_privs": no_new_privs,
+    "fork": fork,
+    "session": session,
+    "find": find,
+    "seccomp": seccomp,
+    "exec": execute,
+    "init": execute_below_init,
+}

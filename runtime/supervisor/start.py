@@ -1,0 +1,192 @@
+"""Finding the supervisor of a world, and starting it on demand.
+
+The client that finds none takes the lock, makes the listening socket and hands both to a fresh
+keeper; then it connects as usual, and waits in the socket's backlog until somebody accepts. The
+lock is an open file description that keeper and supervisor share for as long as either lives,
+so there is at most one pair of them, and it is free at once when both are gone.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+from runtime.errors import NotFoundError, SupervisorError
+from runtime.kernel.selfexe import sealed_interpreter
+from runtime.root import Root
+from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
+from runtime.supervisor.protocol import VERSION, Decoder, receive, send
+
+TIMEOUT_S = 15.0
+_PAUSE_S = 0.005
+_BACKLOG = 1024
+
+
+def home_of(root: Root) -> Home:
+    """Return what keeper and supervisor are told of *root*."""
+    return Home(os.fspath(root.state), os.fspath(root.run), root.cgroup)
+
+
+def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.socket:
+    """Return a connection to the supervisor of *root* after the exchange of hellos.
+
+    With *start*, one is started if there is none; several callers start exactly one. A
+    supervisor that is just ending or starting over is waited for.
+
+    Raises:
+        NotFoundError: there is none, and *start* is not set.
+        SupervisorError: none could be reached within *timeout* seconds, or no version of the
+            protocol is spoken by both.
+    """
+    deadline = time.monotonic() + timeout
+    path = os.path.join(root.run, SOCKET)
+    while True:
+        connection = _connect(path)
+        if connection is None and not start:
+            raise NotFoundError(f"no supervisor runs for {root.run}")
+        child = _start_one(root, path) if connection is None else 0
+        if child:
+            connection = _connect(path)
+        if connection is not None and _greet(connection, deadline):
+            if child:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child, 0)
+            return connection
+        if time.monotonic() > deadline:
+            raise SupervisorError(f"supervisor at {path} does not answer ({_owner(root)})")
+        time.sleep(_PAUSE_S)
+
+
+def _connect(path: str) -> socket.socket | None:
+    """Return a connection, or None if nobody listens."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as address:
+            connection.connect(address)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    return connection
+
+
+@contextlib.contextmanager
+def _short(path: str) -> Iterator[str]:
+    """Yield a name of *path* that fits in a socket address (108 bytes, unix(7))."""
+    if len(os.fsencode(path)) < 108:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
+def _greet(connection: socket.socket, deadline: float) -> bool:
+    """Exchange hellos; return False, with *connection* closed, if the other side went away."""
+    decoder = Decoder()
+    try:
+        connection.settimeout(max(0.1, deadline - time.monotonic()))
+        send(connection, {"hello": VERSION})
+        while receive(connection, decoder):
+            for message, _fds in decoder.messages():
+                if not message.get("hello"):
+                    raise SupervisorError(f"the supervisor speaks no version up to {VERSION}")
+                connection.settimeout(None)
+                return True
+    except (ConnectionError, TimeoutError):
+        pass
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return False
+
+
+def _owner(root: Root) -> str:
+    try:
+        with open(os.path.join(root.run, LOCK), encoding="ascii") as file:
+            return f"pid {file.read().strip() or 'unknown'}"
+    except FileNotFoundError:
+        return "no lock file"
+
+
+def _start_one(root: Root, path: str) -> int:
+    """Start keeper and supervisor unless somebody else is at it; return the pid to wait for.
+
+    0 if somebody else is. That pid ends as soon as the keeper is on its own.
+    """
+    os.makedirs(root.run, 0o700, exist_ok=True)
+    lock = _try_lock(os.path.join(root.run, LOCK))
+    if lock < 0:
+        return 0
+    try:
+        if (connection := _connect(path)) is not None:
+            connection.close()
+            return 0
+        with listen(path) as listener:
+            return _spawn(root, listener.fileno(), lock)
+    finally:
+        os.close(lock)
+
+
+def listen(path: str) -> socket.socket:
+    """Return a socket that listens at *path*, replacing what is there; mode 0600."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _short(path) as address:
+        listener.bind(address)
+    # Nobody can connect before listen(2), and the folder is 0700 anyway.
+    os.chmod(path, 0o600)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _try_lock(path: str) -> int:
+    """Return the locked descriptor, or -1 if the lock is taken."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The one who ends removes the file; what was opened here may be the removed one.
+        if os.path.samestat(os.fstat(lock), os.stat(path)):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return -1
+
+
+def _spawn(root: Root, listener: int, lock: int) -> int:
+    log = os.open(
+        os.path.join(root.run, LOG),
+        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+        0o600,
+    )
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    interpreter = sealed_interpreter()
+    low = (null, log, listener, lock, interpreter)
+    # Out of the way of the numbers they get in the child.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in low]
+    try:
+        null_fd, log_fd, listen_fd, lock_fd, interpreter_fd = high
+        pairs = (
+            (null_fd, 0),
+            (null_fd, 1),
+            (log_fd, 2),
+            (listen_fd, LISTEN_FD),
+            (lock_fd, LOCK_FD),
+        )
+        return os.posix_spawn(
+            f"/proc/self/fd/{interpreter_fd}",
+            command("runtime.supervisor.keeper", *home_of(root).arguments()),
+            {},
+            file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
+            setsid=True,
+            setsigmask=[],
+        )
+    finally:
+        for fd in (*high, log, null, interpreter):
+            os.close(fd)

@@ -1,0 +1,398 @@
+"""The supervisor: who is there, and what may be asked of it.
+
+It parents all containers of one world, in one thread that never waits. All it knows that must
+outlive it is in the containers' run folders and with its keeper; so it ends as soon as it has
+nothing to do, and is started again when there is.
+"""
+
+import gc
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from runtime.errors import ContainerError, LaunchError, NotFoundError, StateError, SupervisorError
+from runtime.kernel.program import Program
+from runtime.supervisor import request, status
+from runtime.supervisor.container import Container, read_request
+from runtime.supervisor.context import Context
+from runtime.supervisor.dns import DnsServer
+from runtime.supervisor.execution import Executions
+from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.link import Link
+from runtime.supervisor.loop import Loop, Timer
+from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
+from runtime.supervisor.probe_process import ProbeProcess
+from runtime.supervisor.request import ExecRequest, LaunchRequest
+from runtime.supervisor.server import Request, Server
+from runtime.supervisor.status import Status
+
+T = TypeVar("T")
+
+IDLE_S = 1.0
+_ADOPT_AGAIN_S = 1.0
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class Supervisor:
+    """All containers of one world."""
+
+    def __init__(self, home: Home, listener: socket.socket, link: Link) -> None:
+        """Adopt what is there, then listen."""
+        self._home = home
+        self._link = link
+        self._loop = Loop()
+        self._context = Context(home, self._loop, link, self._emit)
+        self._probes = ProbeProcess(self._loop)
+        self._executions = Executions(self._context)
+        self._dns = DnsServer(self._context)
+        self._containers: dict[str, Container] = {}
+        self._listeners: list[Request] = []
+        self._idle_timer: Timer | None = None
+        self._patience = IDLE_S
+        self._server = Server(self._loop, listener, handle=self._handle, left=self._consider_ending)
+        self._operations: dict[str, Callable[[Request], None]] = {
+            "launch": self._launch,
+            "stop": self._stop,
+            "kill": self._kill,
+            "wait": self._wait,
+            "exec": self._exec,
+            "execWait": self._exec_wait,
+            "execKill": self._exec_kill,
+            "list": self._list,
+            "status": self._status,
+            "configure": self._configure,
+            "forget": self._forget,
+            "events": self._events,
+            "attach": self._attach,
+            "dns": self._serve_names,
+            "ping": self._ping,
+            "shutdown": self._shutdown,
+        }
+        self._adopt()
+
+    def run(self) -> None:
+        """Serve until there is nothing to do."""
+        self._link.watch(self._loop, self._keeper_says)
+        # What is here now stays: no collection, in here or in a forked child, shall touch it.
+        gc.collect()
+        gc.freeze()
+        self._consider_ending()
+        self._loop.run()
+
+    # -- adoption and end
+
+    def _adopt(self) -> None:
+        folder = self._home.containers
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            run_folder = self._home.run_folder(name)
+            known = status.read_recorded(run_folder)
+            wanted = read_request(run_folder)
+            if known is not None and wanted is not None:
+                self._containers[name] = Container(self._context, self._probes, wanted, known)
+                self._adopt_one(name)
+            elif known is not None:
+                # Cut off before the request was written: nothing was started.
+                os.unlink(os.path.join(run_folder, status.FILE))
+        self._executions.adopt()
+        self._dns.adopt()
+
+    def _adopt_one(self, name: str) -> None:
+        try:
+            self._containers[name].adopt()
+        except OSError as error:
+            # Its log cannot be opened now. The others must not suffer from that.
+            print(f"cannot adopt {name} yet: {error}", file=sys.stderr)
+            self._loop.call_later(_ADOPT_AGAIN_S, partial(self._adopt_one, name))
+
+    def _keeper_says(self, name: str, code: int) -> None:
+        if name.startswith(CONTAINER):
+            container = self._containers.get(name.removeprefix(CONTAINER))
+            if container is not None:
+                container.keeper_says(code)
+        elif name.startswith(EXEC):
+            self._executions.keeper_says(name.removeprefix(EXEC), code)
+        elif name.startswith(PROBE):
+            self._link.gone(name)
+
+    @property
+    def _idle(self) -> bool:
+        return not (
+            self._server.connections
+            or self._executions.active
+            or any(container.active for container in self._containers.values())
+        )
+
+    def _consider_ending(self) -> None:
+        """To be called whenever something has ended: end after a while of nothing."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self._idle:
+            self._idle_timer = self._loop.call_later(self._patience, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if not self._idle or self._server.accept():
+            self._consider_ending()
+            return
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._home.run, SOCKET))
+        # Whoever has connected just now is hung up on, and starts the next one.
+        self._server.close()
+        self._dns.forget()
+        self._probes.close()
+        self._link.bye()
+        self._loop.stop()
+
+    def _emit(self, kind: str, told: Status, details: dict[str, Any]) -> None:
+        for listener in tuple(self._listeners):
+            listener.event(_event(kind, told, details))
+        if told.ended:
+            container = self._containers.get(told.id)
+            if container is not None and container.request.auto_remove:
+                self._loop.call_later(0, partial(self._forget_when_drained, container))
+            self._loop.call_later(0, self._consider_ending)
+
+    def _forget_when_drained(self, container: Container) -> None:
+        name = container.request.id
+        if self._containers.get(name) is not container or not container.status.ended:
+            return
+        if container.active:
+            self._loop.call_later(_ADOPT_AGAIN_S, partial(self._forget_when_drained, container))
+        else:
+            self._remove(container)
+
+    def _remove(self, container: Container) -> None:
+        container.remove_files()
+        del self._containers[container.request.id]
+        self._emit("forgotten", container.status, {})
+
+    # -- requests
+
+    def _handle(self, asked: Request) -> None:
+        try:
+            operation = self._operations.get(asked.op)
+            if operation is None:
+                raise SupervisorError(f"no operation {asked.op!r}")
+            operation(asked)
+        except ContainerError as error:
+            asked.refuse(error)
+        finally:
+            asked.close_fds()
+
+    def _find(self, asked: Request) -> Container:
+        name = _text(asked, "id")
+        if name not in self._containers:
+            raise NotFoundError(f"no container {name}")
+        return self._containers[name]
+
+    def _launch(self, asked: Request) -> None:
+        wanted = _decode(LaunchRequest, asked)
+        if not _ID.fullmatch(wanted.id):
+            raise SupervisorError(f"not a container id: {wanted.id!r}")
+
+        def reply(container: Container, error: LaunchError | None) -> None:
+            if error is not None:
+                asked.refuse(error)
+            else:
+                pid = container.status.pid
+                asked.answer({"pid": pid, "warnings": list(container.warnings)})
+
+        existing = self._containers.get(wanted.id)
+        if existing is not None:
+            if not existing.status.ended and wanted.token == existing.status.token != "":
+                existing.join_launch(reply)
+                return
+            if existing.active:
+                raise StateError(f"cannot launch {wanted.id}: it is {existing.status.state}")
+        container = Container(
+            self._context, self._probes, wanted, Status(id=wanted.id, token=wanted.token)
+        )
+        self._containers[wanted.id] = container
+        try:
+            container.launch(reply, stdin=asked.fds[0] if asked.fds else None)
+        except OSError as error:
+            del self._containers[wanted.id]
+            raise LaunchError(f"cannot launch {wanted.id}: {error}") from error
+
+    def _stop(self, asked: Request) -> None:
+        container = self._find(asked)
+        stop = container.request.stop
+        number = _number(asked, "signal", stop.signal)
+        grace = float(_number(asked, "grace", stop.grace))
+        container.stop(
+            lambda ended: asked.answer({"status": status.encode(ended)}),
+            number=int(number),
+            grace=grace,
+        )
+
+    def _kill(self, asked: Request) -> None:
+        self._find(asked).kill(int(_number(asked, "signal", 9)))
+        asked.answer()
+
+    def _wait(self, asked: Request) -> None:
+        cancel = self._find(asked).wait(
+            lambda ended: asked.answer({"status": status.encode(ended)})
+        )
+        asked.connection.on_close.append(cancel)
+
+    def _exec(self, asked: Request) -> None:
+        wanted = _decode(ExecRequest, asked)
+        container = self._find(asked)
+        if container.process is None:
+            state = container.status.state
+            raise StateError(f"cannot exec in {wanted.id}: it is {state}")
+        if len(asked.fds) not in (0, 3):
+            raise SupervisorError(f"exec takes three descriptors or none, not {len(asked.fds)}")
+        stdin, stdout, stderr = asked.fds or (None, None, None)
+
+        def started(name: str, launched: Launched) -> None:
+            fds = () if launched.terminal is None else (launched.terminal,)
+            result = {"exec": name, "pid": launched.pid, "warnings": list(launched.warnings)}
+            asked.answer(result, fds)
+            self._emit("exec", container.status, {"exec": name})
+
+        def ended(name: str, code: int | None) -> None:
+            self._emit("execEnded", container.status, {"exec": name, "exitCode": code})
+            self._loop.call_later(0, self._consider_ending)
+
+        self._executions.start(
+            wanted,
+            container.process.pidfd,
+            (stdin, stdout, stderr),
+            started=started,
+            failed=asked.refuse,
+            ended=ended,
+        )
+
+    def _exec_wait(self, asked: Request) -> None:
+        cancel = self._executions.wait(
+            _text(asked, "exec"), lambda code: asked.answer({"exitCode": code})
+        )
+        asked.connection.on_close.append(cancel)
+
+    def _exec_kill(self, asked: Request) -> None:
+        self._executions.signal(_text(asked, "exec"), int(_number(asked, "signal", 9)))
+        asked.answer()
+
+    def _list(self, asked: Request) -> None:
+        every = [status.encode(c.status) for _, c in sorted(self._containers.items())]
+        asked.answer({"containers": every})
+
+    def _status(self, asked: Request) -> None:
+        asked.answer({"status": status.encode(self._find(asked).status)})
+
+    def _configure(self, asked: Request) -> None:
+        container = self._find(asked)
+        changes: dict[str, Any] = {
+            key: asked.message[key]
+            for key in ("restart", "health", "logs", "stop")
+            if key in asked.message
+        }
+        try:
+            changed = request.decode(
+                LaunchRequest, {**request.encode(container.request), **changes}
+            )
+        except TypeError as error:
+            raise SupervisorError(f"configure: {error}") from error
+        try:
+            container.configure(changed)
+        except OSError as error:
+            raise ContainerError(f"cannot configure {changed.id}: {error}") from error
+        asked.answer()
+
+    def _forget(self, asked: Request) -> None:
+        container = self._find(asked)
+        if not container.status.ended:
+            state = container.status.state
+            raise StateError(f"cannot forget {container.request.id}: it is {state}")
+        self._remove(container)
+        asked.answer()
+
+    def _events(self, asked: Request) -> None:
+        asked.answer()
+        for _, container in sorted(self._containers.items()):
+            asked.event(_event("present", container.status, {}))
+        self._listeners.append(asked)
+        asked.connection.on_close.append(lambda: self._listeners.remove(asked))
+
+    def _attach(self, asked: Request) -> None:
+        container = self._find(asked)
+        if container.terminal is None:
+            state = container.status.state
+            raise StateError(f"cannot attach to {container.request.id}: no terminal, {state}")
+        asked.answer(fds=(os.dup(container.terminal),))
+
+    def _serve_names(self, asked: Request) -> None:
+        for key, act in (("close", self._dns.close), ("listen", self._dns.listen)):
+            addresses = asked.message.get(key, [])
+            if not isinstance(addresses, list):
+                raise SupervisorError(f"dns: {key} is not a list")
+            if addresses:
+                act(tuple(map(str, addresses)))
+        asked.answer({"addresses": list(self._dns.addresses)})
+
+    def _ping(self, asked: Request) -> None:
+        asked.answer(
+            {
+                "pid": os.getpid(),
+                "keeper": os.getppid(),
+                "probes": self._probes.pid,
+                "dns": self._dns.pid,
+                "containers": len(self._containers),
+            }
+        )
+
+    def _shutdown(self, asked: Request) -> None:
+        active = [c for c in self._containers.values() if not c.status.ended]
+        if active and not asked.message.get("kill"):
+            raise StateError(f"cannot shut down: {len(active)} containers are running")
+        left = {c.request.id for c in active}
+        self._patience = 0.0
+
+        def ended(told: Status) -> None:
+            left.discard(told.id)
+            if not left:
+                asked.answer({"keeper": os.getppid()})
+
+        for container in active:
+            container.stop(ended, number=9, grace=0.0)
+        if not active:
+            asked.answer({"keeper": os.getppid()})
+
+
+def _event(kind: str, told: Status, details: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "time": time.time(), "status": status.encode(told), **details}
+
+
+def _text(asked: Request, key: str) -> str:
+    value = asked.message.get(key)
+    if not isinstance(value, str):
+        raise SupervisorError(f"{asked.op}: {key} is not text")
+    return value
+
+
+def _number(asked: Request, key: str, default: float) -> float:
+    value = asked.message.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)):
+        raise SupervisorError(f"{asked.op}: {key} is not a number")
+    return value
+
+
+def _decode(cls: type[T], asked: Request) -> T:
+    """Return the request proper, its program looked at too."""
+    data = asked.message.get("request")
+    if not isinstance(data, dict):
+        raise SupervisorError(f"{asked.op}: there is no request")
+    try:
+        Program.from_json(data["program"])
+        asked.message["id"] = data["id"]
+        return request.decode(cls, data)
+    except (KeyError, TypeError) as error:
+        raise SupervisorError(f"{asked.op}: {error}") from error

@@ -1,0 +1,70 @@
+"""The command as a user runs it, in a world of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = [sys.executable, "-c", "from provider.cli.app import main; main()"]
+
+
+@dataclass(frozen=True)
+class Bayplan:
+    """Runs ``bayplan --root FOLDER ...``."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"BAYPLAN_ROOT": str(self.folder), "PYTHONPATH": os.getcwd()}
+
+    def __call__(
+        self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a verb; the exit code must be *code*, if one is given."""
+        done = subprocess.run(
+            [*COMMAND, *words],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout,
+            check=False,
+        )
+        if code is not None:
+            said = f"$ bayplan {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == code, f"exit code {done.returncode}\n{said}"
+        return done
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a verb and return while it runs."""
+        return subprocess.Popen(
+            [*COMMAND, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+
+    def json(self, *words: str, stdin: str | None = None, code: int | None = 0) -> Any:
+        """Run a verb with ``-o json`` and return its one document."""
+        return json.loads(self(*words, "-o", "json", stdin=stdin, code=code).stdout)
+
+    def apply(self, manifest: str, *words: str, code: int | None = 0) -> Any:
+        """Apply a manifest given as text; returns the report."""
+        return self.json("apply", "-f", "-", *words, stdin=manifest, code=code)
+
+    def plan(self, manifest: str, *words: str, code: int | None = 0) -> Any:
+        """Plan a manifest given as text; returns the plan."""
+        return self.json("plan", "-f", "-", *words, stdin=manifest, code=code)
+
+    def delete(self, project: str, *words: str) -> Any:
+        """Delete a project with its volumes; returns the report."""
+        return self.json("delete", "-p", project, "--delete-volumes", *words)
