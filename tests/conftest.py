@@ -41,6 +41,8 @@ def world() -> Iterator[Path]:
     before = Snapshot.take(folder)
     yield folder
     leaks = Snapshot.take(folder).wait_settled(before)
+    if leaks:
+        Bayplan(folder).clear()
     shutil.rmtree(folder)
     assert not leaks, "left behind:\n" + "\n".join(leaks)
 

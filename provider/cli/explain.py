@@ -49,7 +49,7 @@ def schema(
         print("\n".join(schemas.names()))
         return
     try:
-        document = schemas.load(name.lower())
+        document = schemas.bundle(name.lower())
     except KeyError:
         raise UsageError(
             f"no schema {name}", hint="one of: " + ", ".join(schemas.names())

@@ -97,8 +97,9 @@ class ContainerDriver(ContainerObserver):
             if result.get("state") != "succeeded":
                 raise ApplyError(f"{instance} has not completed")
             return
+        healthy_for = (found.effective or {})["update"]["healthyFor"]
         await_container.settled(
-            self._containers, instance, found.object_id, 0.0, context.stopping, deadline
+            self._containers, instance, found.object_id, healthy_for, context.stopping, deadline
         )
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:

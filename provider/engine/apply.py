@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from provider.engine.books import Books
 from provider.engine.context import ApplyContext
 from provider.engine.crew import Crew, Message
-from provider.engine.entry import failed_entry, performed_entry, settled_entry
 from provider.engine.interrupt import Interrupt
 from provider.engine.journal import Journal
-from provider.engine.ledger import Entry, Ledger
+from provider.engine.ledger import Ledger
 from provider.engine.observe import by_kind, read_entries
 from provider.engine.ports import Driver, Outcome, UnsettledError
 from provider.engine.revision import Revision, Revisions
@@ -41,7 +41,6 @@ from provider.model.events import ActionEvent, Phase
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Need, Plan, Verb
 from provider.model.resource import Desired, World
-from provider.model.tree import Tree
 from provider.model.units import format_duration
 from provider.planning.decide import refine
 from provider.planning.report import Failure, Fate, Report, Result
@@ -160,11 +159,11 @@ class _Run:
         self.plan, self.desired, self.options, self.emit = plan, desired, options, emit
         self.drivers, self.driver_of = drivers, by_kind(drivers)
         self.resources = {resource.id: resource for resource in desired.resources}
-        self.ledger, self.journal = Ledger(state, plan.project), Journal(state, plan.project)
-        self.entries = read_entries(state, plan.project)
+        self.journal = Journal(state, plan.project)
         self.apply_id = options.new_id()
-        self.going = {action.id for action in plan if action.verb is Verb.DELETE}
-        self.facts = initial_facts(world, self.going)
+        going = {action.id for action in plan if action.verb is Verb.DELETE}
+        self.facts = initial_facts(world, going)
+        self.books = Books(state, plan.project, self.facts, apply_id=self.apply_id, going=going)
         self.crew = Crew(options.workers)
         self.context = ApplyContext(self.apply_id, desired, self.facts, self.crew.tell)
         self.walk = Walk(plan.actions)
@@ -173,7 +172,6 @@ class _Run:
         self.object_ids: dict[InstanceId, str] = {}
         self.began: dict[InstanceId, float] = {}
         self.deadlines: dict[Need, float] = {}
-        self.touched: set[InstanceId] = set()
         self.interrupted = False
 
     def run(self, revisions: Revisions) -> Report:
@@ -205,7 +203,7 @@ class _Run:
 
     def _close(self, revisions: Revisions) -> Report:
         """Make the ledger durable, let go of the journal, write the revision."""
-        self.ledger.sync(self.touched)
+        self.books.sync()
         self.journal.end()
         number = revisions.next_number
         report = Report(
@@ -344,16 +342,7 @@ class _Run:
     # -- endings of actions
 
     def _performed(self, action: Action, outcome: Outcome) -> None:
-        former = action.renamed_from or action.id
-        if action.verb is Verb.DELETE:
-            self._forget(action.id)
-        else:
-            before = self.entries.get(former)
-            self._write(
-                performed_entry(action, outcome, before, self.apply_id, self.going), outcome.status
-            )
-            if former != action.id:
-                self._forget(former)
+        self.books.performed(action, outcome)
         if not settles(action):
             self._succeed(action)
             self.walk.performed(action.id, settles=False)
@@ -366,10 +355,7 @@ class _Run:
         self.crew.wait(_Settling(action), lambda: driver.settle(action, context, deadline))
 
     def _settled(self, action: Action, outcome: Outcome | None) -> None:
-        entry = self.entries[action.id]
-        settled = settled_entry(entry, outcome)
-        if settled != entry:
-            self._write(settled, outcome.status if outcome else {})
+        self.books.settled(action, outcome)
         self._succeed(action)
         self.walk.settled(action.id)
         self._forget_deadlines(action.id)
@@ -400,34 +386,10 @@ class _Run:
         self._tell(action.id, Phase.FAILED, str(error), duration_s=duration, log_tail=log_tail)
         if self.interrupted and stage == "settle":
             return  # it may well have become healthy; nobody waited for it
-        before = self.entries.get(action.id) or self.entries.get(action.renamed_from or action.id)
-        if action.verb is Verb.DELETE and before is None:
-            return  # a stray: the next run finds it again by its mark
-        self._write(
-            failed_entry(
-                action,
-                before,
-                object_id=self.object_ids.get(action.id, "") if stage == "perform" else "",
-                stage=stage,
-                error=str(error),
-                apply_id=self.apply_id,
-            ),
-            {},
-        )
+        made = self.object_ids.get(action.id, "") if stage == "perform" else ""
+        self.books.failed(action, object_id=made, stage=stage, error=str(error))
 
     # -- small things
-
-    def _write(self, entry: Entry, status: Tree) -> None:
-        self.ledger.write(entry)
-        self.touched.add(entry.id)
-        self.entries[entry.id] = entry
-        self.facts.set(entry.id, entry.observed(status=status))
-
-    def _forget(self, instance: InstanceId) -> None:
-        self.ledger.delete(instance)
-        self.touched.add(instance)
-        self.entries.pop(instance, None)
-        self.facts.drop(instance)
 
     def _forget_deadlines(self, instance: InstanceId) -> None:
         for need in [need for need in self.deadlines if need.target == instance]:

@@ -24,6 +24,9 @@ What travels between kinds is agreed here:
   (``subnet``, ``gateway``): the driver chooses, and returns the full tree as
   ``Outcome.effective``.
 - A Job's ``record`` holds ``result``: ``{"state": "succeeded", "exitCode": 0, ...}``.
+- A container's ``status`` has ``state`` (``running`` ...) and ``health`` (``none``, ``starting``,
+  ``healthy``, ``unhealthy``): one that failed to become healthy in the last apply and is well by
+  now is left alone.
 """
 
 import threading

@@ -35,7 +35,10 @@ class Consequence(StrEnum):
     @property
     def rank(self) -> int:
         """Position in the order, so that the worst of several can be taken with max()."""
-        return list(Consequence).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {consequence: rank for rank, consequence in enumerate(Consequence)}
 
 
 UNKNOWN = "(known after apply)"

@@ -30,6 +30,7 @@ _CAUSES = {
     "backends.*.id": "its replicas change",
     "inputs.*": "its source changed",
 }
+_DERIVED = frozenset({"digest", "id", "fingerprint", "restartWith", "recreateWith"})
 _MANIFEST = "the manifest changed"
 
 
@@ -43,9 +44,14 @@ class Sources:
     """The tree is of a Service's published ports."""
 
     def of(self, path: str) -> tuple[Origin | None, str]:
-        """Return where *path* was written, if it was, and ``manifest|overlay|image|default``."""
+        """Return where *path* was written, if it was, and ``manifest|overlay|image|default``.
+
+        Nobody says what follows from other resources: ids, digests, fingerprints.
+        """
         if path in self.from_image:
             return None, "image"
+        if is_derived(path):
+            return place(self.resource.provenance, path, self.resource.origin), ""
         written = self.resource.provenance
         nearest = next((p for p in ancestors(path) if p in written), None)
         if nearest is None or (nearest != path and _has_members(nearest, written)):
@@ -148,6 +154,12 @@ def with_drift(changes: tuple[Change, ...], drift: tuple[Change, ...]) -> tuple[
 def worst(changes: Iterable[Change]) -> Consequence:
     """Return the gravest consequence; NONE without changes."""
     return max((c.consequence for c in changes), key=lambda c: c.rank, default=Consequence.NONE)
+
+
+def is_derived(path: str) -> bool:
+    """Return whether the field at *path* follows from another resource, or from the host."""
+    head, member = path.partition(".")[0].partition("[")[0], path.rpartition(".")[2]
+    return head in ("backends", "inputs") or member in _DERIVED
 
 
 def is_fingerprint(value: Any) -> bool:

@@ -66,6 +66,9 @@ def decide(
         return _create(wanted, found)
     before = found.effective
     after, warnings = _wish(wanted, before, found)
+    demands = [*_demands(wanted, found, options, former)]
+    if after == before and not (demands or renamings or found.deviations):
+        return _noop(wanted, found, before, warnings)
     changes, reasons = changes_between(before, after, wanted.sources)
     drift = tuple(
         drift_change(deviation, wanted.id.resource.kind, wanted.sources)
@@ -73,7 +76,6 @@ def decide(
         if not covers(wanted.resource.ignore, deviation.path)
     )
     changes = with_drift(changes + renaming_changes(renamings, wanted.sources), drift)
-    demands = [*_demands(wanted, found, options, former)]
     floor = _worst(consequence for consequence, _ in demands)
     why = [reason for _, reason in demands]
     why += [change.cause for change in changes if change.cause]
@@ -112,8 +114,9 @@ def refine(action: Action, resource: Resource, facts: Facts) -> Action:
     bound = replace(action, after=after, provenance=provenance)
     if action.before is None:
         return bound
+    given = frozenset(path for path, source in provenance.items() if source == "image")
     changes, _ = changes_between(
-        action.before, after, Sources(resource, from_image, is_ports(action.id))
+        action.before, after, Sources(resource, given, is_ports(action.id))
     )
     lasting = tuple(change for change in action.changes if change.cause)
     merged = sorted(with_drift(changes, lasting), key=lambda change: change.path)
@@ -180,6 +183,21 @@ def _demands(
             yield Consequence.REPLACE, "runs with every apply (rerun: always)"
     if found.leftovers:
         yield Consequence.LIVE, "objects of an earlier apply are left"
+
+
+def _noop(wanted: Wanted, found: Observed, tree: Tree, warnings: tuple[str, ...]) -> Action:
+    return Action(
+        id=wanted.id,
+        verb=Verb.NOOP,
+        reason=UNCHANGED,
+        before=tree,
+        after=tree,
+        object_id=found.object_id,
+        record=found.record,
+        origin=wanted.resource.origin,
+        labels=dict(wanted.resource.labels),
+        warnings=warnings,
+    )
 
 
 def _create(wanted: Wanted, found: Observed | None) -> Action:

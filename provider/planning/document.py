@@ -4,7 +4,7 @@ from typing import Any
 
 from provider.errors import Origin
 from provider.model.ids import InstanceId
-from provider.model.plan import SCHEMA, Action, Change, Need, Plan
+from provider.model.plan import SCHEMA, Action, Change, Need, Plan, Verb
 from provider.model.tree import Tree
 from provider.planning.report import Failure, Report, Result, plan_report
 
@@ -23,7 +23,7 @@ def plan_json(plan: Plan, *, revision: int | None = None) -> Tree:
         "revision": revision,
         "hosts": list(report.hosts),
         "summary": report.summary,
-        "resources": [_planned(action, changed=action in plan.pending) for action in plan],
+        "resources": [_planned(action, changed=action.verb is not Verb.NOOP) for action in plan],
         "kept": list(plan.kept),
         "refusals": list(plan.refusals),
         "warnings": list(plan.warnings),

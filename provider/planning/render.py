@@ -11,7 +11,8 @@ from itertools import groupby
 
 from provider.errors import Origin
 from provider.model.ids import LOCAL_HOST
-from provider.model.plan import Action, Change, Consequence, Plan, Verb
+from provider.model.plan import UNKNOWN, Action, Change, Consequence, Plan, Verb
+from provider.planning.change import is_derived
 from provider.planning.document import plan_json, report_json
 from provider.planning.report import Fate, Report, Result
 from provider.planning.words import both
@@ -42,6 +43,8 @@ _MARKS = {Verb.CREATE: "+", Verb.UPDATE: "~", Verb.DELETE: "-", Verb.RUN: ">", V
 _REPLACES = "±"
 _PAST = {Verb.CREATE: "created", Verb.UPDATE: "updated", Verb.DELETE: "deleted", Verb.RUN: "run"}
 _MARGIN = "    "
+_MOST_LINES = 6
+"""Of one value; what is longer is for -o json."""
 
 
 def plan_text(plan: Plan, *, width: int = 80, colour: bool = False) -> str:
@@ -49,7 +52,12 @@ def plan_text(plan: Plan, *, width: int = 80, colour: bool = False) -> str:
     pen = _Pen(width, ANSI if colour else PLAIN)
     lines: list[str] = []
     for same in _alike(plan.pending):
-        lines += [*pen.action(same), ""]
+        block = list(pen.action(same))
+        # Blocks of one line stand close, longer ones apart.
+        apart = lines and lines[-1] and (len(block) > 1 or lines[-1].startswith(" "))
+        lines += ["", *block] if apart else block
+    if lines:
+        lines.append("")
     lines += pen.notes(plan.kept, plan.warnings, plan.refusals)
     lines.append(_plan_summary(plan))
     return "\n".join(lines) + "\n"
@@ -82,11 +90,17 @@ class _Pen:
         title = f"{mark} {action.verb} {_name(same)}"
         if action.consequence is not Consequence.NONE:
             title += f" ({_said(action.consequence)})"
-        yield self._sides(title, _place(action.origin), self._colour(action))
-        for line in _wrapped(action.reason, self.width - len(_MARGIN)):
-            yield _MARGIN + line
-        longest = max((len(change.path) for change in action.changes), default=0)
-        for change in action.changes:
+        place, colour = _place(action.origin), self._colour(action)
+        whole = f"{title}: {action.reason}"
+        if len(whole) + len(place) + 2 <= self.width:
+            yield self._sides(whole, place, colour)
+        else:
+            yield self._sides(title, place, colour)
+            for line in _wrapped(action.reason, self.width - len(_MARGIN)):
+                yield _MARGIN + line
+        changes = [change for change in action.changes if not _goes_without_saying(change)]
+        longest = max((len(change.path) for change in changes), default=0)
+        for change in changes:
             yield from self._change(change, action, longest)
 
     def failure(self, result: Result) -> Iterator[str]:
@@ -115,31 +129,29 @@ class _Pen:
                     yield self.palette.paint(colour, line if number == 0 else _MARGIN + line)
 
     def _change(self, change: Change, action: Action, longest: int) -> Iterator[str]:
-        before, after = both(change.path, change.before, change.after)
         said = [] if change.consequence is action.consequence else [_said(change.consequence)]
         if change.origin is not None and change.origin != action.origin:
             said.append(_place(change.origin))
         if change.provenance in ("image", "default", "overlay"):
             said.append(change.provenance)
         aside = f"  {', '.join(said)}" if said else ""
-        values = f"{before} -> {after}"
-        path = change.path.ljust(min(longest, self.width // 2))
-        line = f"{_MARGIN}{path}  {values}"
-        if len(line) + len(aside) <= self.width:
-            yield line + self.palette.paint(self.palette.dim, aside)
+        values = " -> ".join(both(change.path, change.before, change.after))
+        paths = (change.path.ljust(min(longest, self.width // 2)), change.path)
+        whole = (f"{_MARGIN}{path}  {values}" for path in paths)
+        line = next((w for w in whole if len(w) + len(aside) <= self.width), "")
+        if line:
+            yield line + self._dim(aside)
         else:
             yield _MARGIN + _cut(change.path, self.width - len(_MARGIN))
             room = self.width - 2 * len(_MARGIN)
-            if len(values) + len(aside) <= room:
-                yield 2 * _MARGIN + values + self.palette.paint(self.palette.dim, aside)
+            lines = list(_wrapped(values, room))
+            if len(lines) > _MOST_LINES:
+                lines = [*lines[: _MOST_LINES - 1], "…"]
+            if len(lines[-1]) + len(aside) <= room:
+                lines[-1] += self._dim(aside)
             else:
-                half = (room - 4) // 2
-                if len(values) > room:
-                    values = f"{_cut(before, half)} -> {_cut(after, half)}"
-                yield 2 * _MARGIN + values
-                if aside:
-                    text = _cut(aside.strip(), room)
-                    yield 2 * _MARGIN + self.palette.paint(self.palette.dim, text)
+                lines.append(self._dim(_cut(aside.strip(), room)))
+            yield from (2 * _MARGIN + line for line in lines)
         if change.cause and change.cause not in action.reason:
             yield 2 * _MARGIN + _cut(change.cause, self.width - 8)
         for effect in change.effects:
@@ -159,6 +171,11 @@ class _Pen:
         if action.verb is Verb.DELETE or action.consequence is Consequence.DATA_LOSS:
             return self.palette.bad
         return self.palette.change if action.verb is Verb.UPDATE else self.palette.good
+
+
+def _goes_without_saying(change: Change) -> bool:
+    """Return whether a change only repeats that the image is not known yet."""
+    return change.after == UNKNOWN and not is_derived(change.path)
 
 
 def _alike(actions: Sequence[Action]) -> Iterator[list[Action]]:

@@ -59,7 +59,7 @@ def both(path: str, before: Any, after: Any) -> tuple[str, str]:
         old, new = before.splitlines(), after.splitlines()
         common = zip(old, new, strict=False)
         at = next((n for n, (x, y) in enumerate(common) if x != y), min(len(old), len(new)))
-        return _line(old, at), _line(new, at)
+        return f"line {at + 1}: {_line(old, at)}", _line(new, at)
     return words(path, before), words(path, after)
 
 
@@ -73,4 +73,4 @@ def _text(value: str) -> str:
 
 
 def _line(lines: list[str], number: int) -> str:
-    return f"line {number + 1}: {lines[number].strip()}" if number < len(lines) else "(ends)"
+    return lines[number].strip() if number < len(lines) else ABSENT

@@ -29,7 +29,8 @@ from runtime.container.config import (
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.program import compile_enter, compile_program
-from runtime.errors import NotFoundError, StateError
+from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.procfs import is_running
 from runtime.network import dns, firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.network.model import Attachment
@@ -41,6 +42,9 @@ from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
 ETC_FILES = ("hosts", "hostname", "resolv.conf")
+
+_END_IS_TOLD_WITHIN_S = 1.0
+_LOOK_AGAIN_S = 0.005
 
 
 class Containers:
@@ -70,10 +74,29 @@ class Containers:
         Raises:
             NotFoundError: there is no such container.
         """
-        with suppress(NotFoundError):
-            return status.read(self.root, container_id)
-        read_config(self.root, container_id)
-        return Status(id=container_id)
+        recorded = status.read_recorded(str(run_folder(self.root, container_id)))
+        if recorded is None:
+            read_config(self.root, container_id)
+            return Status(id=container_id)
+        if recorded.state != "running" or is_running(recorded.pid, recorded.start_time):
+            return recorded
+        return self._just_ended(container_id)
+
+    def _just_ended(self, container_id: str) -> Status:
+        """Return how a container ended whose end may not have been written down yet.
+
+        Only the supervisor knows; without one nobody does, and the exit code stays unknown.
+        """
+        deadline = time.monotonic() + _END_IS_TOLD_WITHIN_S
+        while time.monotonic() < deadline:
+            try:
+                told = Supervisor(self.root, start=False).status(container_id)
+            except (NotFoundError, StateError, SupervisorError):
+                break
+            if told.state != "running" or is_running(told.pid, told.start_time):
+                return told
+            time.sleep(_LOOK_AGAIN_S)
+        return status.read(self.root, container_id)
 
     def create(self, config: ContainerConfig) -> None:
         """Record a container and make its folders; nothing runs yet. Idempotent."""

@@ -9,7 +9,6 @@ moment: mending looks again under the host lock.
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ def _links(root: Root) -> Iterator[Finding]:
     ours = re.compile(rf"{root.link_prefix}[nv][0-9a-f]+\Z")
     known = {record.network.bridge for record in store.load_all(root)}
     known |= {lease.link for record in store.load_all(root) for lease in record.leases}
-    for _, name in socket.if_nameindex():
+    for name in links.names(root.link_prefix):
         if ours.match(name) and name not in known:
             yield Finding("link", name, "belongs to no network and no container")
 

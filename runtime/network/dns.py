@@ -29,13 +29,14 @@ def resolv_conf(
     servers: Sequence[str] = (),
     search: Sequence[str] = (),
     options: Sequence[str] = (),
+    host_file: str = RESOLV_CONF,
 ) -> str:
     """Return the text of /etc/resolv.conf of a container.
 
     On networks of ours it asks our server, which asks *servers* in turn if they were given to
     ``attach`` as well. Without attachments: *servers*, or all that the host has.
     """
-    host = host_resolv_conf()
+    host = host_resolv_conf(host_file)
     if attachments:
         servers = tuple(dict.fromkeys(attachment.gateway for attachment in attachments))
         # Names without a dot are ours to answer: ask for them as they are before searching.
@@ -50,7 +51,7 @@ def resolv_conf(
     return "\n".join(lines) + "\n"
 
 
-def host_resolv_conf(path: str = RESOLV_CONF) -> dict[str, tuple[str, ...]]:
+def host_resolv_conf(path: str) -> dict[str, tuple[str, ...]]:
     """Return ``nameserver``, ``search`` and ``options`` of the host; see resolv.conf(5)."""
     found: dict[str, tuple[str, ...]] = {"nameserver": (), "search": (), "options": ()}
     try:

@@ -21,12 +21,14 @@ LOOPBACK = 1
 """Index of ``lo``, the first link of every namespace."""
 
 DEFAULT_SYSCTLS: Mapping[str, str] = {
+    "net.ipv4.ip_forward": "0",
     "net.ipv6.conf.all.disable_ipv6": "1",
     "net.ipv6.conf.default.disable_ipv6": "1",
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
-"""No IPv6; low ports and ping without capabilities, as containers run without them."""
+"""No forwarding between networks (a new namespace inherits it), no IPv6; low ports and ping
+without capabilities, as containers run without them."""
 
 _ANY_NAMESPACE = "/proc/self/ns/net"
 

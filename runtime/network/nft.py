@@ -32,25 +32,20 @@ def load(script: str) -> None:
     _run(("-f", "-"), script)
 
 
-def list_table(table: str) -> Listing | None:
-    """Return the inet table's objects, or None where there is no such table."""
+def list_table(table: str, family: str = "inet") -> Listing | None:
+    """Return the table's objects, or None where there is no such table."""
     try:
-        return _objects(_run(("-j", "list", "table", "inet", table)))
+        return _objects(_run(("-j", "list", "table", family, table)))
     except NftError:
-        if table in tables():
+        if (family, table) in tables():
             raise
         return None
 
 
-def list_ruleset() -> Listing:
-    """Return all objects of all tables."""
-    return _objects(_run(("-j", "list", "ruleset")))
-
-
-def tables() -> tuple[str, ...]:
-    """Return the names of all inet tables."""
-    found = (entry.get("table") for entry in _objects(_run(("-j", "list", "tables", "inet"))))
-    return tuple(table["name"] for table in found if table)
+def tables() -> tuple[tuple[str, str], ...]:
+    """Return family and name of every table."""
+    found = (entry.get("table") for entry in _objects(_run(("-j", "list", "tables"))))
+    return tuple((table["family"], table["name"]) for table in found if table)
 
 
 def pristine(script: str, table: str) -> Listing:

@@ -7,11 +7,13 @@ judged from here (an iptables extension, an address nobody knows yet) is taken a
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.kernel.netlink import Netlink
-from runtime.network import nft, rtnetlink
+from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
+from runtime.network import mark, nft, rtnetlink
+from runtime.network.files import read_json, write_json
 from runtime.network.firewall import wanted
 from runtime.network.ruleset import Zone
 from runtime.root import Root
@@ -67,13 +69,39 @@ class _Foreign:
 
 
 def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
-    """Read all base chains that are not ours; changes nothing."""
-    zones = tuple(wanted(root).zones.values()) or (_example(root),)
+    """Read all base chains that are not ours; changes nothing but a note in the run folder.
+
+    With the note, and a ruleset that did not change since, nothing is listed.
+    """
+    zones = tuple(zone for _, zone in sorted(wanted(root).zones.items())) or (_example(root),)
     with Netlink() as netlink:
         uplinks = _uplinks(netlink)
-    packets = [p for zone in zones for p in _packets(zone, uplinks)]
+    with open_netfilter() as netfilter:
+        generation = ruleset_generation(netfilter)
+    packets = [packet for zone in zones for packet in _packets(zone, uplinks)]
+    question = {
+        **mark.place(),
+        "generation": generation,
+        "packets": sorted(
+            repr(
+                sorted((k, sorted(v) if isinstance(v, set) else v) for k, v in packet.facts.items())
+            )
+            for packet in packets
+        ),
+    }
+    note = root.run / "obstacles.json"
+    known = read_json(note)
+    if known is None or known["question"] != question:
+        found = _ask(root, packets)
+        known = {"question": question, "obstacles": [asdict(obstacle) for obstacle in found]}
+        if root.run.is_dir():
+            write_json(note, known)
+    return (*map(_from_note, known["obstacles"]), *_legacy())
+
+
+def _ask(root: Root, packets: list[_Packet]) -> tuple[Obstacle, ...]:
     found: dict[tuple[str, str, str], Obstacle] = {}
-    for table in _tables(nft.list_ruleset(), root.nft_table):
+    for table in _tables(root.nft_table):
         for chain, given in table.chains.items():
             if given.get("type") != "filter":
                 continue
@@ -85,7 +113,11 @@ def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
                 if word == "drop":
                     key = (f"{table.family} {table.name}", chain, packet.traffic)
                     found.setdefault(key, _obstacle(root, table, chain, packet, verdict))
-    return (*found.values(), *_legacy())
+    return tuple(found.values())
+
+
+def _from_note(given: dict[str, Any]) -> Obstacle:
+    return Obstacle(**{**given, "how_to_allow": tuple(given["how_to_allow"])})
 
 
 def _obstacle(
@@ -277,27 +309,20 @@ def _equal(fact: Any, choice: Any) -> bool | None:
     return bool(fact == choice)
 
 
-def _tables(listing: nft.Listing, own: str) -> tuple[_Foreign, ...]:
-    found: dict[tuple[str, str], _Foreign] = {}
-    for entry in listing:
-        ((kind, given),) = entry.items()
-        if given.get("family") not in _FAMILIES:
+def _tables(own: str) -> Iterator[_Foreign]:
+    for family, name in nft.tables():
+        if family not in _FAMILIES or (family, name) == ("inet", own):
             continue
-        if kind == "table":
-            if (given["family"], given["name"]) != ("inet", own):
-                key = (given["family"], given["name"])
-                found[key] = _Foreign(given["family"], given["name"], {}, {}, {})
-            continue
-        table = found.get((given["family"], given.get("table", "")))
-        if table is None:
-            continue
-        if kind == "chain":
-            table.chains[given["name"]] = given
-        elif kind == "rule":
-            table.rules.setdefault(given["chain"], []).append(given["expr"])
-        elif kind in ("set", "map"):
-            table.sets[given["name"]] = given.get("elem", [])
-    return tuple(found.values())
+        table = _Foreign(family, name, {}, {}, {})
+        for entry in nft.list_table(name, family) or ():
+            ((kind, given),) = entry.items()
+            if kind == "chain":
+                table.chains[given["name"]] = given
+            elif kind == "rule":
+                table.rules.setdefault(given["chain"], []).append(given["expr"])
+            elif kind in ("set", "map"):
+                table.sets[given["name"]] = given.get("elem", [])
+        yield table
 
 
 def _legacy() -> Iterator[Obstacle]:

@@ -40,7 +40,7 @@ def ensure_bridge(netlink: Netlink, record: Record) -> None:
     network = record.network
     bridge = rtnetlink.get_link(netlink, network.bridge)
     if bridge is None:
-        netlink.request([rtnetlink.add_bridge(network.bridge, mac=network.mac, mtu=network.mtu)])
+        netlink.request([rtnetlink.add_bridge(network.bridge, mac=network.mac)])
         bridge = rtnetlink.get_link(netlink, network.bridge)
     elif bridge.kind != "bridge":
         raise NetworkError(f"link {network.bridge} is no bridge but a {bridge.kind or 'device'}")
@@ -119,7 +119,8 @@ def _add_veth(
             netlink.request(
                 [
                     veth,
-                    rtnetlink.prepare_port(lease.link),
+                    rtnetlink.set_hairpin(lease.link),
+                    rtnetlink.set_no_ipv6(lease.link),
                     rtnetlink.set_link(lease.link, up=True),
                     rtnetlink.add_neighbour(bridge.index, lease.ip, lease.mac),
                 ]
@@ -134,7 +135,7 @@ def _add_veth(
 def _mend_port(network: Network, lease: Lease, bridge: rtnetlink.Link) -> list[Message]:
     return [
         rtnetlink.set_link(lease.link, master=bridge.index, mtu=network.mtu),
-        rtnetlink.prepare_port(lease.link),
+        rtnetlink.set_hairpin(lease.link),
         rtnetlink.set_link(lease.link, up=True),
         rtnetlink.add_neighbour(bridge.index, lease.ip, lease.mac),
     ]

@@ -120,17 +120,17 @@ class Route:
     table: int
 
 
-def add_bridge(name: str, *, mac: str, mtu: int) -> Message:
+def add_bridge(name: str, *, mac: str) -> Message:
     """Make a bridge, down; fails if the name exists.
 
-    Multicast is flooded: without a querier, snooping would stop it after some minutes.
+    Multicast is flooded: without a querier, snooping would stop it after some minutes. The MTU is
+    to be set afterwards: one given here would follow the ports'.
     """
     data = nested(IFLA_INFO_DATA, attribute(IFLA_BR_MCAST_SNOOPING, b"\0"))
     body = (
         _IFINFOMSG.pack(0, 0, 0, 0, 0, 0)
         + text(IFLA_IFNAME, name)
         + attribute(IFLA_ADDRESS, _mac(mac))
-        + _u32(IFLA_MTU, mtu)
         + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"), data)
     )
     return Message(RTM_NEWLINK, _CREATE, body, f"add bridge {name}")
@@ -171,21 +171,34 @@ def add_veth(
     return Message(RTM_NEWLINK, _CREATE, body, f"add veth {name}")
 
 
-def prepare_port(name: str) -> Message:
-    """Let a bridge port send back to itself (hairpin), and never make IPv6 addresses.
+def set_hairpin(name: str) -> Message:
+    """Let a bridge port send back to itself.
 
-    Hairpin is what lets a container reach itself through its published port where bridged packets
-    pass the IP firewall (net.bridge.bridge-nf-call-iptables). To be sent before the port goes up.
+    That is what lets a container reach itself through its published port where bridged packets
+    pass the IP firewall (net.bridge.bridge-nf-call-iptables).
     """
     port = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))
-    addressing = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
     body = (
         _IFINFOMSG.pack(0, 0, 0, 0, 0, 0)
         + text(IFLA_IFNAME, name)
         + nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), port)
-        + nested(IFLA_AF_SPEC, nested(socket.AF_INET6, addressing))
     )
     return Message(RTM_NEWLINK, 0, body, f"set port {name}")
+
+
+def set_no_ipv6(name: str) -> Message:
+    """Let a link never make itself an IPv6 address; to be sent before it goes up.
+
+    A kernel without IPv6, or a link too narrow for it (1,280 bytes), is fine.
+    """
+    addressing = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    body = (
+        _IFINFOMSG.pack(0, 0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, name)
+        + nested(IFLA_AF_SPEC, nested(socket.AF_INET6, addressing))
+    )
+    what = f"set addressing of {name}"
+    return Message(RTM_NEWLINK, 0, body, what, tolerate=(errno.EAFNOSUPPORT,))
 
 
 def set_link(

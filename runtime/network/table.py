@@ -245,7 +245,7 @@ def _spell(value: Any) -> str:
 
 
 def _leftover(root: Root) -> tuple[Deviation, ...]:
-    if not (root.state / "networks").is_dir() or root.nft_table not in nft.tables():
+    if not (root.state / "networks").is_dir() or ("inet", root.nft_table) not in nft.tables():
         return ()
     return (Deviation("table-left", f"nft table {root.nft_table} is there without any network"),)
 

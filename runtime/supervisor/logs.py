@@ -8,7 +8,6 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.kernel.inotify import (
@@ -247,10 +246,10 @@ class _Reader:
         watching = False
         try:
             while True:
-                if not watching:
-                    with suppress(FileNotFoundError):
-                        inotify_add_watch(fd, self._folder, IN_MODIFY | IN_CREATE)
-                        watching = True
+                # There may be no folder yet.
+                if not watching and os.path.isdir(self._folder):
+                    inotify_add_watch(fd, self._folder, IN_MODIFY | IN_CREATE)
+                    watching = True
                 last = not going()
                 yield from self.chunks()
                 if last:

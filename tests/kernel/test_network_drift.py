@@ -280,3 +280,25 @@ def test_a_crash_between_record_and_kernel_is_a_deviation(shop: Shop) -> None:
 
     assert observe.repair(shop.root) == ()
     assert ask_tcp(shop.host.neighbour, HOST, 9090).startswith("c2")
+
+
+def test_a_table_left_over_without_any_network_is_named_and_removed(world: Path) -> None:
+    root = Root.at(world)
+    with test_host(world):
+        network.ensure_network(root, "a")
+        table = run(f"nft list table inet {root.nft_table}")
+        network.delete_network(root, "a")
+        assert observe.observe(root).deviations == ()
+        nft(table)
+
+        (found,) = observe.observe(root).deviations
+        assert found.text == f"nft table {root.nft_table} is there without any network"
+        assert observe.repair(root) == ()
+        assert root.nft_table not in run("nft list tables")
+
+
+def test_observing_a_fresh_host_writes_nothing(world: Path) -> None:
+    with test_host(world):
+        before = sorted(world.rglob("*"))
+        assert observe.observe(Root.at(world)).deviations == ()
+        assert sorted(world.rglob("*")) == before

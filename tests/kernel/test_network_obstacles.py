@@ -161,3 +161,21 @@ def test_it_can_be_asked_before_the_first_network(world: Path) -> None:
         nft("table inet s { chain fw { type filter hook forward priority 0; policy drop; }; }")
         assert {o.chain for o in foreign_obstacles(Root.at(world))} == {"fw"}
         assert list(world.glob("lib/*")) == []
+
+
+def test_an_unchanged_ruleset_is_not_read_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nft("table inet strict { chain fw { type filter hook forward priority 0; policy drop; }; }")
+    found = stage.obstacles()
+    assert found
+
+    def refuse() -> None:
+        raise AssertionError("listed")
+
+    monkeypatch.setattr("runtime.network.nft.tables", refuse)
+    assert stage.obstacles() == found
+
+    nft("delete table inet strict")
+    with pytest.raises(AssertionError, match="listed"):
+        stage.obstacles()

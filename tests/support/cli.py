@@ -68,3 +68,12 @@ class Bayplan:
     def delete(self, project: str, *words: str) -> Any:
         """Delete a project with its volumes; returns the report."""
         return self.json("delete", "-p", project, "--delete-volumes", *words)
+
+    def clear(self) -> None:
+        """Take away what a failed test has left, as well as the product can."""
+        for container in self.json("ps", "-a", code=None):
+            self("rm", "-f", container["id"], code=None)
+        projects = self.folder / "lib" / "projects"
+        for project in projects.iterdir() if projects.is_dir() else ():
+            self("delete", "-p", project.name, "--delete-volumes", code=None)
+        self("doctor", "--mend", code=None)

@@ -25,5 +25,5 @@ def sleeper(name: str, container: str = "", spec: str = "") -> str:
     """Return a Container that sleeps and ends at once when asked to."""
     inner = "image: box, command: [sleep, '1000000'], stopSignal: SIGKILL"
     inner += f", {container}" if container else ""
-    outer = f"container: {{{inner}}}" + (f", {spec}" if spec else "")
+    outer = f"container: {{{inner}}}, update: {{healthyFor: 0s}}" + (f", {spec}" if spec else "")
     return document("Container", name, f"{{{outer}}}")

@@ -108,6 +108,8 @@ def test_host(folder: Path) -> Iterator[TestHost]:
                 ),
             )
             run(f"ip route add default via {NEIGHBOUR}")
+            # Inherited from the real host otherwise.
+            run("sysctl -q -w net.ipv4.ip_forward=0")
             yield host
         finally:
             host.stack.close()

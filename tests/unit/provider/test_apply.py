@@ -370,9 +370,8 @@ def test_nothing_secret_reaches_the_disk(host):
     spec = b.container_spec(
         env={"P": specs.EnvVar(secret="db", key="p")}, secrets=(specs.FileMount("db", "/db"),)
     )
-    wanted = b.desired(
-        *GROUND, b.secret(values={"p": canary}), b.container(spec=spec), secrets={"db": {"p": canary}}
-    )
+    secret = b.secret(values={"p": canary})
+    wanted = b.desired(*GROUND, secret, b.container(spec=spec), secrets={"db": {"p": canary}})
     texts = []
     host.world.before_step = lambda step: texts.extend(
         p.read_text() for p in host.state.rglob("*") if p.is_file()

@@ -78,9 +78,7 @@ def test_a_field_removed_from_the_manifest_goes_back_to_its_default(host):
 def test_an_overlay_is_told_from_the_manifest(host):
     host.apply(project(b.container()))
     place = Origin("prod.yaml", 3, 1, "overlay prod")
-    wanted = b.container(
-        spec=b.container_spec(user="me"), provenance={"container.user": place}
-    )
+    wanted = b.container(spec=b.container_spec(user="me"), provenance={"container.user": place})
     (change,) = only(host.plan(project(wanted)), b.iid(Kind.CONTAINER, "app")).changes
     assert change.provenance == "overlay"
 
@@ -94,8 +92,8 @@ def test_a_new_image_replaces_who_runs_it(host):
     host.world.sources["base"] = "newer"
     plan = host.plan(wanted)
     assert todo(plan) == {"Image/base": "update replace", "Container/app": "update replace"}
-    digest = only(plan, b.iid(Kind.CONTAINER, "app")).changes[0]
-    assert (digest.path, digest.after) == ("container.image.digest", UNKNOWN)
+    changes = {c.path: c.after for c in only(plan, b.iid(Kind.CONTAINER, "app")).changes}
+    assert changes["container.image.digest"] == UNKNOWN
     host.apply(wanted)
     assert host.plan(wanted).is_empty
 
@@ -158,7 +156,8 @@ def test_new_content_replaces_who_has_it_mounted(host, kind):
     assert todo(plan) == {f"{kind}/{name}": "update live", "Container/app": "update replace"}
     if kind is Kind.SECRET:
         changes = [c for a in plan for c in a.changes]
-        assert {(c.before, c.after, c.sensitive) for c in changes} == {("(sensitive)", "(sensitive)", True)}
+        hidden = "(sensitive)"
+        assert {(c.before, c.after, c.sensitive) for c in changes} == {(hidden, hidden, True)}
     host.apply(wanted)
     assert host.plan(wanted).is_empty
 
@@ -192,9 +191,7 @@ def test_a_dependent_follows_as_its_effect_says(host, effect, expected):
     assert todo(plan).get("Container/app") == expected
     host.apply(wanted)
     assert host.plan(wanted).is_empty
-    live = project(
-        b.container("db", b.container_spec(user="me", stop_grace=3.0)), app
-    )
+    live = project(b.container("db", b.container_spec(user="me", stop_grace=3.0)), app)
     assert todo(host.plan(live)) == {"Container/db": "update live"}
 
 
@@ -445,10 +442,19 @@ def test_what_is_not_wanted_goes_users_first(host):
 
 
 def test_a_network_goes_after_its_containers_have_moved(host):
-    host.apply(b.desired(b.image(), b.network("old"), b.network("new"),
-                         b.container(spec=b.container_spec(networks=(specs.NetworkJoin("old"),)))))
-    wanted = b.desired(b.image(), b.network("new"),
-                       b.container(spec=b.container_spec(networks=(specs.NetworkJoin("new"),))))
+    host.apply(
+        b.desired(
+            b.image(),
+            b.network("old"),
+            b.network("new"),
+            b.container(spec=b.container_spec(networks=(specs.NetworkJoin("old"),))),
+        )
+    )
+    wanted = b.desired(
+        b.image(),
+        b.network("new"),
+        b.container(spec=b.container_spec(networks=(specs.NetworkJoin("new"),))),
+    )
     plan = host.plan(wanted)
     assert [str(n.target) for n in plan.actions[-1].needs] == ["Container/app"]
     assert not host.apply(wanted).failed
@@ -487,9 +493,7 @@ def test_things_of_other_projects_are_used_and_never_touched(host):
     seen = observe(host.state, "common", [base.driver], desired=wanted)
     apply(make_plan(wanted, seen), wanted, seen, [base.driver], host.state,
           options=ApplyOptions(who="other"))  # fmt: skip
-    app = b.container(
-        spec=specs.ContainerSpec(specs.ImageRef("base", "common"), networks=())
-    )
+    app = b.container(spec=specs.ContainerSpec(specs.ImageRef("base", "common"), networks=()))
     assert not host.apply(b.desired(app)).failed
     assert host.plan(b.desired(app)).is_empty
     assert host.delete().summary["delete"] == 1

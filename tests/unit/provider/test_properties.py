@@ -23,6 +23,7 @@ from tests.support.memory import Host, todo
 LENIENT = {"allow_empty": True, "allow_prune": True, "accept_data_loss": True}
 
 names = st.sampled_from("abcd")
+mtus = st.sampled_from([None, 1400])
 
 
 @st.composite
@@ -34,7 +35,7 @@ def projects(draw):
     configs = draw(st.sets(names, max_size=2))
     ground = [
         *(b.image(n, specs.ImageConfig(command=(draw(names),))) for n in sorted(images)),
-        *(b.network(n, specs.Network(mtu=draw(st.sampled_from([None, 1400])))) for n in sorted(networks)),
+        *(b.network(n, specs.Network(mtu=draw(mtus))) for n in sorted(networks)),
         *(b.volume(n) for n in sorted(volumes)),
         *(b.config(n, {"index": draw(names)}) for n in sorted(configs)),
     ]
@@ -77,9 +78,7 @@ def foreign() -> Thing:
     return Thing(Kind.CONTAINER, mark, {"theirs": True})
 
 
-relaxed = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+relaxed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed

@@ -1,4 +1,4 @@
-"""Images from programs of this host: what is taken, and what is said when something is not there."""
+"""Images from programs of this host: what is taken, and what is said about what is not there."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.kernel
 def test_program_comes_with_loader_libraries_and_links(store: ImageStore) -> None:
     image = store.build_host(("ls",))
     top = unpacked(store, image)
@@ -58,6 +59,7 @@ def test_program_comes_with_loader_libraries_and_links(store: ImageStore) -> Non
     assert "/usr/bin" in store.config(image).env["PATH"].split(":")
 
 
+@pytest.mark.kernel
 def test_root_has_what_programs_expect(store: ImageStore) -> None:
     top = unpacked(store, store.build_host(("true",)))
     users = (top / "etc/passwd").read_text().splitlines()
@@ -85,17 +87,19 @@ def test_same_request_gives_the_same_image(store: ImageStore, tmp_path: Path) ->
     assert store.build_host(("true",), files) != first
 
 
+@pytest.mark.kernel
 def test_python_brings_its_library_but_not_its_tests(store: ImageStore) -> None:
     top = unpacked(store, store.build_host(("/usr/bin/python3",)))
     assert os.readlink(top / "usr/bin/python3").startswith("python3.")
     (library,) = (top / "usr/lib").glob("python3.*/http/server.py")
     names = {path.name for path in library.parents[1].rglob("*")}
-    assert "_ssl.cpython-311-x86_64-linux-gnu.so" in names or any("_ssl" in n for n in names)
+    assert any(name.startswith("_ssl.") for name in names)
     assert not names & {"idlelib", "test", "tests", "site-packages"}
     assert not [name for name in names if name.startswith("config-")]
     assert {path.name for path in top.rglob("libssl.so*")}
 
 
+@pytest.mark.kernel
 def test_script_brings_its_interpreter(store: ImageStore, tmp_path: Path) -> None:
     path = script(tmp_path / "bin/hello", "#!/bin/sh -e\necho hello\n")
     image = store.build_host((path,))
@@ -154,6 +158,7 @@ def test_programs_outside_the_system_are_found_by_path(
     assert not find_program("sh").startswith(str(tmp_path))
 
 
+@pytest.mark.kernel
 def test_files_are_copied_with_parents_modes_and_links(store: ImageStore, tmp_path: Path) -> None:
     site = tmp_path / "srv/site"
     (site / "deep/er").mkdir(parents=True)
@@ -175,6 +180,7 @@ def test_files_are_copied_with_parents_modes_and_links(store: ImageStore, tmp_pa
     assert not (top / "pipe").exists()
 
 
+@pytest.mark.kernel
 def test_files_bring_the_libraries_of_programs_among_them(
     store: ImageStore, tmp_path: Path
 ) -> None:
@@ -198,6 +204,7 @@ def test_files_that_cannot_be_copied(path: str, reason: str) -> None:
         collect((), (path,))
 
 
+@pytest.mark.kernel
 def test_own_user_names_are_kept(store: ImageStore) -> None:
     top = unpacked(store, store.build_host(("true",), ("/etc/passwd",)))
     assert (top / "etc/passwd").read_bytes() == Path("/etc/passwd").read_bytes()
