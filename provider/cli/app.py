@@ -94,12 +94,8 @@ def run(words: list[str]) -> int:
     """Return the exit code of one command line; errors are worded on standard error."""
     try:
         result = build(words)(args=words, standalone_mode=False)
-    except ManifestError as error:
-        for problem in error.problems:
-            _say(str(problem))
-        return error.exit_code
     except ProviderError as error:
-        _say(str(error), error.hint)
+        _report(words, error)
         return error.exit_code
     except typer.Abort:
         return EXIT_INTERRUPTED
@@ -119,6 +115,20 @@ def run(words: list[str]) -> int:
         _say("this is a bug in bayplan; please report it with the lines above")
         return EXIT_SOFTWARE
     return result if isinstance(result, int) else 0
+
+
+def _report(words: list[str], error: ProviderError) -> None:
+    """Word an error for people, and as the one document where JSON was asked for."""
+    if isinstance(error, ManifestError):
+        for problem in error.problems:
+            _say(str(problem))
+    else:
+        _say(str(error), error.hint)
+    asked = {"json", "jsonl"} & {word.rpartition("=")[2] for word in words}
+    if asked and any(verb in words for verb in ("plan", "apply", "delete")):
+        from provider.cli.show import show_failure
+
+        show_failure(error, lines="jsonl" in asked)
 
 
 def _say(text: str, hint: str = "") -> None:

@@ -25,9 +25,7 @@ def delete(
     overlay: options.Overlays = None,
     only: options.Only = None,
     selector: options.Selector = None,
-    delete_volumes: Annotated[
-        bool, typer.Option("--delete-volumes", help="Volumes too, with all their data.")
-    ] = False,
+    delete_volumes: options.DeleteVolumes = False,
     lock_timeout: options.LockTimeout = "10s",
     output: Annotated[Output, typer.Option("-o", "--output", help="Format of the report.")] = (
         Output.TEXT

@@ -71,3 +71,6 @@ RerunJob = Annotated[
     list[str] | None,
     typer.Option("--rerun-job", metavar="NAME", help="Run this Job again. May be repeated."),
 ]
+DeleteVolumes = Annotated[
+    bool, typer.Option("--delete-volumes", help="Remove volumes too, with all their data.")
+]

@@ -32,6 +32,7 @@ def plan(
     allow_empty: options.AllowEmpty = False,
     allow_prune: options.AllowPrune = False,
     accept_data_loss: options.AcceptDataLoss = False,
+    delete_volumes: options.DeleteVolumes = False,
     refresh_images: options.RefreshImages = False,
     rerun_job: options.RerunJob = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format of the plan.")] = (
@@ -73,6 +74,7 @@ def plan(
         allow_empty=allow_empty,
         allow_prune=allow_prune,
         accept_data_loss=accept_data_loss,
+        delete_volumes=delete_volumes,
         refresh_images=refresh_images,
         rerun_jobs=frozenset(rerun_job or ()),
     )

@@ -85,7 +85,8 @@ def run(
         read_only=read_only,
         init=init,
         restart=restart,
-        remove=remove,
+        # In the foreground it is removed here, once its exit code is known.
+        remove=remove and detach,
     )
     try:
         containers, config = make_single(session.root, request)

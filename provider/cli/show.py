@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from provider.cli.output import Output, colour, print_json, print_line, width
 from provider.cli.progress import make_progress
 from provider.cli.session import Session
-from provider.errors import UsageError
+from provider.errors import LockBusyError, ManifestError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from provider.engine.ports import Driver
@@ -75,3 +75,38 @@ def carry_out(
     else:
         print_line({"event": "report", "report": document.report_json(report)})
     return report
+
+
+def show_failure(error: ProviderError, *, lines: bool) -> None:
+    """Print the report of a run that *error* kept from acting, as JSON."""
+    from provider.planning.document import failure_json
+    from provider.planning.report import Failure
+
+    code = _code(error)
+    if isinstance(error, ManifestError):
+        failures = [
+            Failure(
+                code,
+                problem.message,
+                path=problem.path,
+                hint=problem.suggestion or problem.expected,
+                origin=problem.origin,
+            )
+            for problem in error.problems
+        ]
+    else:
+        retryable = isinstance(error, LockBusyError)
+        failures = [Failure(code, str(error), retryable=retryable, hint=error.hint)]
+    document = failure_json(None, failures)
+    if lines:
+        print_line({"event": "report", "report": document})
+    else:
+        print_json(document)
+
+
+def _code(error: ProviderError) -> str:
+    """Return the class as a word for programs: ``manifestInvalid``, ``refused`` ..."""
+    if isinstance(error, ManifestError):
+        return "manifestInvalid"
+    name = type(error).__name__.removesuffix("Error")
+    return name[0].lower() + name[1:]

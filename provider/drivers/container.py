@@ -17,7 +17,7 @@ from provider.drivers import await_container
 from provider.drivers.container_config import Site, make_config
 from provider.drivers.container_files import environment_file, write_container_files
 from provider.drivers.container_observe import ContainerObserver
-from provider.drivers.publication import addresses_of, owner_of, publications
+from provider.drivers.publication import addresses_of, in_order, owner_of, publications
 from provider.engine.ports import Context, Outcome
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind
@@ -238,7 +238,7 @@ class ContainerDriver(ContainerObserver):
             )
             for instance, (tree, object_id) in self._ports.items()
         }
-        changed = {o: ports for o, ports in wanted.items() if ports != current.get(o, ())}
+        changed = {o: ports for o, ports in wanted.items() if ports != in_order(current.get(o, ()))}
         try:
             if changed:
                 with firewall.commit(self._root) as change:

@@ -3,18 +3,19 @@
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from provider.drivers.container_preflight import check_actions
 from provider.drivers.mark import instance_of
 from provider.drivers.network import to_deviation
 from provider.drivers.passive import PassiveObserver
-from provider.drivers.publication import addresses_of, owner_of, publications
+from provider.drivers.publication import addresses_of, in_order, owner_of, publications
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
 from provider.model.ids import InstanceId, Kind
-from provider.model.plan import Action
-from provider.model.resource import Deviation, Observed
+from provider.model.plan import Action, Verb
+from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
@@ -58,12 +59,12 @@ class ContainerObserver(PassiveObserver):
         known: set[str] = set()
         for instance, entry in entries.items():
             known |= {entry.object_id, *entry.leftovers}
-            if entry.effective is None:
+            if instance.resource.kind is Kind.JOB:
+                yield view.job(entry)
+            elif entry.effective is None:
                 yield entry.observed()
             elif instance.resource.kind is Kind.SERVICE and instance.index < 0:
                 yield view.ports(entry, entry.effective)
-            elif instance.resource.kind is Kind.JOB:
-                yield view.job(entry)
             else:
                 yield view.container(entry, entry.effective)
         for config in configs.values():
@@ -117,10 +118,34 @@ class _View:
         return entry.observed(deviations=deviations, status=status)
 
     def job(self, entry: Entry) -> Observed:
-        """Return a Job: what it did is in its record, not in the kernel."""
+        """Return a Job: what it did is in its record, unless its apply was interrupted."""
+        attempt = entry.attempt
+        if attempt and attempt.verb == Verb.RUN and not attempt.error:
+            return self._interrupted_job(entry, attempt)
         config = self._configs.get(entry.object_id)
         status = self.status_of(config) if config else {}
         return entry.observed(status=status | {"result": entry.record.get("result")})
+
+    def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
+        """Ask the container nobody waited for how the Job ended."""
+        made = [i for i in (*entry.leftovers, entry.object_id) if i in self._configs]
+        config = self._configs[made[0]] if made else None
+        status = self._containers.status(config.id) if config else None
+        if config is None or status is None or status.state == "created":
+            return entry.observed(status={"started": False})
+        if not status.ended or status.exit_code is None:
+            return entry.observed(status=self.status_of(config))
+        if status.exit_code:
+            failed = replace(attempt, error=how_it_ended(status))
+            return replace(entry.observed(status=self.status_of(config)), attempt=failed)
+        result = {"state": "succeeded", "exitCode": 0, "attempts": 1}
+        return replace(
+            entry.observed(status=self.status_of(config), record={"result": result}),
+            object_id=config.id,
+            effective=attempt.intended,
+            attempt=None,
+            leftovers=tuple(i for i in entry.leftovers if i != config.id),
+        )
 
     def status_of(self, config: ContainerConfig) -> Tree:
         """Return facts for people and reports."""
@@ -192,9 +217,9 @@ class _View:
         self, entry: Entry, effective: Tree, containers: Sequence[str]
     ) -> Iterable[Deviation]:
         owner = owner_of(entry.id.resource)
-        recorded = self._snapshot.publications.get(owner, ())
+        recorded = in_order(self._snapshot.publications.get(owner, ()))
         wanted = publications(effective["publish"], containers, self._addresses)
-        if sorted(recorded, key=repr) != sorted(wanted, key=repr):
+        if recorded != wanted:
             yield Deviation(
                 "kernel.publish",
                 [f"{p.ip}:{p.port}/{p.protocol}" for p in wanted],

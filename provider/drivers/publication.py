@@ -34,7 +34,7 @@ def publications(
 ) -> tuple[Publication, ...]:
     """Return one Publication a port, balanced over those *containers* that have an address."""
     reachable = sorted(addresses[c] for c in containers if c in addresses)
-    return tuple(
+    found = (
         Publication(
             port=port["port"],
             protocol=port["protocol"],
@@ -43,3 +43,9 @@ def publications(
         )
         for port in publish
     )
+    return in_order(found)
+
+
+def in_order(found: Iterable[Publication]) -> tuple[Publication, ...]:
+    """Return publications in one order, so that equal means equal."""
+    return tuple(sorted(found, key=lambda p: (p.ip, p.port, p.protocol, p.backends)))

@@ -52,6 +52,7 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
         ProviderError: the image is not here, or the name is taken.
         ContainerError: the runtime refused.
     """
+    Containers(root).reap()
     store = ImageStore(root)
     digest = store.resolve(request.image)
     if digest is None:

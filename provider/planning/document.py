@@ -1,5 +1,6 @@
 """Plans and reports as JSON, by schemas/plan.json and schemas/report.json. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from provider.errors import Origin
@@ -46,6 +47,16 @@ def report_json(report: Report) -> Tree:
         "refusals": list(report.refusals),
         "warnings": list(report.warnings),
         "errors": [],
+    }
+
+
+def failure_json(project: str | None, errors: Sequence[Failure]) -> Tree:
+    """Return the report of a run that did not get as far as acting."""
+    empty = report_json(Report(project=project or "", results=()))
+    return empty | {
+        "project": project,
+        "failed": True,
+        "errors": [_error(error) for error in errors],
     }
 
 
@@ -128,4 +139,6 @@ def _error(failure: Failure) -> Tree:
         document["hint"] = failure.hint
     if failure.log_tail:
         document["logTail"] = list(failure.log_tail)
+    if failure.origin:
+        document["source"] = _source(failure.origin)
     return document

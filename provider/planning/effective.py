@@ -212,7 +212,8 @@ def _update(update: Tree, container: Tree) -> Tree:
     if update["order"]:
         return update
     writable = any(not mount["readOnly"] and not mount["tmpfs"] for mount in container["volumes"])
-    alone = writable or container["networkMode"] == "host" or container["devices"]
+    fixed = any(use["ip"] for use in container["networks"])
+    alone = writable or fixed or container["networkMode"] == "host" or container["devices"]
     return update | {"order": "stop-first" if alone else "start-first"}
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from provider.errors import Origin
 from provider.model.plan import Action, Plan, Verb
 
 
@@ -25,6 +26,8 @@ class Failure:
     retryable: bool = False
     hint: str = ""
     log_tail: tuple[str, ...] = ()
+    origin: Origin | None = None
+    """Where in the input it is, for a manifest that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from runtime.container.config import (
     ContainerConfig,
     Health,
     Join,
+    list_configs,
     netns_path,
     read_config,
     run_folder,
@@ -45,6 +46,7 @@ ETC_FILES = ("hosts", "hostname", "resolv.conf")
 
 _END_IS_TOLD_WITHIN_S = 1.0
 _LOOK_AGAIN_S = 0.005
+_START_WITHIN_S = 60.0
 
 
 class Containers:
@@ -186,6 +188,20 @@ class Containers:
             with suppress(FileNotFoundError):
                 shutil.rmtree(folder)
 
+    def reap(self) -> None:
+        """Remove what was to be removed at its end, and ended with nobody there to do it.
+
+        One just being made is left alone: it has not run yet either.
+        """
+        for config in list_configs(self.root):
+            ended = config.auto_remove and self._is_over(config)
+            if ended and time.time() - config.created_at > _START_WITHIN_S:
+                self.remove(config.id, force=True)
+
+    def _is_over(self, config: ContainerConfig) -> bool:
+        found = self.status(config.id)
+        return found.ended or found.state == "created"
+
     def update(self, config: ContainerConfig) -> tuple[str, ...]:
         """Make *config* the container's, as far as that can be done while it runs; idempotent.
 
@@ -280,23 +296,23 @@ class Containers:
         path = str(netns_path(self.root, config.id))
         netns.create(path)
         attachments = tuple(
-            self._attach(config.id, path, join, position)
-            for position, join in enumerate(config.joins)
+            self._attach(config, path, join, position) for position, join in enumerate(config.joins)
         )
         gateways = [a.gateway for a in attachments]
         if gateways:
             Supervisor(self.root).dns(gateways)
         return attachments
 
-    def _attach(self, container_id: str, path: str, join: Join, position: int) -> Attachment:
+    def _attach(self, config: ContainerConfig, path: str, join: Join, position: int) -> Attachment:
         return network.attach(
             self.root,
             join.network,
-            container_id,
+            config.id,
             path,
             ip=join.ip,
             names=join.names,
             interface=f"eth{position}",
+            servers=config.dns_servers,
         )
 
     def _write_etc(self, config: ContainerConfig, attachments: tuple[Attachment, ...]) -> None:

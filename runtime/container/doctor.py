@@ -9,7 +9,7 @@ moment: mending looks again under the host lock.
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +169,7 @@ def _mend_folder(_root: Root, path: str) -> None:
         shutil.rmtree(path)
 
 
-_MEND = {
+_MEND: dict[str, Callable[[Root, str], object]] = {
     "cgroup": _mend_group,
     "netns": lambda _root, path: netns.delete(path),
     "lease": _mend_lease,

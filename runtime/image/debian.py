@@ -234,7 +234,7 @@ def _command(
         # What dpkg would sync is thrown away; only the tar stays.
         "--dpkgopt=force-unsafe-io",
         "--skip=essential/unlink",
-        *cache.hooks(),
+        *cache.hooks(variant),
         suite,
         "-",
         *(["-"] if has_sources else []),
@@ -317,11 +317,13 @@ class _DebCache:
         for deb in self._folder.glob("*.deb"):
             os.link(deb, archives / deb.name)
 
-    def hooks(self) -> list[str]:
+    def hooks(self, variant: str) -> list[str]:
         """Return mmdebstrap's options that use and fill the cache (its own hooks, no shell)."""
+        # Nothing runs after extraction where nothing is installed.
+        last = "extract" if variant == "extract" else "customize"
         return [
             f"--setup-hook=sync-in {shlex.quote(str(self._given))} /",
-            f"--customize-hook=sync-out /{_ARCHIVES} {shlex.quote(str(self._taken))}",
+            f"--{last}-hook=sync-out /{_ARCHIVES} {shlex.quote(str(self._taken))}",
         ]
 
     def save(self) -> None:

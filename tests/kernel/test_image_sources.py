@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ def run_in(top: str, *command: str, stdin: bytes = b"") -> str:
 def test_busybox_is_a_whole_userland(store: ImageStore) -> None:
     (top,) = store.layers(store.build_host(("busybox",)))
     assert (
-        run_in(top, "sh", "-c", "echo $((6*7)); id -un 65534; ls /bin/sh")
+        run_in(top, "sh", "-c", "echo $((6*7)); id -un nobody; ls /bin/sh")
         == "42\nnobody\n/bin/sh\n"
     )
 
@@ -71,7 +71,7 @@ def test_scripts_and_dynamic_programs_run(store: ImageStore, world: Path) -> Non
 @pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not installed")
 def test_perl_finds_its_modules(store: ImageStore) -> None:
     (top,) = store.layers(store.build_host(("perl",)))
-    os.mkfifo(f"{top}/dev/null")  # not a device here; perl only wants the name
+    Path(top, "dev/null").touch()  # no device here; perl only wants something to read
     program = "use POSIX; use List::Util qw(sum); print sum(1, 2, floor(3.5))"
     assert run_in(top, "/usr/bin/perl", "-e", program) == "6"
 
@@ -136,13 +136,11 @@ def test_killed_build_is_swept_once_its_children_are_gone(store: ImageStore, wor
     python = str(repository / ".venv/bin/python")
     done = subprocess.run([python, "-c", script], cwd=repository, check=False)
     assert done.returncode == -signal.SIGKILL
-    swept = threading.Event()
     for _ in range(400):
-        if store.gc().leftovers:
-            swept.set()
+        store.gc()
+        if not os.listdir(store.folder / "tmp"):
             break
-        threading.Event().wait(0.05)  # mmdebstrap notices its broken pipe and cleans up
-    assert swept.is_set()
+        time.sleep(0.05)  # until mmdebstrap has noticed its broken pipe; there is no event
     assert os.listdir(store.folder / "tmp") == []
 
 

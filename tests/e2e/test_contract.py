@@ -1,0 +1,142 @@
+"""Exit codes, output forms, and what an ordinary user may do."""
+
+import json
+import os
+import pwd
+import subprocess
+
+import pytest
+
+import schemas
+from provider.cli.app import VERBS
+from tests.support.cli import COMMAND
+from tests.support.manifests import HEAD, sleeper
+from tests.support.quiet import machine
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_bad_flag_is_a_usage_error(bayplan, verb):
+    done = bayplan(verb, "--no-such-flag", code=64)
+    assert "--no-such-flag" in done.stderr
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_has_words(bayplan, verb):
+    assert "Usage:" in bayplan(verb, "--help").stdout
+
+
+def test_an_unknown_verb_is_a_usage_error(bayplan):
+    assert "aply" in bayplan("aply", code=64).stderr
+
+
+def test_every_problem_is_shown_and_nothing_touched(bayplan, world):
+    manifest = HEAD + sleeper("one").replace("spec:", "spek:") + sleeper("two", "memry: 1")
+    done = bayplan("apply", "-f", "-", stdin=manifest, code=65)
+    assert "spek" in done.stderr
+    assert "memry" in done.stderr
+    assert not (world / "lib" / "projects").exists()
+
+
+def test_plan_on_a_fresh_host_leaves_no_trace(bayplan, world):
+    before = machine(world)
+    bayplan.plan(HEAD + sleeper("one"))
+    assert machine(world) == before
+
+
+def test_detailed_exit_codes(bayplan):
+    manifest = HEAD + sleeper("one")
+    bayplan("plan", "-f", "-", "--detailed-exitcode", stdin=manifest, code=2)
+    bayplan("apply", "-f", "-", "--detailed-exitcode", stdin=manifest, code=2)
+    bayplan("plan", "-f", "-", "--detailed-exitcode", stdin=manifest, code=0)
+    bayplan("apply", "-f", "-", "--detailed-exitcode", stdin=manifest, code=0)
+    bayplan.delete("test")
+
+
+def test_guards(bayplan):
+    many = "".join(sleeper(f"c{n}", "networkMode: none") for n in range(5))
+    bayplan.apply(HEAD + many)
+    less = HEAD + sleeper("c0", "networkMode: none")
+    assert "--allow-prune" in bayplan("apply", "-f", "-", stdin=less, code=1).stderr
+    empty = "apiVersion: bayplan/v1alpha1\nkind: Project\nmetadata: {name: test}\n"
+    assert "--allow-empty" in bayplan("apply", "-f", "-", stdin=empty, code=1).stderr
+    assert len(bayplan.json("ps")) == 5
+    bayplan.apply(less, "--allow-prune")
+    assert len(bayplan.json("ps")) == 1
+    bayplan.delete("test")
+
+
+def test_documents_follow_their_schemas(bayplan):
+    from provider.manifest.validate import failures
+
+    manifest = HEAD + sleeper("one")
+    plan = bayplan.plan(manifest)
+    report = bayplan.apply(manifest)
+    assert list(failures("plan", plan)) == []
+    assert list(failures("report", report)) == []
+    assert schemas.load("report")
+    bayplan.delete("test")
+
+
+def test_json_lines_stream_events_and_end_with_the_report(bayplan):
+    manifest = HEAD + sleeper("one")
+    lines = bayplan("apply", "-f", "-", "-o", "jsonl", stdin=manifest).stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert {e["event"] for e in events[:-1]} == {"action"}
+    assert events[-1]["event"] == "report"
+    bayplan.delete("test")
+
+
+def test_two_applies_at_once_do_not_mix(bayplan, tmp_path):
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(HEAD + sleeper("one") + sleeper("two"))
+    runs = [bayplan.start("apply", "-f", str(manifest), "--lock-timeout", "60s") for _ in range(2)]
+    assert [run.communicate(timeout=120) and run.returncode for run in runs] == [0, 0]
+    assert len(bayplan.json("ps")) == 2
+    bayplan.delete("test")
+
+
+def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run as an ordinary user, who may read what the interpreter needs, wherever that is."""
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    user = ["setpriv", "--reuid", nobody, "--regid", nobody, "--clear-groups"]
+    reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return subprocess.run(
+        [*user, *reading, *COMMAND, *words],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "HOME": "/", "PYTHONPATH": os.getcwd()},
+        check=False,
+    )
+
+
+def test_an_ordinary_user_may_look_at_manifests_only(tmp_path):
+    assert as_nobody("explain", "service").returncode == 0
+    assert as_nobody("schema", "plan").returncode == 0
+    assert as_nobody("validate", "-f", "examples/shop").returncode == 0
+    assert as_nobody("graph", "-f", "examples/shop").returncode == 0
+    for verb in ("plan", "apply"):
+        assert as_nobody(verb, "-f", "examples/shop").returncode == 77
+    assert as_nobody("ps").returncode == 77
+
+
+def test_run_returns_the_containers_code(bayplan):
+    bayplan.apply(HEAD)
+    run = ("run", "--rm", "test/box")
+    assert bayplan(*run, "sh", "-c", "echo out; echo err >&2; exit 7", code=7).stdout == "out\n"
+    assert bayplan(*run, "no-such-program", code=127).stderr
+    assert bayplan(*run, "/etc/passwd", code=126).stderr
+    bayplan(*run, "sh", "-c", "kill -9 $$", code=137)
+    assert bayplan.json("ps", "-a") == []
+    bayplan.delete("test")
+
+
+def test_logs_since_and_tail(bayplan):
+    bayplan.apply(HEAD)
+    bayplan("run", "--name", "talk", "test/box", "sh", "-c", "echo a; echo b; echo c")
+    assert bayplan("logs", "talk").stdout == "a\nb\nc\n"
+    assert bayplan("logs", "--tail", "1", "talk").stdout == "c\n"
+    assert bayplan("logs", "--since", "1h", "talk").stdout == "a\nb\nc\n"
+    bayplan("rm", "talk")
+    bayplan.delete("test")
