@@ -127,7 +127,8 @@ def _follow(containers: "Containers", config: "ContainerConfig", *, remove: bool
         return not containers.status(config.id).ended
 
     streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
-    for chunk in read_chunks(str(log_folder(containers.root, config.id)), going=going):
+    folder = str(log_folder(containers.root, config.id))
+    for chunk in read_chunks(folder, going=going, history=True):
         streams[chunk.stream].write(chunk.data)
         streams[chunk.stream].flush()
     status = containers.status(config.id)

@@ -11,11 +11,11 @@ from provider.model.ids import InstanceId, Kind
 from provider.model.plan import UNKNOWN, Action, Verb
 from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
-from runtime.errors import ContainerError, NotFoundError, StateError
+from runtime.container.connect import delete_network
+from runtime.errors import ContainerError, StateError
 from runtime.network import network, observe
 from runtime.network.obstacles import foreign_obstacles
 from runtime.root import Root
-from runtime.supervisor.client import Supervisor
 
 
 class NetworkObserver(PassiveObserver):
@@ -91,16 +91,8 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         """
         while self._replaced:
             with suppress(StateError):
-                self._delete(self._replaced.pop())
+                delete_network(self._root, self._replaced.pop())
         return {}
-
-    def _delete(self, object_id: str) -> None:
-        with suppress(NotFoundError):
-            gateway = network.get_network(self._root, object_id).gateway
-            network.delete_network(self._root, object_id)
-            # Without a supervisor there is no DNS server to tell.
-            with suppress(StateError):
-                Supervisor(self._root, start=False).dns((), close=[gateway])
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one network to what is wanted, and mend what is wrong with it."""
@@ -116,7 +108,7 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         elif context.object_id and action.object_id:
             self._replaced.append(action.object_id)
         for object_id in filter(None, stale):
-            self._delete(object_id)
+            delete_network(self._root, object_id)
         if action.verb is Verb.DELETE:
             return Outcome("", {})
         after = dict(action.after or {})

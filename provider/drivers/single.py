@@ -10,15 +10,13 @@ from provider.model.codec import encode
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.tree import Tree
 from runtime.container.config import ContainerConfig, list_configs, new_id
+from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
-
-NETWORK = "default"
-"""The network of all containers made by hand that ask for none."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -82,7 +80,7 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
     )
     published = tuple(_publication(text) for text in request.publish)
     if request.network == "bridge":
-        network.ensure_network(root, NETWORK)
+        network.ensure_network(root, RUN_NETWORK)
     containers = Containers(root)
     containers.create(config)
     if published:
@@ -112,7 +110,7 @@ def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
         user=request.user or image.user or "0",
         init=request.init,
         network_mode=request.network,
-        networks=(specs.NetworkJoin(NETWORK),) if bridged else (),
+        networks=(specs.NetworkJoin(RUN_NETWORK),) if bridged else (),
         volumes=tuple(_volume(text) for text in request.volumes),
         resources=specs.Resources(memory=request.memory_bytes, cpus=request.cpus),
         read_only=request.read_only,
@@ -123,7 +121,7 @@ def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
     container["env"] = env
     container["image"]["digest"] = digest
     for join in container["networks"]:
-        join["id"] = NETWORK
+        join["id"] = RUN_NETWORK
     for use in container["volumes"]:
         use["id"] = None
     return {"container": container, "metadata": {"labels": {}}}

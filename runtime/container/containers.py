@@ -27,6 +27,7 @@ from runtime.container.config import (
     state_folder,
     write_config,
 )
+from runtime.container.connect import delete_run_network_if_unused
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.program import compile_enter, compile_program
@@ -183,6 +184,7 @@ class Containers:
         with host_lock(self.root, f"remove container {container_id}"):
             network.release(self.root, container_id)
             secretfs.remove_folder(self.root, container_id)
+        delete_run_network_if_unused(self.root)
         Cgroup(self.hierarchy, self.root.cgroup).delete(nested=False)
         for folder in (run_folder(self.root, container_id), state_folder(self.root, container_id)):
             with suppress(FileNotFoundError):

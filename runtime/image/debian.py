@@ -5,12 +5,14 @@ a filter into the store, without a copy on disk: devices, package lists and cach
 translations are left out, what is of this host is emptied, and services are told not to start.
 With the clock fixed by SOURCE_DATE_EPOCH the same packages give the same digest.
 
-Downloaded packages are kept in ``images/debs`` for the next build; `runtime.image.gc` bounds them.
+Downloaded packages and the root without further packages are kept for the next build
+(`runtime.image.debcache`); a build always goes by way of the bare root, so that the result does
+not depend on whether it was there.
 """
 
+import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,9 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import ImageError, UnsupportedHostError
+from runtime.image.aptrelease import fetch_releases
 from runtime.image.aptsource import AptSource, choose_sources, read_sources, suites_of
 from runtime.image.blobs import BlobStore
 from runtime.image.command import run_streaming
+from runtime.image.debcache import DebCache
+from runtime.image.digest import digest_of, hex_of
 from runtime.image.lock import StoreLock, create_temporary_folder
 from runtime.image.model import (
     OCI_CONFIG,
@@ -39,9 +44,10 @@ from runtime.image.tarreader import TarReader
 from runtime.image.tarwriter import TarWriter
 
 VARIANTS = ("extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important")
+_EMPTY_VARIANTS = ("extract", "custom")
+_LAYOUT = 1  # raise when what is left out or added changes
 _EPOCH = 1_577_836_800  # 2020-01-01, older than any file a supported suite makes at installation
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ARCHIVES = "var/cache/apt/archives"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.:~_/=*-]*", re.ASCII)
 _TIMEOUT_S = 3600.0
 
@@ -89,27 +95,31 @@ def build(
     """
     _check(packages, variant)
     suite, sources = resolve_suite(suite)
-    with _working_folder(blobs, lock) as (folder, lock_fd), blobs.writer() as writer:
-        cache = _DebCache(blobs.folder / "debs", folder)
-        command = _command(packages, suite, variant, cache, has_sources=bool(sources))
-        tar = TarWriter(writer.write)
-        try:
-            with run_streaming(
-                command,
-                stdin="\n".join(source.to_deb822() for source in sources).encode(),
-                env=_environment(folder),
+    with _working_folder(blobs, lock) as (folder, lock_fd):
+        cache = DebCache(blobs.folder / "debs", folder)
+
+        def make(included: Sequence[str]) -> tuple[str, int]:
+            return _make_layer(
+                blobs,
+                _command(included, suite, variant, cache, has_sources=bool(sources)),
+                "\n".join(source.to_deb822() for source in sources).encode(),
+                _environment(folder),
                 progress=progress,
                 keep_open=lock_fd,
-                timeout_s=_TIMEOUT_S,
-            ) as pieces:
-                _filter(TarReader(pieces), tar)
-                for _ in pieces:
-                    pass
+            )
+
+        try:
+            base = _base_key(suite, variant, sources) if packages else None
+            if base is not None and not cache.use_base(base):
+                progress(f"bare root of {suite} first")
+                bare, _ = make(())
+                cache.keep_base(base, blobs.path(bare))
+                cache.keep_packages()
+                cache.use_base(base)
+            digest, size = make(packages)
         except subprocess.CalledProcessError as error:
             raise explain(error, packages, suite, sources) from error
-        tar.close()
-        digest, size = writer.commit()
-        cache.save()
+        cache.keep_packages()
     progress(f"layer of {size >> 20} MiB")
     named = " ".join(packages)
     manifest, configuration = append_layer(
@@ -122,6 +132,47 @@ def build(
     manifest, data = seal(manifest, configuration)
     blobs.put(data)
     return blobs.put(manifest.to_bytes())
+
+
+def _make_layer(
+    blobs: BlobStore,
+    command: list[str],
+    sources: bytes,
+    env: dict[str, str],
+    *,
+    progress: Progress,
+    keep_open: int,
+) -> tuple[str, int]:
+    with (
+        blobs.writer() as writer,
+        run_streaming(
+            command,
+            stdin=sources,
+            env=env,
+            progress=progress,
+            keep_open=keep_open,
+            timeout_s=_TIMEOUT_S,
+        ) as pieces,
+    ):
+        tar = TarWriter(writer.write)
+        _filter(TarReader(pieces), tar)
+        for _ in pieces:  # to the end, where the program's success is checked
+            pass
+        tar.close()
+        return writer.commit()
+
+
+def _base_key(suite: str, variant: str, sources: Sequence[AptSource]) -> str | None:
+    """Return what names the root without further packages; None if it is not worth keeping.
+
+    Most of a build is the same essential packages each time. The state of the archives is part of
+    the name: a root kept is the one that would be made now.
+    """
+    if variant in _EMPTY_VARIANTS or not sources:
+        return None
+    stanzas = [source.to_deb822() for source in sources]
+    tree = [_LAYOUT, suite, variant, _epoch(), stanzas, fetch_releases(sources)]
+    return f"base-{hex_of(digest_of(json.dumps(tree).encode()))}"
 
 
 def resolve_suite(
@@ -222,7 +273,7 @@ def _check(packages: Sequence[str], variant: str) -> None:
 
 
 def _command(
-    packages: Sequence[str], suite: str, variant: str, cache: "_DebCache", *, has_sources: bool
+    packages: Sequence[str], suite: str, variant: str, cache: DebCache, *, has_sources: bool
 ) -> list[str]:
     return [
         "mmdebstrap",
@@ -297,37 +348,3 @@ def _working_folder(blobs: BlobStore, lock: StoreLock) -> Iterator[tuple[Path, i
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(fd)
-
-
-class _DebCache:
-    """Packages of earlier builds, given to mmdebstrap by hard links and taken back by rename."""
-
-    def __init__(self, folder: Path, work: Path) -> None:
-        self._folder = folder
-        self._given = work / "given"
-        self._taken = work / "taken"
-        self._folder.mkdir(0o700, exist_ok=True)
-        self._taken.mkdir()
-        # This tree is laid over the new root, folders' modes included.
-        archives = self._given
-        for part in ("", *_ARCHIVES.split("/")):
-            archives = archives / part
-            archives.mkdir(exist_ok=True)
-            archives.chmod(0o755)
-        for deb in self._folder.glob("*.deb"):
-            os.link(deb, archives / deb.name)
-
-    def hooks(self, variant: str) -> list[str]:
-        """Return mmdebstrap's options that use and fill the cache (its own hooks, no shell)."""
-        # Nothing runs after extraction where nothing is installed.
-        last = "extract" if variant == "extract" else "customize"
-        return [
-            f"--setup-hook=sync-in {shlex.quote(str(self._given))} /",
-            f"--{last}-hook=sync-out /{_ARCHIVES} {shlex.quote(str(self._taken))}",
-        ]
-
-    def save(self) -> None:
-        """Keep what was downloaded."""
-        for deb in self._taken.glob("*.deb"):
-            if not (self._folder / deb.name).exists():
-                deb.rename(self._folder / deb.name)

@@ -63,7 +63,7 @@ def collect(
 ) -> GcReport:
     """Sweep; idempotent, safe at any time beside builds and runs, and after being killed itself.
 
-    The cache of downloaded packages is cut to *debs_bytes*, oldest use first.
+    The cache of Debian builds is cut to *debs_bytes*, oldest use first.
 
     Raises:
         ImageError: an image that must stay is damaged, so what it needs cannot be known. Nothing
@@ -168,7 +168,7 @@ def _cut_cache(folder: Path, limit: int) -> int:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
-    for path in folder.rglob("*.deb"):
+    for path in (*folder.glob("*.deb"), *folder.glob("*.tar")):
         with suppress(FileNotFoundError):
             status = path.stat()
             yield path, status.st_size, status.st_mtime

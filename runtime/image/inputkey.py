@@ -9,12 +9,10 @@ Keys are sha256 digests and carry a version: when we make the same request into 
 before, the version is raised and images are made anew.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import stat
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ImageError
-from runtime.image.aptsource import AptSource
+from runtime.image.aptrelease import fetch_releases
 from runtime.image.archivefile import open_archive
 from runtime.image.blobs import DOCUMENT_LIMIT
 from runtime.image.debian import resolve_suite
@@ -32,8 +30,6 @@ from runtime.image.mutate import Overrides
 
 _VERSION = 1
 _PIECE = 1 << 20
-_APT_HELPER = "/usr/lib/apt/apt-helper"
-_TIMEOUT_S = 60.0
 
 
 def host_key(
@@ -80,7 +76,7 @@ def debian_key(
     suite, sources = resolve_suite(suite)
     request: dict[str, Any] = {"packages": sorted(packages), "suite": suite, "variant": variant}
     if refresh:
-        request["releases"] = _releases(sources)
+        request["releases"] = fetch_releases(sources)
     return _key("debian", request, config)
 
 
@@ -165,30 +161,3 @@ def _remember(cache: Path | None, identity: list[int], digest: str) -> None:
 
 def _cache_name(identity: list[int]) -> str:
     return "archive-" + "-".join(map(str, identity))
-
-
-def _releases(sources: Sequence[AptSource]) -> list[tuple[str, str]]:
-    """Return URI and digest of each release file, fetched by apt's own means (proxies, https)."""
-    found = []
-    with tempfile.TemporaryDirectory(prefix="bayplan-release-") as folder:
-        for uri in sorted(
-            f"{uri.rstrip('/')}/dists/{suite}/InRelease"
-            for source in sources
-            for uri in source.uris
-            for suite in source.suites
-        ):
-            target = f"{folder}/InRelease"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(target)
-            try:
-                subprocess.run(
-                    [_APT_HELPER, "download-file", uri, target],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=_TIMEOUT_S,
-                    check=True,
-                )
-                found.append((uri, digest_of(Path(target).read_bytes())))
-            except (OSError, subprocess.SubprocessError) as error:
-                raise ImageError(f"{uri}: cannot be fetched: {error}") from error
-    return found

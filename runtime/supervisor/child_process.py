@@ -5,6 +5,7 @@ end has been acted on, that it is gone. So nobody's exit code is lost by a super
 killed in between, and no child either.
 """
 
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -103,6 +104,9 @@ class Starting:
             self._context.loop.watch(self._fd, IN, self._advance)
             return
         self._timer.cancel()
+        for fd in (launched.pidfd, launched.terminal):
+            if fd is not None:
+                os.set_inheritable(fd, False)
         self._context.link.announce(self._name, launched.pid)
         self._done(launched)
 
@@ -124,17 +128,21 @@ class Process:
         pid: int,
         pidfd: int,
         ended: Callable[[int | None], None],
+        *,
+        remember: bool = False,
     ) -> None:
         """Call ``ended(code)`` once it has ended; None if nobody can tell how.
 
         When that returns, the process is collected and its name free; until then a supervisor
-        killed in between leaves it to the next one to act on the same end.
+        killed in between leaves it to the next one to act on the same end. With *remember*, the
+        keeper keeps the code after that, until it is told that the name is gone.
         """
         self.pid = pid
         self._context = context
         self._name = name
         self._pidfd = pidfd
         self._ended: Callable[[int | None], None] | None = ended
+        self._remember = remember
         self._timer: Timer | None = None
         context.link.hold(f"{name}/pidfd", pidfd)
         context.loop.watch(pidfd, IN, self._on_pidfd)
@@ -185,4 +193,7 @@ class Process:
         with suppress(ChildProcessError):
             exits.reap(self._pidfd)
         self._context.link.drop(f"{self._name}/pidfd")
-        self._context.link.gone(self._name)
+        if self._remember and code is not None:
+            self._context.link.ended(self._name, code)
+        else:
+            self._context.link.gone(self._name)

@@ -147,7 +147,7 @@ class Supervisor:
         return status.decode(answer["status"])
 
     def kill(self, id: str, signal: int = signals.SIGKILL) -> None:
-        """Send a signal to a container's first process.
+        """Send a signal to a container's first process; twice if the supervisor dies meanwhile.
 
         SIGKILL and its stop signal keep it from being started again, as stop() does.
 
@@ -267,7 +267,9 @@ class Supervisor:
         self.ask("dns", {"listen": [*addresses], "close": [*close]})
 
     def ping(self) -> dict[str, int]:
-        """Return ``pid``, ``keeper``, ``probes``, ``dns`` (pids, 0: none) and ``containers``."""
+        """Return ``pid``, ``keeper``, ``probes``, ``dns`` (pids, 0: none), the version of the
+        ``protocol`` and the number of ``containers``.
+        """
         return self.ask("ping", {})
 
     def shutdown(self, *, kill: bool = False) -> None:

@@ -7,6 +7,7 @@ and one without goes on, with nobody at the other end, as under Docker.
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.program import Program
@@ -110,6 +111,7 @@ class Executions:
         """
         if name in self._codes:
             ended(self._codes.pop(name))
+            self._context.link.gone(EXEC + name)
             return lambda: None
         if name not in self._running:
             raise NotFoundError(f"no exec {name}")
@@ -143,19 +145,26 @@ class Executions:
             self._settle(name, result)
             ended(name, result)
 
-        self._running[name] = Process(self._context, EXEC + name, pid, pidfd, finished)
+        self._running[name] = Process(
+            self._context, EXEC + name, pid, pidfd, finished, remember=True
+        )
 
     def _remember(self, name: str, code: int) -> None:
-        """Keep a code the keeper had, which it may forget now."""
-        self._settle(name, exits.shell_code(code))
+        """Take over a code the keeper has."""
         self._context.link.drop(f"{EXEC}{name}/pidfd")
-        self._context.link.gone(EXEC + name)
+        self._settle(name, exits.shell_code(code))
 
     def _settle(self, name: str, code: int | None) -> None:
+        """Tell those who wait, or keep the code for whoever will ask."""
         waiting = self._waiting.pop(name, [])
-        if not waiting:
-            self._codes[name] = code
-            while len(self._codes) > _REMEMBERED:
-                del self._codes[next(iter(self._codes))]
         for ended in waiting:
             ended(code)
+        if waiting:
+            # Not before the process is through with its name.
+            self._context.loop.call_later(0, partial(self._context.link.gone, EXEC + name))
+            return
+        self._codes[name] = code
+        while len(self._codes) > _REMEMBERED:
+            oldest = next(iter(self._codes))
+            del self._codes[oldest]
+            self._context.link.gone(EXEC + oldest)

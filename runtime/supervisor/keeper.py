@@ -12,11 +12,12 @@ The two talk in packets of one line, over a socket pair::
     drop NAME          close it
     intent NAME TICKS  a fork is coming; at that time since boot
     child NAME PID     it has come: that process may outlive the supervisor
-    gone NAME          the child was reaped, or the fork failed, or its exit code was understood
+    exit NAME CODE     the supervisor has reaped it, but somebody may still ask for its code
+    gone NAME          nobody will: it was reaped, or the fork failed
     bye                the supervisor ends, and so shall the keeper
 
-The keeper says the first and fourth of these to a supervisor it has just started, then ``ready``,
-and at any time ``exit NAME CODE``; a signal is a negative code. Few imports: every world has one.
+The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just started, then
+``ready``, and at any time ``exit``; a signal is a negative code. Few imports: every world has one.
 """
 
 import os
@@ -38,6 +39,7 @@ from runtime.supervisor.names import (
     Home,
     command,
 )
+from runtime.supervisor.passing import receive_fds
 
 MAX_LINE = 4096
 _OOM_SCORE = b"-900"
@@ -132,13 +134,11 @@ class Keeper:
             with suppress(ConnectionError):
                 socket.send_fds(self._socket, [line.encode()], fds)
 
-    def _hear(self, *, flags: int = 0) -> bool:
-        """Take one packet; return False at the end."""
+    def _hear(self) -> bool:
+        """Take one packet; return False at the end, or if there is none right now."""
         assert self._socket is not None
         try:
-            data, fds, _flags, _address = socket.recv_fds(
-                self._socket, MAX_LINE, 1, flags | socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds = receive_fds(self._socket, MAX_LINE, 1)
         except (BlockingIOError, ConnectionError):
             return False
         if not data:
@@ -161,6 +161,7 @@ class Keeper:
             self._intents.pop(name, None)
             self._children[name] = int(value)
         elif word == "exit":
+            self._children.pop(name, None)
             self._exits[name] = int(value)
         elif word == "gone":
             self._intents.pop(name, None)
@@ -189,9 +190,10 @@ class Keeper:
 
     def _supervisor_ended(self, code: int) -> None:
         # What it said before it died still counts.
-        while self._hear(flags=socket.MSG_DONTWAIT):
-            pass
         assert self._socket is not None
+        self._socket.setblocking(False)
+        while self._hear():
+            pass
         self._socket.close()
         self._socket, self._supervisor = None, 0
         # Being killed is no fault of its own.

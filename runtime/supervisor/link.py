@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from runtime.supervisor.loop import IN, OUT, Loop
 from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
+from runtime.supervisor.passing import receive_fds
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -67,6 +68,12 @@ class Link:
         self.children[name] = pid
         self._tell(f"child {name} {pid}")
 
+    def ended(self, name: str, code: int) -> None:
+        """Have the keeper remember how a child of ours has ended, until it is gone()."""
+        self.children.pop(name, None)
+        self.exits[name] = code
+        self._tell(f"exit {name} {code}")
+
     def gone(self, name: str) -> None:
         """Say that nothing about this child is open any more."""
         self._intents.pop(name, None)
@@ -110,9 +117,7 @@ class Link:
     def _hear(self) -> str:
         """Take in one packet and return its first word; an empty one at the end."""
         try:
-            data, fds, _flags, _address = socket.recv_fds(
-                self._socket, _MAX_LINE, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds = receive_fds(self._socket, _MAX_LINE, 1)
         except BlockingIOError:
             return "nothing"
         except ConnectionError:

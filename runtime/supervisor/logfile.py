@@ -104,6 +104,9 @@ class LogWriter:
         count, rotate = CHUNK, False
         if self._size + CHUNK > self.max_size:
             count, rotate = self._until_cut(fd)
+            if rotate and not count:
+                self._rotate()
+                count, rotate = self._until_cut(fd)
         moved = self._splice(fd, stream, count) if count else 0
         if rotate and moved == count:
             self._rotate()
@@ -117,11 +120,15 @@ class LogWriter:
     def _open(self, number: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         # The index first: a reader that finds a log finds its index.
-        self._index = os.open(index_path(self.folder, number), flags, 0o600)
-        self._log = os.open(log_path(self.folder, number), flags, 0o600)
-        self._number = number
-        self._size = os.fstat(self._log).st_size
-        self._records = os.fstat(self._index).st_size // RECORD.size
+        index = os.open(index_path(self.folder, number), flags, 0o600)
+        try:
+            log = os.open(log_path(self.folder, number), flags, 0o600)
+        except OSError:
+            os.close(index)
+            raise
+        self._index, self._log, self._number = index, log, number
+        self._size = os.fstat(log).st_size
+        self._records = os.fstat(index).st_size // RECORD.size
         self._last = (-1, 0, 0)
         self._mend()
 
@@ -171,15 +178,20 @@ class LogWriter:
         room = self.max_size - self._size
         if len(waiting) <= room:
             return len(waiting), False
-        cut = waiting.rfind(b"\n", 0, max(room, 0)) + 1 or waiting.find(b"\n") + 1
+        cut = waiting.rfind(b"\n", 0, max(room, 0)) + 1
+        if not cut and self._size and os.pread(self._log, 1, self._size - 1) == b"\n":
+            return 0, True
+        cut = cut or waiting.find(b"\n") + 1
         if cut:
             return cut, True
         # A line longer than the pipe: wait for its end, but not for ever.
         return len(waiting), self._size > 2 * self.max_size
 
     def _rotate(self) -> None:
-        self.close()
+        finished = (self._log, self._index)
         self._open(self._number + 1)
+        for fd in finished:
+            os.close(fd)
         oldest = self._number - max(self.max_files, 1) + 1
         for name in os.listdir(self.folder):
             number = name.partition(".")[0]

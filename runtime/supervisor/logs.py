@@ -149,6 +149,11 @@ class _Lines:
                 del self._open[chunk.stream]
                 yield LogLine(when, chunk.stream, bytes(head), complete=False)
 
+    @property
+    def pending(self) -> int:
+        """How many lines have begun and not ended."""
+        return len(self._open)
+
     def rest(self) -> Iterator[LogLine]:
         for stream, (when, data) in self._open.items():
             yield LogLine(when, stream, bytes(data), complete=False)
@@ -181,7 +186,9 @@ def read(
         if tail is None:
             yield from found
         elif follow:
-            yield from deque(found, maxlen=tail)
+            last = deque(found, maxlen=tail)
+            # A line that is not over yet is one of them, and will come when it is.
+            yield from list(last)[len(last) - max(0, tail - lines.pending) :]
         else:
             yield from deque((*found, *_since(lines.rest(), since)), maxlen=tail)
         if follow:
@@ -193,18 +200,22 @@ def read(
 
 
 def read_chunks(
-    folder: str | os.PathLike[str], *, going: Callable[[], bool] | None = None
+    folder: str | os.PathLike[str],
+    *,
+    going: Callable[[], bool] | None = None,
+    history: bool = False,
 ) -> Iterator[Chunk]:
     """Yield the log's bytes as they came, for a terminal; with *going* follow as read() does.
 
-    With *going*, begin at the end of what is there now.
+    With *going*, begin at the end of what is there now, unless *history* is wanted as well.
     """
     reader = _Reader(os.fspath(folder))
     try:
         if going is None:
             yield from reader.chunks()
         else:
-            reader.seek_end()
+            if not history:
+                reader.seek_end()
             yield from reader.follow(going)
     finally:
         reader.close()
@@ -277,7 +288,9 @@ class _Reader:
                 break
             self.close()
             self._file = file
-            for segment in reversed(list(file.segments())):
+            segments = list(file.segments())
+            file.seek(0)
+            for segment in reversed(segments):
                 lines = file.count_lines(segment)
                 if ended > count:
                     if lines:

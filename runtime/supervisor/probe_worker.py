@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.kernel.process import PR_SET_NO_NEW_PRIVS, prctl
+from runtime.supervisor.passing import receive_fds
 
 _NOBODY = 65534
 _MAX_MESSAGE = 65536
@@ -158,9 +159,7 @@ class Worker:
 
     def _accept(self) -> bool:
         try:
-            data, fds, _, _ = socket.recv_fds(
-                self._channel, _MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds = receive_fds(self._channel, _MAX_MESSAGE, 1)
         except ConnectionError:
             return False
         if not data:

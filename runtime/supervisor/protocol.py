@@ -20,6 +20,7 @@ from typing import Any
 
 from runtime import errors
 from runtime.errors import ContainerError, LaunchError, SupervisorError
+from runtime.supervisor.passing import receive_fds
 
 VERSION = 1
 MAX_FRAME = 8 << 20
@@ -61,9 +62,7 @@ def receive(connection: socket.socket, decoder: "Decoder") -> bool:
         BlockingIOError: there is nothing to read, on a non-blocking socket.
         ConnectionError: the peer is gone.
     """
-    data, fds, _flags, _address = socket.recv_fds(
-        connection, 65536, MAX_FDS, socket.MSG_CMSG_CLOEXEC
-    )
+    data, fds = receive_fds(connection, 65536, MAX_FDS)
     decoder.feed(data, fds)
     return bool(data)
 

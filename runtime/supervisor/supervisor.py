@@ -28,6 +28,7 @@ from runtime.supervisor.link import Link
 from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
 from runtime.supervisor.probe_process import ProbeProcess
+from runtime.supervisor.protocol import VERSION
 from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
@@ -339,6 +340,7 @@ class Supervisor:
     def _ping(self, asked: Request) -> None:
         asked.answer(
             {
+                "protocol": VERSION,
                 "pid": os.getpid(),
                 "keeper": os.getppid(),
                 "probes": self._probes.pid,

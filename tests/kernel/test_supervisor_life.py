@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import LaunchError, NotFoundError, StateError
-from runtime.spec import User
+from runtime.cgroup import Cgroup, Hierarchy
+from runtime.spec import Memory, Resources, User
 from runtime.supervisor import protocol, start, status
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.request import Restart, Stop
@@ -270,12 +272,17 @@ def test_exec_is_waited_for_over_a_supervisors_death(host):
     with host.enter("a", "sh", "-c", "sleep 0.4; exit 8") as run:
         host.kill_supervisor()
         assert run.wait(10) == 8
+    events = host.client.events(timeout=10)
+    assert next(events).type == "present"
     with host.enter("a", "sh", "-c", "exit 6") as run:
-        time.sleep(0.1)
+        while next(events).type != "execEnded":
+            pass
+        # It has ended, and was collected, before anybody asked.
         host.kill_supervisor()
-        # It has ended, and been collected, before: the code went with the supervisor.
+        assert run.wait(10) == 6
         with pytest.raises(NotFoundError):
             run.wait(10)
+    events.close()
 
 
 def test_a_terminal_is_logged_survives_and_can_be_written_to(host):
@@ -381,3 +388,51 @@ def read_line(fd):
     while not line.endswith(b"\n"):
         line += os.read(fd, 1)
     return line
+
+
+def test_a_kill_for_memory_is_told(host):
+    group = Cgroup(Hierarchy.detect(), f"{host.root.cgroup}/a")
+    group.create(Resources(memory=Memory(limit=16 << 20)))
+    join = group.join_files()
+    names = ("memory.oom_control", "memory.events")
+    files = (os.path.join(os.path.dirname(file), name) for file in join for name in names)
+    counts = tuple(file for file in files if os.path.exists(file))
+    script = "exec dd if=/dev/zero of=/dev/null bs=200M count=1"
+    for command, killed in (("exit 3", False), (script, True), ("exit 3", False)):
+        host.launch("a", command, options={"cgroup_join": join}, oom_files=counts)
+        host.client.wait("a", 10)
+        assert host.client.status("a").oom_killed is killed
+    group.delete()
+
+
+def test_many_launches_at_once(host):
+    wanted = [host.request(f"c{n}", "exec sleep 98757") for n in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        pids = [launched.pid for launched in pool.map(host.client.launch, wanted)]
+    assert len(set(pids)) == 20
+    assert host.processes("sleep", "98757") == set(pids)
+
+
+def test_nothing_piles_up(host):
+    def costs():
+        pid = host.client.ping()["pid"]
+        keeper = host.client.ping()["keeper"]
+        fds = [len(os.listdir(f"/proc/{who}/fd")) for who in (pid, keeper)]
+        with open(f"/proc/{pid}/status") as file:
+            (rss,) = (int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+        return fds, rss
+
+    def use(n):
+        for _ in range(n):
+            host.launch("a", "exec sleep 98756")
+            with host.enter("a", "true") as run:
+                run.wait(10)
+            host.client.stop("a", grace=0)
+            host.client.forget("a")
+
+    use(10)
+    fds, rss = costs()
+    use(40)
+    again, grown = costs()
+    assert again == fds
+    assert grown - rss < 512
