@@ -5,6 +5,8 @@ SHELL    := /bin/bash
 VENV     := .venv
 PY       := $(VENV)/bin/python
 BAYPLAN  := $(VENV)/bin/bayplan
+# A plain path in the environment: nothing to resolve at each start, nothing to go stale.
+PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode=compat
 APT_RUN  := python3 python3-venv nftables
 APT_TEST := busybox-static mmdebstrap graphviz iproute2
 
@@ -49,11 +51,11 @@ $(VENV)/bin/python: | .make/apt-run
 	python3 -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	$(PY) -m pip install $(PIP_FLAGS) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PY) -m pip install $(PIP_FLAGS) --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from typer.exceptions import TyperException
+from click.exceptions import ClickException
 
 from provider.cli.session import Session
 from provider.errors import ManifestError, ProviderError
@@ -107,7 +107,7 @@ def run(words: list[str]) -> int:
         # complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except TyperException as error:
+    except ClickException as error:
         _say(error.format_message(), "see `bayplan --help`")
         return EXIT_USAGE
     except Exception:

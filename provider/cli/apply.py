@@ -64,7 +64,7 @@ def apply(
       bayplan apply -f site/ --only Service/web
       bayplan apply -f - -o jsonl < site.yaml
     """
-    from provider.cli.planning import choose, drivers, plan_desired, selected, who
+    from provider.cli.planning import choose, drivers, observers, plan_desired, selected, who
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
@@ -98,7 +98,6 @@ def apply(
         refresh_images=refresh_images,
         rerun_jobs=frozenset(rerun_job or ()),
     )
-    actors = drivers(session)
     with project_lock(
         state,
         desired.project,
@@ -106,11 +105,13 @@ def apply(
         reason="apply",
         timeout_s=parse_duration(lock_timeout),
     ):
-        found, world = plan_desired(session, chosen.desired, wanted, actors)
+        found, world = plan_desired(session, chosen.desired, wanted, observers(session))
         if found.refusals:
             raise RefusedError("\n".join(found.refusals))
         if confirm and not found.is_empty and not ask(found):
             return 1
+        # Those who act are not even loaded where there is nothing to do.
+        actors = () if found.is_empty else drivers(session)
         report = carry_out(
             session, found, chosen.desired, world, actors, output=output, on_failure=on_failure
         )

@@ -23,7 +23,7 @@ from runtime.container.config import ContainerConfig, Health, Join, Logs
 from runtime.container.containers import ETC_FILES, etc_source
 from runtime.container.devices import device_rules
 from runtime.container.volume import data_folder
-from runtime.kernel.seccomp_default import default_profile
+from runtime.kernel.seccomp_default import DEFAULT_PROFILE
 from runtime.root import Root
 from runtime.spec import (
     BlockIo,
@@ -95,6 +95,7 @@ def make_config(instance: InstanceId, tree: Tree, site: Site) -> ContainerConfig
         id=site.container_id,
         name=container_name(instance),
         spec=_spec(instance, container, site),
+        seccomp=DEFAULT_PROFILE if _is_confined(container) else "",
         layers=site.layers,
         image=container["image"]["digest"],
         network_mode=container["networkMode"],
@@ -202,14 +203,12 @@ def _spec(instance: InstanceId, container: Tree, site: Site) -> Spec:
         no_new_privileges=container["noNewPrivileges"] and not privileged,
         oom_score_adj=container["resources"]["oomScoreAdj"],
     )
-    confined = container["seccomp"] == "default" and not privileged
     mode = container["networkMode"]
     linux = Linux(
         namespaces=defaults.default_namespaces(network=None if mode == "host" else ""),
         devices=tuple(device for device, _ in _devices(container)),
         resources=resources(container),
         sysctl=dict(container["sysctls"]),
-        seccomp=default_profile(frozenset(capabilities.bounding)) if confined else None,
         masked_paths=defaults.masked_paths(privileged=privileged),
         readonly_paths=defaults.readonly_paths(privileged=privileged),
     )
@@ -220,6 +219,10 @@ def _spec(instance: InstanceId, container: Tree, site: Site) -> Spec:
         mounts=_mounts(container, site),
         linux=linux,
     )
+
+
+def _is_confined(container: Tree) -> bool:
+    return container["seccomp"] == "default" and not container["privileged"]
 
 
 def _mounts(container: Tree, site: Site) -> tuple[Mount, ...]:

@@ -58,6 +58,8 @@ class ContainerConfig:
     id: str
     name: str
     spec: Spec
+    seccomp: str = ""
+    """Name of a profile of ours (``default/1``); empty is the spec's own, or none."""
     layers: tuple[str, ...] = ()
     """Layer folders, lowest first."""
     image: str = ""

@@ -31,14 +31,15 @@ from runtime.container.connect import delete_run_network_if_unused
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.program import compile_enter, compile_program
-from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.errors import NotFoundError, StateError, SupervisorError, UnsupportedHostError
 from runtime.kernel.procfs import is_running
+from runtime.kernel.seccomp_default import DEFAULT_PROFILE, default_profile
 from runtime.network import dns, firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.network.model import Attachment
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
-from runtime.spec import Resources
+from runtime.spec import Resources, Seccomp
 from runtime.supervisor import request, status
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
@@ -262,7 +263,7 @@ class Containers:
         )
         program = compile_enter(
             process,
-            seccomp=config.spec.linux.seccomp,
+            seccomp=_profile(config),
             cgroup_join=self.cgroup(container_id).join_files(),
             environment=config.environment or None,
         )
@@ -343,8 +344,9 @@ class Containers:
         folder = state_folder(self.root, config.id)
         bridged = config.network_mode != "host"
         join_files = group.join_files()
+        linux = dataclasses.replace(config.spec.linux, seccomp=_profile(config))
         program = compile_program(
-            config.spec,
+            dataclasses.replace(config.spec, linux=linux),
             layers=config.layers,
             upper=str(folder / "upper"),
             work=str(folder / "work"),
@@ -381,10 +383,9 @@ class Containers:
         program = None
         if health.exec:
             process = dataclasses.replace(config.spec.process, args=health.exec, terminal=False)
-            seccomp = config.spec.linux.seccomp
             program = compile_enter(
                 process,
-                seccomp=seccomp,
+                seccomp=_profile(config),
                 cgroup_join=join_files,
                 environment=config.environment or None,
             ).to_json()
@@ -428,6 +429,17 @@ def uptime(found: Status) -> float:
     if found.state != "running" or found.started_at is None:
         return 0.0
     return max(0.0, time.time() - found.started_at)
+
+
+def _profile(config: ContainerConfig) -> Seccomp | None:
+    if not config.seccomp:
+        return config.spec.linux.seccomp
+    if config.seccomp != DEFAULT_PROFILE:
+        raise UnsupportedHostError(
+            f"container {config.name} wants seccomp profile {config.seccomp}; this version of"
+            f" bayplan has {DEFAULT_PROFILE} only"
+        )
+    return default_profile(frozenset(config.spec.process.capabilities.bounding))
 
 
 def _procs_file(join_file: str) -> str:

@@ -170,8 +170,12 @@ def _base_key(suite: str, variant: str, sources: Sequence[AptSource]) -> str | N
     """
     if variant in _EMPTY_VARIANTS or not sources:
         return None
+    try:
+        releases = fetch_releases(sources)
+    except ImageError:
+        return None  # mmdebstrap will say better what is wrong, or knows a way
     stanzas = [source.to_deb822() for source in sources]
-    tree = [_LAYOUT, suite, variant, _epoch(), stanzas, fetch_releases(sources)]
+    tree = [_LAYOUT, suite, variant, _epoch(), stanzas, releases]
     return f"base-{hex_of(digest_of(json.dumps(tree).encode()))}"
 
 

@@ -42,6 +42,7 @@ class Launched:
     """A container that was started."""
 
     pid: int
+    """0 if it has ended already."""
     warnings: tuple[str, ...] = ()
     """What the host could not give, in words."""
 
@@ -267,8 +268,9 @@ class Supervisor:
         self.ask("dns", {"listen": [*addresses], "close": [*close]})
 
     def ping(self) -> dict[str, int]:
-        """Return ``pid``, ``keeper``, ``probes``, ``dns`` (pids, 0: none), the version of the
-        ``protocol`` and the number of ``containers``.
+        """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other numbers.
+
+        These are the version of the ``protocol``, and how many ``containers`` are known.
         """
         return self.ask("ping", {})
 

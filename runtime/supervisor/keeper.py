@@ -278,8 +278,6 @@ def _settle(home: Home) -> None:
     # Needs CAP_SYS_RESOURCE. Containers get a score of their own.
     with suppress(PermissionError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
         file.write(_OOM_SCORE)
-    os.ftruncate(LOCK_FD, 0)
-    os.pwrite(LOCK_FD, b"%d\n" % os.getpid(), 0)
 
 
 def main(arguments: list[str]) -> None:
@@ -292,5 +290,8 @@ def main(arguments: list[str]) -> None:
             keeper.resume(file.read())
     else:
         _settle(home)
+    # For people, and for the error that nobody answers.
+    os.ftruncate(LOCK_FD, 0)
+    os.pwrite(LOCK_FD, b"%d\n" % os.getpid(), 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     keeper.run()

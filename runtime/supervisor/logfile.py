@@ -165,11 +165,10 @@ class LogWriter:
         empty = offset == self._size
         if stream == last_stream and not empty and 0 <= now - when < _SAME_NS:
             return
-        if empty:
-            self._records -= 1
+        number = self._records - empty
         data = RECORD.pack(self._size | stream << STREAM_SHIFT, now)
-        os.pwrite(self._index, data, self._records * RECORD.size)
-        self._records += 1
+        os.pwrite(self._index, data, number * RECORD.size)
+        self._records = number + 1
         self._last = (self._size, stream, now)
 
     def _until_cut(self, fd: int) -> tuple[int, bool]:

@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 IDLE_S = 1.0
 _ADOPT_AGAIN_S = 1.0
+_REMEMBERED = 256
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -53,6 +54,8 @@ class Supervisor:
         self._executions = Executions(self._context)
         self._dns = DnsServer(self._context)
         self._containers: dict[str, Container] = {}
+        self._removed: dict[str, Status] = {}
+        """Those removed by themselves, for clients that come to wait() a little late."""
         self._listeners: list[Request] = []
         self._idle_timer: Timer | None = None
         self._patience = IDLE_S
@@ -166,6 +169,9 @@ class Supervisor:
             self._loop.call_later(_ADOPT_AGAIN_S, partial(self._forget_when_drained, container))
         else:
             self._remove(container)
+            self._removed[name] = container.status
+            while len(self._removed) > _REMEMBERED:
+                del self._removed[next(iter(self._removed))]
 
     def _remove(self, container: Container) -> None:
         container.remove_files()
@@ -205,7 +211,9 @@ class Supervisor:
 
         existing = self._containers.get(wanted.id)
         if existing is not None:
-            if not existing.status.ended and wanted.token == existing.status.token != "":
+            # Asked again because the answer was lost: it shall not run twice.
+            ran = existing.status.started_at is not None
+            if wanted.token == existing.status.token != "" and (ran or not existing.status.ended):
                 existing.join_launch(reply)
                 return
             if existing.active:
@@ -214,6 +222,7 @@ class Supervisor:
             self._context, self._probes, wanted, Status(id=wanted.id, token=wanted.token)
         )
         self._containers[wanted.id] = container
+        self._removed.pop(wanted.id, None)
         try:
             container.launch(reply, stdin=asked.fds[0] if asked.fds else None)
         except OSError as error:
@@ -236,6 +245,10 @@ class Supervisor:
         asked.answer()
 
     def _wait(self, asked: Request) -> None:
+        gone = self._removed.get(_text(asked, "id"))
+        if gone is not None:
+            asked.answer({"status": status.encode(gone)})
+            return
         cancel = self._find(asked).wait(
             lambda ended: asked.answer({"status": status.encode(ended)})
         )

@@ -152,18 +152,22 @@ def test_key_with_refresh_asks_the_archive() -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("mmdebstrap")
-@pytest.mark.parametrize(
-    ("package", "command"),
-    [
-        ("redis-server", ("redis-server", "--version")),
-        ("memcached", ("memcached", "--version")),
-        ("nodejs", ("node", "-p", "'v' + 1")),
-    ],
-)
-def test_debian_services_run(package: str, command: tuple[str, ...], store: ImageStore) -> None:
-    (top,) = store.layers(store.build_debian((package,)))
-    assert "v" in run_in(top, *command)
-    assert "101" in (Path(top) / "usr/sbin/policy-rc.d").read_text()
+def test_debian_services_run_and_share_their_bare_root(store: ImageStore) -> None:
+    lines: list[str] = []
+    for package, command, answer in (
+        ("memcached", ("memcached", "--version"), "memcached 1."),
+        ("redis-server", ("redis-server", "--version"), "Redis server v="),
+        ("nodejs", ("node", "-p", "6 * 7"), "42"),
+    ):
+        image = store.build_debian((package,), name=package, progress=lines.append)
+        (top,) = store.layers(image)
+        assert run_in(top, *command).startswith(answer)
+        assert "101" in (Path(top) / "usr/sbin/policy-rc.d").read_text()
+        assert not list((Path(top) / "usr/share/man").rglob("*.gz"))
+        assert not list((Path(top) / "var/lib/apt/lists").glob("*_*"))
+        assert (Path(top) / f"usr/share/doc/{package}/copyright").exists()
+    assert len([line for line in lines if line.startswith("bare root of")]) == 1
+    assert store.build_debian(("memcached",)) == store.resolve("memcached")
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import LaunchError, NotFoundError, StateError
 from runtime.cgroup import Cgroup, Hierarchy
+from runtime.errors import LaunchError, NotFoundError, StateError
 from runtime.spec import Memory, Resources, User
 from runtime.supervisor import protocol, start, status
 from runtime.supervisor.client import Supervisor
@@ -80,6 +80,13 @@ def test_a_running_id_is_refused_and_the_same_token_is_the_same_launch(host):
         host.launch("a", "true")
     host.wait_line("a", "once")
     assert host.lines("a") == ["once"]
+    # Also when the answer was lost for so long that it has ended since.
+    wanted = host.request("b", "echo once; exit 4", token="t2")
+    host.client.launch(wanted)
+    host.client.wait("b", 10)
+    assert host.client.launch(wanted).pid == 0
+    assert host.client.wait("b", 10) == 4
+    assert host.lines("b") == ["once"]
 
 
 def test_bad_requests_are_answered_and_hurt_nobody(host):
@@ -217,6 +224,7 @@ def test_forget_and_auto_remove(host):
         if (event.type, event.status.id) == ("forgotten", "c"):
             break
     assert [told.id for told in host.client.list()] == ["b"]
+    assert host.client.wait("c", 10) == 0
     assert os.listdir(host.root.run / "containers") == ["b"]
 
 
