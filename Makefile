@@ -8,7 +8,7 @@ BAYPLAN  := $(VENV)/bin/bayplan
 # A plain path in the environment: nothing to resolve at each start, nothing to go stale.
 PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode=compat
 APT_RUN  := python3 python3-venv nftables
-APT_TEST := busybox-static mmdebstrap graphviz iproute2
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo
 
 .PHONY: demo demo-clean test check-long bench setup setup-test lint clean
 

@@ -37,11 +37,14 @@ class ImageObserver(PassiveObserver):
         if image.host:
             return {"key": host_key(image.host.programs, image.host.files, overrides)}
         if image.debian:
-            source = image.debian
-            return {"key": debian_key(source.packages, source.suite, source.variant, overrides)}
+            debian = image.debian
+            return {"key": debian_key(debian.packages, debian.suite, debian.variant, overrides)}
         if image.archive:
             try:
-                return {"key": archive_key(image.archive.path, image.archive.reference, overrides)}
+                source = image.archive
+                cache = self._store.key_cache
+                key = archive_key(source.path, source.reference, overrides, cache=cache)
+                return {"key": key}
             except ImageError:
                 # Missing now; preflight says so where it matters.
                 return {"key": ""}

@@ -50,6 +50,26 @@ class AptSource:
         return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
 
 
+def resolve_suite(
+    suite: str | None, *, apt: Path = Path("/etc/apt"), release: Path = Path("/etc/os-release")
+) -> tuple[str, tuple[AptSource, ...]]:
+    """Return the suite to build, and the host's sources for it (none: mmdebstrap's own defaults).
+
+    Raises:
+        ImageError: none was given and the host is no Debian with sources.
+    """
+    sources = read_sources(apt)
+    served = suites_of(sources)
+    codename = _codename(release)
+    host_suite = codename if codename in served else next(iter(served), codename)
+    wanted = suite or host_suite
+    if not wanted:
+        raise ImageError(
+            "which Debian suite? this host names none, so the image must (debian.suite)"
+        )
+    return wanted, choose_sources(sources, wanted, host_suite=host_suite)
+
+
 def read_sources(folder: Path = Path("/etc/apt")) -> tuple[AptSource, ...]:
     """Return the enabled binary sources of the host, in apt's order.
 
@@ -178,3 +198,10 @@ def _canonical(name: str) -> str:
     if name.lower() in known:
         return spelled.get(name.lower(), name.capitalize())
     return name
+
+
+def _codename(release: Path) -> str:
+    if not release.is_file():
+        return ""
+    match = re.search(r'^VERSION_CODENAME="?([a-z0-9-]+)"?$', release.read_text(), re.MULTILINE)
+    return match[1] if match else ""

@@ -41,7 +41,7 @@ class Catalog:
 
     def prepare(self) -> None:
         """Make the layout's fixed parts. Idempotent."""
-        for part in ("", "blobs", "blobs/sha256", "tmp"):
+        for part in ("", "blobs", "blobs/sha256", "keys", "tmp"):
             (self._folder / part).mkdir(0o700, parents=True, exist_ok=True)
         if not (self._folder / "oci-layout").exists():
             with self._lock.exclusive():

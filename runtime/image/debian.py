@@ -21,7 +21,7 @@ from pathlib import Path
 
 from runtime.errors import ImageError, UnsupportedHostError
 from runtime.image.aptrelease import fetch_releases
-from runtime.image.aptsource import AptSource, choose_sources, read_sources, suites_of
+from runtime.image.aptsource import AptSource, resolve_suite
 from runtime.image.blobs import BlobStore
 from runtime.image.command import run_streaming
 from runtime.image.debcache import DebCache
@@ -179,26 +179,6 @@ def _base_key(suite: str, variant: str, sources: Sequence[AptSource]) -> str | N
     return f"base-{hex_of(digest_of(json.dumps(tree).encode()))}"
 
 
-def resolve_suite(
-    suite: str | None, *, apt: Path = Path("/etc/apt"), release: Path = Path("/etc/os-release")
-) -> tuple[str, tuple[AptSource, ...]]:
-    """Return the suite to build, and the host's sources for it (none: mmdebstrap's own defaults).
-
-    Raises:
-        ImageError: none was given and the host is no Debian with sources.
-    """
-    sources = read_sources(apt)
-    served = suites_of(sources)
-    codename = _codename(release)
-    host_suite = codename if codename in served else next(iter(served), codename)
-    wanted = suite or host_suite
-    if not wanted:
-        raise ImageError(
-            "which Debian suite? this host names none, so the image must (debian.suite)"
-        )
-    return wanted, choose_sources(sources, wanted, host_suite=host_suite)
-
-
 def explain(
     error: subprocess.CalledProcessError,
     packages: Sequence[str],
@@ -329,13 +309,6 @@ def _apt_proxy(scheme: str) -> str:
 def _epoch() -> int:
     value = os.environ.get("SOURCE_DATE_EPOCH", "")
     return int(value) if value.isdigit() else _EPOCH
-
-
-def _codename(release: Path) -> str:
-    if not release.is_file():
-        return ""
-    match = re.search(r'^VERSION_CODENAME="?([a-z0-9-]+)"?$', release.read_text(), re.MULTILINE)
-    return match[1] if match else ""
 
 
 def _last(lines: Sequence[str], count: int = 12) -> str:

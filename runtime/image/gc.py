@@ -86,6 +86,7 @@ def collect(
         doomed += [_set_aside(path) for path in layers]
         doomed += leftovers(unpacked.folder)
         doomed += leftovers(folder / "tmp")
+        doomed += leftovers(folder / "keys")
         freed += _cut_cache(folder / "debs", debs_bytes)
     for path in doomed:
         if path.is_dir() and not path.is_symlink():

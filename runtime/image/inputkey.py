@@ -9,6 +9,7 @@ Keys are sha256 digests and carry a version: when we make the same request into 
 before, the version is raised and images are made anew.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,11 +22,10 @@ from typing import Any
 
 from runtime.errors import ImageError
 from runtime.image.aptrelease import fetch_releases
+from runtime.image.aptsource import resolve_suite
 from runtime.image.archivefile import open_archive
 from runtime.image.blobs import DOCUMENT_LIMIT
-from runtime.image.debian import resolve_suite
 from runtime.image.digest import digest_of
-from runtime.image.host import collect
 from runtime.image.mutate import Overrides
 
 _VERSION = 1
@@ -49,6 +49,9 @@ def host_key(
     """
     request: dict[str, Any] = {"programs": list(programs), "files": list(files)}
     if refresh:
+        # Imported when used: a plan that refreshes nothing must not wait for it.
+        from runtime.image.host import collect
+
         tree, _ = collect(programs, files)
         request["content"] = [
             *sorted((path, item.st_size, item.st_mtime_ns) for path, item in tree.files.items()),
@@ -89,8 +92,8 @@ def archive_key(
 ) -> str:
     """Return the key of `ImageStore.load_archive`: the content, wherever the archive is.
 
-    *cache* is a folder that remembers digests of large files by their identity and time; it is
-    only used if it exists.
+    *cache* is a folder that remembers digests of large files by their identity and time
+    (`ImageStore.key_cache`); it is only used if it exists.
 
     Raises:
         ImageError: the archive cannot be read.
@@ -156,7 +159,8 @@ def _remember(cache: Path | None, identity: list[int], digest: str) -> None:
         return
     with tempfile.NamedTemporaryFile("w", dir=cache, prefix=".tmp-", delete=False) as file:
         file.write(digest)
-    os.replace(file.name, cache / _cache_name(identity))
+    with contextlib.suppress(FileNotFoundError):  # a sweep took it; it was only a memory
+        os.replace(file.name, cache / _cache_name(identity))
 
 
 def _cache_name(identity: list[int]) -> str:

@@ -58,6 +58,7 @@ class ImageStore:
     def __init__(self, root: Root) -> None:
         self.root = root
         self.folder = root.state / "images"
+        self.key_cache = self.folder / "keys"
         self.lock = StoreLock(self.folder / "lock")
         self.blobs = BlobStore(self.folder, self.lock)
         self.catalog = Catalog(self.folder, self.lock)
@@ -81,6 +82,7 @@ class ImageStore:
         Raises:
             ImageError: a program or file is not there, or a library it needs is missing.
         """
+        # The sources are imported when used: most runs build nothing.
         from runtime.image.host import build
 
         self.prepare()

@@ -35,6 +35,7 @@ from runtime.image.model import Descriptor
 from runtime.image.stream import open_layer
 from runtime.image.tarreader import TarReader
 
+# Raise it together with the folders' names: containers may still run from the old ones.
 _VERSION = 1
 _MARKER = "layer.json"
 # Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.

@@ -282,9 +282,13 @@ class Supervisor:
         Raises:
             StateError: containers run, and *kill* is not set.
         """
+        # Containers may run without one, since it was killed with its keeper.
+        alone = kill and any(not told.ended for told in status.read_all(self._root).values())
         try:
-            answer, _fds = Supervisor(self._root, start=False).talk("shutdown", {"kill": kill})
+            answer, _fds = Supervisor(self._root, start=alone).talk("shutdown", {"kill": kill})
         except NotFoundError:
+            # One may be just ending by itself.
+            start.wait_gone(self._root)
             return
         try:
             keeper = os.pidfd_open(answer["keeper"])

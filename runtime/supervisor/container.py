@@ -11,35 +11,30 @@ Everything needed to go on after a kill -9 is in two files of the run folder: la
 request, and status.json, written before the world is told of a transition.
 """
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from runtime.errors import LaunchError, StateError
 from runtime.kernel.procfs import start_ticks
 from runtime.kernel.program import Program
-from runtime.supervisor import exits, request, status, strays
+from runtime.supervisor import adoption, exits, record, status
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
-from runtime.supervisor.logfile import STDOUT, LogWriter
 from runtime.supervisor.loop import Timer
 from runtime.supervisor.names import CONTAINER
+from runtime.supervisor.output import Output
 from runtime.supervisor.probe import Prober
 from runtime.supervisor.probe_process import ProbeProcess
-from runtime.supervisor.pump import FIFOS, Pump, make_fifos, open_fifo
 from runtime.supervisor.request import LaunchRequest
 from runtime.supervisor.restart import End, decide
 from runtime.supervisor.status import Status
 
-LAUNCH_FILE = "launch.json"
 LAUNCH_TIMEOUT_S = 60.0
-_RETRY_S = 1.0
 
 Reply = Callable[["Container", LaunchError | None], None]
 
@@ -58,7 +53,7 @@ class Container:
         self._probes = probes
         self._name = CONTAINER + wanted.id
         self._folder = context.home.run_folder(wanted.id)
-        self._pump: Pump | None = None
+        self._output = Output(context, self._name, self._folder)
         self._starting: Starting | None = None
         self._process: Process | None = None
         self._prober: Prober | None = None
@@ -70,7 +65,7 @@ class Container:
     @property
     def active(self) -> bool:
         """Whether there is anything left to do for it."""
-        return not self.status.ended or self._pump is not None
+        return not self.status.ended or self._output.active
 
     @property
     def process(self) -> Process | None:
@@ -80,7 +75,7 @@ class Container:
     @property
     def terminal(self) -> int | None:
         """Master of its terminal, while it runs and has one."""
-        return self._context.link.held.get(f"{self._name}/terminal")
+        return self._output.terminal
 
     # -- from outside
 
@@ -92,7 +87,7 @@ class Container:
         """
         os.makedirs(self._folder, 0o700, exist_ok=True)
         self._save(Status(id=self.request.id, token=self.request.token))
-        self._write_request()
+        record.write_request(self._folder, self.request)
         self._on_launched.append(reply)
         self._start(stdin)
 
@@ -152,10 +147,8 @@ class Container:
     def configure(self, changed: LaunchRequest) -> None:
         """Go on under other restart, health, log and stop settings."""
         before, self.request = self.request, changed
-        self._write_request()
-        if self._pump is not None:
-            self._pump.log.max_size = changed.logs.max_size
-            self._pump.log.max_files = changed.logs.max_files
+        record.write_request(self._folder, self.request)
+        self._output.configure(changed.logs)
         if before.health != changed.health and self._process is not None:
             self._stop_probing()
             self._save(replace(self.status, health="starting" if changed.health else "none"))
@@ -163,59 +156,53 @@ class Container:
 
     def remove_files(self) -> None:
         """Forget an ended one: its request, status and FIFOs. The log stays."""
-        self._close_pump()
-        for name in (LAUNCH_FILE, *FIFOS.values(), status.FILE):
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._folder, name))
-        with suppress(OSError):  # others keep files there too
-            os.rmdir(self._folder)
+        self._output.close()
+        record.remove(self._folder)
 
     # -- after a crash
 
     def adopt(self) -> None:
-        """Go on with what a supervisor that was killed has left, as its files tell.
+        """Go on with what a supervisor that was killed has left.
 
         Raises:
             OSError: the log cannot be opened; may be tried again.
         """
-        link, name = self._context.link, self._name
         if self.status.ended:
-            if f"{name}/{FIFOS[STDOUT]}" in link.held:
-                self._open_pump()
-                self._close_when_drained()
+            if self._output.inherited:
+                self._output.open(self.request.logs)
+                self._output.finish()
             self._let_go()
             return
-        self._open_pump()
-        pid = link.children.get(name, self.status.pid)
-        if name in link.exits:
-            self._died(link.exits[name])
-            self._let_go()
-        elif pid and self._adopt_process(pid, announced=name in link.children):
-            pass
-        elif self.status.state == "running":
-            self._died(None)
-            self._let_go()
+        self._output.prepare(self.request)
+        self._output.open(self.request.logs)
+        remains = adoption.look(
+            self._context.link,
+            self._name,
+            self.status,
+            cgroup_procs=self.request.cgroup_procs,
+            stdout=self._output.stdout,
+        )
+        if remains.pid:
+            self._go_on(remains.pid, remains.pidfd)
+            return
+        if remains.ended:
+            self._died(remains.code)
+        elif self.status.state == "restarting":
+            wait = (self.status.next_start or 0.0) - time.time()
+            self._timer = self._context.loop.call_later(wait, self._start)
         else:
-            self._adopt_without_process()
+            self._save(replace(self.status, state="dead", error="the launch was interrupted"))
+            self._finish("failed")
+        self._let_go()
 
     def keeper_says(self, code: int) -> None:
         """Take the keeper's word for how its process ended."""
         if self._process is not None:
             self._process.keeper_says(code)
 
-    def _adopt_process(self, pid: int, *, announced: bool) -> bool:
-        """Go on with that process; return False if it is gone."""
+    def _go_on(self, pid: int, pidfd: int) -> None:
+        """Keep the process a former supervisor has started."""
         known = self.status
-        held = self._context.link.held.get(f"{self._name}/pidfd")
-        try:
-            pidfd = os.pidfd_open(pid) if held is None else held
-        except ProcessLookupError:
-            return False
-        # Without the old descriptor, what has this pid now may be somebody else. A zombie will do:
-        # it can still tell how it ended.
-        if held is None and not announced and start_ticks(pid) != known.start_time:
-            os.close(pidfd)
-            return False
         if known.state != "running":
             # It was killed between the launch and its being written down.
             known = replace(
@@ -228,38 +215,9 @@ class Container:
             )
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
         self._save(replace(known, pid=pid))
-        if self._pump is not None and self.terminal is not None:
-            self._pump.attach_terminal(self.terminal)
         if known.kill_at is not None:
             self._end_within(self.request.stop.signal, known.kill_at - time.time())
         self._start_probing()
-        return True
-
-    def _adopt_without_process(self) -> None:
-        """Clean up after a launch that was cut off, or wait for one that is still to come."""
-        if self._adopt_stray():
-            return
-        self._let_go()
-        if self.status.state == "restarting":
-            wait = (self.status.next_start or 0.0) - time.time()
-            self._timer = self._context.loop.call_later(wait, self._start)
-        else:
-            self._save(replace(self.status, state="dead", error="the launch was interrupted"))
-            self._finish("failed")
-
-    def _adopt_stray(self) -> bool:
-        """Take over what a cut-off launch has left in the container's cgroups, or kill it."""
-        pids: set[int] = set()
-        for path in self.request.cgroup_procs:
-            with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
-                pids |= set(map(int, file))
-        stdout = self._context.link.held[f"{self._name}/{FIFOS[STDOUT]}"]
-        for pid in strays.first_of(pids):
-            if strays.settle(pid, {self._name: stdout}) and self._adopt_process(
-                pid, announced=True
-            ):
-                return True
-        return False
 
     def _let_go(self) -> None:
         self._context.link.drop(f"{self._name}/pidfd")
@@ -276,36 +234,33 @@ class Container:
     # -- starting
 
     def _start(self, stdin: int | None = None) -> None:
-        opened: list[int] = []
         try:
-            if self._pump is None:
-                self._open_pump()
-            for stream in FIFOS:
-                opened.append(open_fifo(self._folder, stream, blocking=True))
-            self._starting = Starting(
-                self._context,
-                self._name,
-                Program.from_json(self.request.program),
-                standard=(stdin, opened[0], opened[1]),
-                timeout=LAUNCH_TIMEOUT_S,
-                done=self._launched,
-                failed=self._launch_failed,
-            )
+            self._output.prepare(self.request)
+            with self._output.child_ends() as (stdout, stderr):
+                self._starting = Starting(
+                    self._context,
+                    self._name,
+                    Program.from_json(self.request.program),
+                    standard=(stdin, stdout, stderr),
+                    timeout=LAUNCH_TIMEOUT_S,
+                    done=self._launched,
+                    failed=self._launch_failed,
+                )
+            # Now, while the child is at work: what it writes waits in the FIFOs.
+            self._output.open(self.request.logs)
         except OSError as error:
             # Out of descriptors, or the disk is full.
-            self._launch_failed(LaunchError(f"cannot launch {self.request.id}: {error}"))
-        finally:
-            for fd in opened:
-                os.close(fd)
+            reason = f"cannot launch {self.request.id}: {error}"
+            if self._starting is not None:
+                self._starting.abandon(reason)
+            else:
+                self._launch_failed(LaunchError(reason))
 
     def _launched(self, launched: Launched) -> None:
         self._starting = None
         self.warnings = launched.warnings
         if launched.terminal is not None:
-            os.set_blocking(launched.terminal, False)
-            self._context.link.hold(f"{self._name}/terminal", launched.terminal)
-            assert self._pump is not None
-            self._pump.attach_terminal(launched.terminal)
+            self._output.take_terminal(launched.terminal)
         again = self.status.state == "restarting"
         self._save(
             replace(
@@ -375,10 +330,7 @@ class Container:
         self._process = None
         self._cancel_timer()
         self._stop_probing()
-        if self._pump is not None:
-            self._pump.detach_terminal()
-            self._pump.drain()
-        self._context.link.drop(f"{self._name}/terminal")
+        self._output.process_ended()
         before = self.status
         oom = self._oom_count() > before.oom_count
         self.status = replace(
@@ -428,7 +380,7 @@ class Container:
 
     def _finish(self, event: str) -> None:
         """Let go of everything and tell whoever waits; status is saved already."""
-        self._close_when_drained()
+        self._output.finish()
         self._context.emit(event, self.status, {})
         self._tell_ended()
 
@@ -443,40 +395,6 @@ class Container:
             self._timer = None
 
     # -- parts
-
-    def _open_pump(self) -> None:
-        """Make and open the FIFOs, those the keeper held first, and the log."""
-        link, logs = self._context.link, self.request.logs
-        make_fifos(self._folder, uid=self.request.uid, gid=self.request.gid)
-        fifos = {}
-        for stream, stream_name in FIFOS.items():
-            name = f"{self._name}/{stream_name}"
-            if name not in link.held:
-                link.hold(name, open_fifo(self._folder, stream, blocking=False))
-            fifos[stream] = link.held[name]
-        writer = LogWriter(
-            logs.path,
-            max_size=logs.max_size,
-            max_files=logs.max_files,
-            peek=self._context.peek,
-        )
-        self._pump = Pump(self._context.loop, writer, fifos)
-
-    def _close_when_drained(self) -> None:
-        if self._pump is None or not self.status.ended:
-            return
-        if self._pump.drain():
-            self._close_pump()
-        else:
-            # The disk is full: rather keep the bytes in their pipes than lose them.
-            self._context.loop.call_later(_RETRY_S, self._close_when_drained)
-
-    def _close_pump(self) -> None:
-        if self._pump is not None:
-            self._pump.close()
-            self._pump = None
-            for stream_name in FIFOS.values():
-                self._context.link.drop(f"{self._name}/{stream_name}")
 
     def _start_probing(self) -> None:
         health = self.request.health
@@ -518,7 +436,7 @@ class Container:
             self._end_within(self.request.stop.signal, self.request.stop.grace)
 
     def _oom_count(self) -> int:
-        return sum(map(_oom_kills, self.request.oom_files))
+        return sum(map(exits.oom_kills, self.request.oom_files))
 
     def _save(self, changed: Status) -> None:
         """Make *changed* the status, on disk too.
@@ -529,30 +447,3 @@ class Container:
         self.status = changed
         with suppress(OSError):
             status.write(self._folder, changed)
-
-    def _write_request(self) -> None:
-        path = os.path.join(self._folder, LAUNCH_FILE)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with open(os.open(path + ".tmp", flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(request.encode(self.request), file)
-        os.rename(path + ".tmp", path)
-
-
-def read_request(folder: str) -> LaunchRequest | None:
-    """Return the request kept in a run folder, None if there is none."""
-    try:
-        with open(os.path.join(folder, LAUNCH_FILE), encoding="utf-8") as file:
-            data: dict[str, Any] = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return request.decode(LaunchRequest, data)
-
-
-def _oom_kills(path: str) -> int:
-    """Return the ``oom_kill`` count in a memory.oom_control or memory.events file."""
-    with suppress(FileNotFoundError, OSError), open(path, encoding="ascii") as file:
-        for line in file:
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
-    return 0

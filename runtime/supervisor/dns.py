@@ -68,6 +68,8 @@ class DnsServer:
             raise NetworkError(
                 f"cannot serve names on {error.filename} port {PORT}: {error.strerror}"
             ) from error
+        if not opened:
+            return
         self._sockets |= opened
         self._remember()
         if self._channel is None:
@@ -83,7 +85,8 @@ class DnsServer:
             if sockets is not None:
                 self._order({"op": "close", "address": address})
                 _close(sockets)
-        self._remember()
+        if addresses:
+            self._remember()
         if not self._sockets:
             self.end()
 

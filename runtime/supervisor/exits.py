@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 
 # struct pidfd_info of linux/pidfd.h: mask (u64), cgroupid (u64), eleven u32, exit_code (s32).
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
@@ -69,3 +70,13 @@ def observe(pid: int, pidfd: int) -> int | None:
 def shell_code(code: int) -> int:
     """Return *code* as a shell would: 128 + n for signal n."""
     return code if code >= 0 else 128 - code
+
+
+def oom_kills(path: str) -> int:
+    """Return the ``oom_kill`` count in a memory.oom_control or memory.events file, 0 if none."""
+    with suppress(OSError), open(path, encoding="ascii") as file:
+        for line in file:
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return 0

@@ -30,6 +30,7 @@ class Link:
         self._socket = socket.socket(fileno=fd)
         self._socket.set_inheritable(False)
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._writing = False
         self._loop: Loop | None = None
         self._on_exit: Callable[[str, int], None] = lambda _name, _code: None
         while self._hear() != "ready":
@@ -103,8 +104,9 @@ class Link:
             for fd in fds:
                 os.close(fd)
             self._queue.popleft()
-        if self._loop is not None:
-            self._loop.change(self._socket.fileno(), IN | OUT if self._queue else IN)
+        if self._loop is not None and self._writing != bool(self._queue):
+            self._writing = bool(self._queue)
+            self._loop.change(self._socket.fileno(), IN | OUT if self._writing else IN)
 
     def _on_ready(self, events: int) -> None:
         if events & OUT:

@@ -34,6 +34,7 @@ class Connection:
         self._decoder = Decoder()
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._queued = 0
+        self._writing = False
         self._greeted = False
         self.on_close: list[Callable[[], None]] = []
         """Called once when the client is gone, or hung up on."""
@@ -122,7 +123,9 @@ class Connection:
         except ConnectionError:
             self.close()
             return
-        self._server.loop.change(self._socket.fileno(), IN | OUT if self._queue else IN)
+        if self._writing != bool(self._queue):
+            self._writing = bool(self._queue)
+            self._server.loop.change(self._socket.fileno(), IN | OUT if self._writing else IN)
 
 
 class Request:
@@ -137,6 +140,41 @@ class Request:
     def op(self) -> str:
         """What is asked for."""
         return str(self.message.get("op"))
+
+    def text(self, key: str) -> str:
+        """Return a member that must be text.
+
+        Raises:
+            SupervisorError: it is not.
+        """
+        value = self.message.get(key)
+        if not isinstance(value, str):
+            raise SupervisorError(f"{self.op}: {key} is not text")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """Return a member that must be a number, if it is there.
+
+        Raises:
+            SupervisorError: it is not.
+        """
+        value = self.message.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, (int, float)):
+            raise SupervisorError(f"{self.op}: {key} is not a number")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a member that must be a list of text, if it is there.
+
+        Raises:
+            SupervisorError: it is not.
+        """
+        value = self.message.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise SupervisorError(f"{self.op}: {key} is not a list of text")
+        return tuple(value)
 
     def answer(self, result: Message | None = None, fds: tuple[int, ...] = ()) -> None:
         """Answer; *fds* are closed once sent."""

@@ -159,6 +159,24 @@ def _try_lock(path: str) -> int:
     return -1
 
 
+def wait_gone(root: Root, *, timeout: float = TIMEOUT_S) -> None:
+    """Return when no supervisor or keeper lives, or after *timeout* seconds.
+
+    Meant for when none answers any more.
+    """
+    deadline = time.monotonic() + timeout
+    path = os.path.join(root.run, LOCK)
+    while time.monotonic() < deadline:
+        try:
+            with open(path, "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+
+
 def _spawn(root: Root, listener: int, lock: int) -> int:
     log = os.open(
         os.path.join(root.run, LOG),

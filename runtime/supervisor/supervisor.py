@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError, StateError, SupervisorError
 from runtime.kernel.program import Program
-from runtime.supervisor import request, status
-from runtime.supervisor.container import Container, read_request
+from runtime.supervisor import record, request, status
+from runtime.supervisor.container import Container
 from runtime.supervisor.context import Context
 from runtime.supervisor.dns import DnsServer
 from runtime.supervisor.execution import Executions
@@ -96,7 +96,7 @@ class Supervisor:
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             run_folder = self._home.run_folder(name)
             known = status.read_recorded(run_folder)
-            wanted = read_request(run_folder)
+            wanted = record.read_request(run_folder)
             if known is not None and wanted is not None:
                 self._containers[name] = Container(self._context, self._probes, wanted, known)
                 self._adopt_one(name)
@@ -192,7 +192,7 @@ class Supervisor:
             asked.close_fds()
 
     def _find(self, asked: Request) -> Container:
-        name = _text(asked, "id")
+        name = asked.text("id")
         if name not in self._containers:
             raise NotFoundError(f"no container {name}")
         return self._containers[name]
@@ -232,8 +232,8 @@ class Supervisor:
     def _stop(self, asked: Request) -> None:
         container = self._find(asked)
         stop = container.request.stop
-        number = _number(asked, "signal", stop.signal)
-        grace = float(_number(asked, "grace", stop.grace))
+        number = asked.number("signal", stop.signal)
+        grace = float(asked.number("grace", stop.grace))
         container.stop(
             lambda ended: asked.answer({"status": status.encode(ended)}),
             number=int(number),
@@ -241,11 +241,11 @@ class Supervisor:
         )
 
     def _kill(self, asked: Request) -> None:
-        self._find(asked).kill(int(_number(asked, "signal", 9)))
+        self._find(asked).kill(int(asked.number("signal", 9)))
         asked.answer()
 
     def _wait(self, asked: Request) -> None:
-        gone = self._removed.get(_text(asked, "id"))
+        gone = self._removed.get(asked.text("id"))
         if gone is not None:
             asked.answer({"status": status.encode(gone)})
             return
@@ -285,12 +285,12 @@ class Supervisor:
 
     def _exec_wait(self, asked: Request) -> None:
         cancel = self._executions.wait(
-            _text(asked, "exec"), lambda code: asked.answer({"exitCode": code})
+            asked.text("exec"), lambda code: asked.answer({"exitCode": code})
         )
         asked.connection.on_close.append(cancel)
 
     def _exec_kill(self, asked: Request) -> None:
-        self._executions.signal(_text(asked, "exec"), int(_number(asked, "signal", 9)))
+        self._executions.signal(asked.text("exec"), int(asked.number("signal", 9)))
         asked.answer()
 
     def _list(self, asked: Request) -> None:
@@ -342,12 +342,8 @@ class Supervisor:
         asked.answer(fds=(os.dup(container.terminal),))
 
     def _serve_names(self, asked: Request) -> None:
-        for key, act in (("close", self._dns.close), ("listen", self._dns.listen)):
-            addresses = asked.message.get(key, [])
-            if not isinstance(addresses, list):
-                raise SupervisorError(f"dns: {key} is not a list")
-            if addresses:
-                act(tuple(map(str, addresses)))
+        self._dns.close(asked.texts("close"))
+        self._dns.listen(asked.texts("listen"))
         asked.answer({"addresses": list(self._dns.addresses)})
 
     def _ping(self, asked: Request) -> None:
@@ -382,22 +378,6 @@ class Supervisor:
 
 def _event(kind: str, told: Status, details: dict[str, Any]) -> dict[str, Any]:
     return {"type": kind, "time": time.time(), "status": status.encode(told), **details}
-
-
-def _text(asked: Request, key: str) -> str:
-    value = asked.message.get(key)
-    if not isinstance(value, str):
-        raise SupervisorError(f"{asked.op}: {key} is not text")
-    return value
-
-
-def _number(asked: Request, key: str, default: float) -> float:
-    value = asked.message.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, (int, float)):
-        raise SupervisorError(f"{asked.op}: {key} is not a number")
-    return value
 
 
 def _decode(cls: type[T], asked: Request) -> T:

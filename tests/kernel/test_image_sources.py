@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ImageError
-from runtime.image.debian import resolve_suite
+from runtime.image.aptsource import resolve_suite
 from runtime.image.inputkey import debian_key
 from runtime.image.mutate import Overrides
 from runtime.image.store import ImageStore

@@ -120,6 +120,14 @@ def test_both_killed_the_next_client_adopts(host):
     host.check_count("a")
 
 
+def test_shutdown_ends_what_runs_without_a_supervisor(host):
+    host.launch("a", "exec sleep 98765")
+    _kill_both(host)
+    host.client.shutdown(kill=True)
+    assert host.processes(*SLEEP) == set()
+    assert status.read(host.root, "a").state == "exited"
+
+
 def test_a_launch_is_asked_again_and_made_once(host):
     """Kills at random moments of launches: each launch succeeds, and nothing is left over."""
     moments = random.Random(2)

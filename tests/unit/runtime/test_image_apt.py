@@ -15,6 +15,7 @@ from runtime.image.aptsource import (
     parse_deb822,
     parse_one_line,
     read_sources,
+    resolve_suite,
 )
 from runtime.image.inputkey import debian_key
 from runtime.image.store import ImageStore
@@ -119,13 +120,13 @@ def test_suite_of_the_host_is_the_default(tmp_path: Path) -> None:
     release = tmp_path / "os-release"
     release.write_text('NAME="Debian"\nVERSION_CODENAME=bookworm\n')
     (tmp_path / "sources.list").write_text("deb http://deb bookworm main\n")
-    assert debian.resolve_suite(None, apt=tmp_path, release=release)[0] == "bookworm"
+    assert resolve_suite(None, apt=tmp_path, release=release)[0] == "bookworm"
     (tmp_path / "sources.list").write_text("deb http://deb stable main\n")
-    suite, sources = debian.resolve_suite(None, apt=tmp_path, release=release)
+    suite, sources = resolve_suite(None, apt=tmp_path, release=release)
     assert suite == "stable"
     assert sources[0].uris == ("http://deb",)
     with pytest.raises(ImageError, match="which Debian suite"):
-        debian.resolve_suite(None, apt=tmp_path / "no", release=tmp_path / "no")
+        resolve_suite(None, apt=tmp_path / "no", release=tmp_path / "no")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""What has become of a container's process while no supervisor was there.
+
+From the best witness down: the keeper reaped it, or holds its pidfd, or knows its pid; the
+status file names it; its launch was cut off and it is found in the container's cgroups.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime.kernel.procfs import start_ticks
+from runtime.supervisor import strays
+from runtime.supervisor.link import Link
+from runtime.supervisor.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """It runs, with *pid* and *pidfd*; or it ran and has *ended*; or it never ran."""
+
+    pid: int = 0
+    pidfd: int = -1
+    """Now the caller's."""
+    ended: bool = False
+    code: int | None = None
+    """How; None if nobody can tell. As in exits."""
+
+
+def look(
+    link: Link, name: str, known: Status, *, cgroup_procs: tuple[str, ...], stdout: int
+) -> Remains:
+    """Return what there is of the container the keeper calls *name*.
+
+    *known* is its status file, which may be older than what the keeper knows. *stdout* is its
+    FIFO. What a cut-off launch has left and is not its container is killed.
+    """
+    if name in link.exits:
+        return Remains(ended=True, code=link.exits[name])
+    pid = link.children.get(name, known.pid)
+    pidfd = _open(link, name, pid, known) if pid else -1
+    if pidfd >= 0:
+        return Remains(pid, pidfd)
+    if known.state == "running":
+        return Remains(ended=True)
+    for pid in strays.first_of(_members(cgroup_procs)):
+        if strays.settle(pid, {name: stdout}):
+            with suppress(ProcessLookupError):
+                return Remains(pid, os.pidfd_open(pid))
+    return Remains()
+
+
+def _open(link: Link, name: str, pid: int, known: Status) -> int:
+    """Return a descriptor of the process; -1 if it is gone."""
+    held = link.held.get(f"{name}/pidfd")
+    if held is not None:
+        return held
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    # What has this pid now may be somebody else. A zombie will do: it can tell how it ended.
+    if name not in link.children and start_ticks(pid) != known.start_time:
+        os.close(pidfd)
+        return -1
+    return pidfd
+
+
+def _members(files: tuple[str, ...]) -> set[int]:
+    pids: set[int] = set()
+    for path in files:
+        with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            pids |= set(map(int, file))
+    return pids

@@ -1,0 +1,47 @@
+"""The files of a container's run folder, but for the status: see status.
+
+launch.json is the request, as it was last configured. It may hold secrets: 0600, in a folder
+that is no disk and is gone after a reboot.
+"""
+
+import json
+import os
+from contextlib import suppress
+from typing import Any
+
+from runtime.supervisor import request, status
+from runtime.supervisor.pump import FIFOS
+from runtime.supervisor.request import LaunchRequest
+
+LAUNCH_FILE = "launch.json"
+
+
+def write_request(folder: str, wanted: LaunchRequest) -> None:
+    """Keep *wanted*, atomically."""
+    path = os.path.join(folder, LAUNCH_FILE)
+    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(json.dumps(request.encode(wanted)).encode())
+    os.rename(path + ".tmp", path)
+
+
+def read_request(folder: str) -> LaunchRequest | None:
+    """Return the request kept in *folder*, None if there is none."""
+    try:
+        with open(os.path.join(folder, LAUNCH_FILE), "rb") as file:
+            data: dict[str, Any] = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return request.decode(LaunchRequest, data)
+
+
+def remove(folder: str) -> None:
+    """Remove request, status and FIFOs, and the folder if nobody else has files in it.
+
+    The status goes first: without it there is no container.
+    """
+    for name in (status.FILE, LAUNCH_FILE, *FIFOS.values()):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    with suppress(OSError):
+        os.rmdir(folder)
