@@ -127,7 +127,7 @@ def test_run_returns_the_containers_code(bayplan):
     assert bayplan(*run, "sh", "-c", "echo out; echo err >&2; exit 7", code=7).stdout == "out\n"
     assert bayplan(*run, "no-such-program", code=127).stderr
     assert bayplan(*run, "/etc/passwd", code=126).stderr
-    bayplan(*run, "sh", "-c", "kill -9 $$", code=137)
+    bayplan("run", "--rm", "--init", "test/box", "sh", "-c", "kill -9 $$", code=137)
     assert bayplan.json("ps", "-a") == []
     bayplan.delete("test")
 

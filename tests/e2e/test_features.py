@@ -1,5 +1,6 @@
 """Fields of a container, as its program sees them."""
 
+import json
 import os
 import pty
 import select
@@ -135,12 +136,20 @@ def test_stop_asks_first_and_kills_after_the_grace(bayplan):
 def test_udp_is_published(bayplan):
     import socket
 
-    manifest = HEAD + document(
-        "Container",
-        "echo",
-        "{publish: [{port: 18123, targetPort: 7, protocol: udp}], container: {image: box, "
-        "stopSignal: SIGKILL, command: [busybox, nc, -u, -l, -p, '7', -e, cat]}, "
-        "update: {healthyFor: 100ms}}",
+    script = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 7));\n"
+        "while True: s.sendto(*s.recvfrom(100))"
+    )
+    manifest = (
+        HEAD
+        + document("Image", "python", "{host: {programs: [/usr/bin/python3]}}")
+        + document(
+            "Container",
+            "echo",
+            "{publish: [{port: 18123, targetPort: 7, protocol: udp}], container: {image: python, "
+            f"stopSignal: SIGKILL, command: [python3, -c, {json.dumps(script)}]}}, "
+            "update: {healthyFor: 300ms}}",
+        )
     )
     bayplan.apply(manifest)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
