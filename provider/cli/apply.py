@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.inputs import load_desired
 from provider.cli.output import Output
 from provider.cli.plan import EXIT_CHANGED
 from provider.cli.session import Session
@@ -16,27 +15,13 @@ _ON_FAILURE = ("continue", "stop")
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(apply)
+    app.command()(options.spread(apply))
 
 
 def apply(
     context: typer.Context,
-    file: options.Files = None,
-    project: options.ProjectName = None,
-    set_: options.Sets = None,
-    values: options.Values = None,
-    secret_values: options.SecretValues = None,
-    overlay: options.Overlays = None,
-    template: options.Template = False,
-    selector: options.Selector = None,
-    only: options.Only = None,
-    partial: options.Partial = False,
-    allow_empty: options.AllowEmpty = False,
-    allow_prune: options.AllowPrune = False,
-    accept_data_loss: options.AcceptDataLoss = False,
-    delete_volumes: options.DeleteVolumes = False,
-    refresh_images: options.RefreshImages = False,
-    rerun_job: options.RerunJob = None,
+    inputs: options.Inputs,
+    scope: options.Scope,
     lock_timeout: options.LockTimeout = "10s",
     on_failure: Annotated[
         str,
@@ -56,7 +41,7 @@ def apply(
         bool, typer.Option("--confirm", help="Show the plan and ask first, on a terminal.")
     ] = False,
 ) -> int:
-    r"""Converge this host to the manifests. Applying twice changes nothing the second time.
+    """Converge this host to the manifests. Applying twice changes nothing the second time.
 
     \b
     Examples:
@@ -64,40 +49,19 @@ def apply(
       bayplan apply -f site/ --only Service/web
       bayplan apply -f - -o jsonl < site.yaml
     """
-    from provider.cli.planning import choose, drivers, observers, plan_desired, selected, who
+    from provider.cli.planning import drivers, observers, plan_desired, who
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
     from provider.model.units import parse_duration
-    from provider.planning.options import PlanOptions
 
     session: Session = context.obj
     session.require_root("apply")
     if on_failure not in _ON_FAILURE:
         raise UsageError(f"--on-failure {on_failure}", hint="one of: " + ", ".join(_ON_FAILURE))
     state = session.root.state
-    desired = load_desired(
-        session,
-        file,
-        project=project,
-        sets=set_,
-        values=values,
-        secret_values=secret_values,
-        overlays=overlay,
-        template=template,
-        hmac_key=ensure_key(state),
-    )
-    chosen = choose(desired, selector, only)
-    wanted = PlanOptions(
-        partial=partial or chosen.partial,
-        selected=selected(chosen),
-        allow_empty=allow_empty,
-        allow_prune=allow_prune,
-        accept_data_loss=accept_data_loss,
-        delete_volumes=delete_volumes,
-        refresh_images=refresh_images,
-        rerun_jobs=frozenset(rerun_job or ()),
-    )
+    desired = inputs.load(session, hmac_key=ensure_key(state))
+    chosen, wanted = scope.choose(desired)
     with project_lock(
         state,
         desired.project,

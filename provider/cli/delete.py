@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.inputs import load_desired
 from provider.cli.output import Output
 from provider.cli.session import Session
 from provider.errors import RefusedError, UsageError
@@ -13,16 +12,12 @@ from provider.errors import RefusedError, UsageError
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(delete)
+    app.command()(options.spread(delete))
 
 
 def delete(
     context: typer.Context,
-    file: options.Files = None,
-    project: options.ProjectName = None,
-    set_: options.Sets = None,
-    values: options.Values = None,
-    overlay: options.Overlays = None,
+    inputs: options.Inputs,
     only: options.Only = None,
     selector: options.Selector = None,
     delete_volumes: options.DeleteVolumes = False,
@@ -31,17 +26,18 @@ def delete(
         Output.TEXT
     ),
 ) -> int:
-    r"""Remove what a project brought up, dependents first. Volumes stay, and are listed.
+    """Remove what a project brought up, dependents first. Volumes stay, and are listed.
 
     \b
     Examples:
       bayplan delete -p shop
       bayplan delete -f site/ --delete-volumes
     """
-    from provider.cli.planning import choose, drivers, who
+    from provider.cli.planning import drivers, who
     from provider.cli.show import carry_out
     from provider.engine.lock import project_lock
     from provider.engine.observe import observe
+    from provider.manifest.select import select
     from provider.model.resource import Desired
     from provider.model.units import parse_duration
     from provider.planning.options import PlanOptions
@@ -50,21 +46,13 @@ def delete(
     session: Session = context.obj
     session.require_root("delete")
     selected = None
-    if file:
-        desired = load_desired(
-            session,
-            file,
-            project=project,
-            sets=set_,
-            values=values,
-            overlays=overlay,
-            resolve_secrets=False,
-        )
-        chosen = choose(desired, selector, only)
+    if inputs.file:
+        desired = inputs.load(session)
+        chosen = select(desired, selector=selector or "", only=tuple(only or ()))
         selected = chosen.chosen if chosen.partial else None
         name = desired.project
-    elif project and not only and not selector:
-        name = project
+    elif inputs.project and not only and not selector:
+        name = inputs.project
     else:
         raise UsageError(
             "nothing to delete is named", hint="name a project with -p, or files with -f"

@@ -21,7 +21,7 @@ def doctor(
     ] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> int:
-    r"""Look for orphans and losses among cgroups, namespaces, links, leases, mounts and files.
+    """Look for orphans and losses among cgroups, namespaces, links, leases, mounts and files.
 
     Exit 1 if there are findings (with --mend: if any are left). Changes nothing without --mend.
 

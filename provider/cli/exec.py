@@ -35,7 +35,7 @@ def exec_(
         list[str] | None, typer.Option("-e", "--env", metavar="NAME=VALUE", help="Variable.")
     ] = None,
 ) -> int:
-    r"""Run a command inside a running container; exits with its code.
+    """Run a command inside a running container; exits with its code.
 
     \b
     Examples:

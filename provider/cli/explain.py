@@ -19,7 +19,7 @@ def explain(
         str | None, typer.Argument(metavar="[PATH]", help="Kind and field, dotted.")
     ] = None,
 ) -> None:
-    r"""Explain a kind or a field of it; without PATH list the kinds. Needs no root.
+    """Explain a kind or a field of it; without PATH list the kinds. Needs no root.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def schema(
         typer.Argument(metavar="[NAME]", help="A kind, or manifest, plan, report."),
     ] = None,
 ) -> None:
-    r"""Print a JSON Schema (2020-12), for editors and adapters; without NAME list them.
+    """Print a JSON Schema (2020-12), for editors and adapters; without NAME list them.
 
     \b
     Examples:

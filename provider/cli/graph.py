@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.inputs import load_desired
 from provider.cli.session import Session
 from provider.errors import UsageError
 
@@ -25,18 +24,12 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(graph)
+    app.command()(options.spread(graph))
 
 
 def graph(
     context: typer.Context,
-    file: options.Files = None,
-    project: options.ProjectName = None,
-    set_: options.Sets = None,
-    values: options.Values = None,
-    secret_values: options.SecretValues = None,
-    overlay: options.Overlays = None,
-    template: options.Template = False,
+    inputs: options.Inputs,
     output: Annotated[
         Format, typer.Option("-o", "--output", help="SVG and PNG need graphviz.")
     ] = Format.TREE,
@@ -44,7 +37,7 @@ def graph(
         str | None, typer.Option("--out", metavar="FILE", help="Write there, not to stdout.")
     ] = None,
 ) -> None:
-    r"""Draw the dependency graph of the manifests. Needs no root, changes nothing.
+    """Draw the dependency graph of the manifests. Needs no root, changes nothing.
 
     \b
     Examples:
@@ -54,17 +47,7 @@ def graph(
     from provider.manifest import picture
 
     session: Session = context.obj
-    desired = load_desired(
-        session,
-        file,
-        project=project,
-        sets=set_,
-        values=values,
-        secret_values=secret_values,
-        overlays=overlay,
-        template=template,
-        resolve_secrets=False,
-    )
+    desired = inputs.load(session)
     if output is Format.PNG and out is None and sys.stdout.isatty():
         raise UsageError("a PNG does not belong on a terminal", hint="name a file with --out")
     data = picture.render(desired.resources, fmt=output.value)

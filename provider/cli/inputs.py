@@ -1,10 +1,10 @@
 """From the options of a verb to what is desired."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from provider.cli.options import Inputs
 from provider.cli.session import Session
 from provider.errors import UsageError
 
@@ -12,44 +12,36 @@ if TYPE_CHECKING:
     from provider.model.resource import Desired
 
 
-def load_desired(
-    session: Session,
-    files: Sequence[str] | None,
-    *,
-    project: str | None = None,
-    sets: Sequence[str] | None = None,
-    values: Sequence[str] | None = None,
-    secret_values: Sequence[str] | None = None,
-    overlays: Sequence[str] | None = None,
-    template: bool = False,
-    resolve_secrets: bool = True,
-    hmac_key: bytes | None = None,
-) -> "Desired":
+def load_desired(session: Session, inputs: Inputs, *, hmac_key: bytes | None) -> "Desired":
     """Return what the manifests want; nothing on the host is changed.
 
+    Without *hmac_key* secrets are not read, and nothing is cached.
+
     Raises:
-        UsageError: no manifest is named.
+        UsageError: no manifest is named, or standard input twice.
         ManifestError: with every problem of the input.
     """
     from provider.manifest.load import load
 
-    if not files:
+    if not inputs.file:
         raise UsageError("no manifest given", hint="name a file or folder with -f")
-    readers = [name for name in (*files, *(secret_values or ())) if name == "-"]
+    readers = [name for name in (*inputs.file, *(inputs.secret_values or ())) if name == "-"]
     if len(readers) > 1:
         raise UsageError("standard input can be read once only")
     stdin = sys.stdin.buffer.read() if readers else None
-    sources: list[Path | Literal["-"]] = ["-" if name == "-" else Path(name) for name in files]
+    sources: list[Path | Literal["-"]] = [
+        "-" if name == "-" else Path(name) for name in inputs.file
+    ]
     return load(
         sources,
-        project=project,
-        sets=tuple(sets or ()),
-        values=tuple(Path(v) for v in values or ()),
-        secret_values=tuple("-" if v == "-" else Path(v) for v in secret_values or ()),
-        overlays=tuple(Path(o) for o in overlays or ()),
+        project=inputs.project,
+        sets=tuple(inputs.set_ or ()),
+        values=tuple(Path(v) for v in inputs.values or ()),
+        secret_values=tuple("-" if v == "-" else Path(v) for v in inputs.secret_values or ()),
+        overlays=tuple(Path(o) for o in inputs.overlay or ()),
         stdin=stdin,
-        template_stdin=template,
+        template_stdin=inputs.template,
         hmac_key=hmac_key,
-        resolve_secrets=resolve_secrets,
-        cache_dir=session.cache if resolve_secrets else None,
+        resolve_secrets=hmac_key is not None,
+        cache_dir=session.cache if hmac_key is not None else None,
     )

@@ -19,7 +19,7 @@ def inspect(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids.")],
 ) -> None:
-    r"""Print config (with the OCI spec), status and attachments of containers.
+    """Print config (with the OCI spec), status and attachments of containers.
 
     \b
     Examples:

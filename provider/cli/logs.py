@@ -31,7 +31,7 @@ def logs(
         bool, typer.Option("-t", "--timestamps", help="The time before each line.")
     ] = False,
 ) -> None:
-    r"""Print a container's log: standard output to stdout, standard error to stderr.
+    """Print a container's log: standard output to stdout, standard error to stderr.
 
     \b
     Examples:

@@ -10,8 +10,6 @@ from provider.cli.session import Session
 
 if TYPE_CHECKING:
     from provider.engine.ports import Driver, Observer
-    from provider.manifest.select import Selection
-    from provider.model.ids import ResourceId
     from provider.model.plan import Plan
     from provider.model.resource import Desired, World
     from provider.planning.options import PlanOptions
@@ -51,20 +49,6 @@ def drivers(session: Session) -> "tuple[Driver, ...]":
         ContentDriver(),
         ImageDriver(root),
     )
-
-
-def choose(desired: "Desired", selector: str | None, only: Sequence[str] | None) -> "Selection":
-    """Return the part of *desired* that the options name."""
-    from provider.manifest.select import select
-
-    return select(desired, selector=selector or "", only=tuple(only or ()))
-
-
-def selected(selection: "Selection") -> "frozenset[ResourceId] | None":
-    """Return what a plan may touch: what was named and all it needs; None for everything."""
-    if not selection.partial:
-        return None
-    return frozenset(resource.id for resource in selection.desired.resources)
 
 
 def plan_desired(

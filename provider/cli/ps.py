@@ -23,7 +23,7 @@ def ps(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Ids only.")] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
-    r"""List containers, managed or not.
+    """List containers, managed or not.
 
     \b
     Examples:

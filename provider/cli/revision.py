@@ -26,7 +26,7 @@ def list_revisions(
     project: options.ProjectName = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
-    r"""List the revisions of a project, oldest first.
+    """List the revisions of a project, oldest first.
 
     \b
     Examples:

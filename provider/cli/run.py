@@ -53,7 +53,7 @@ def run(
     init: Annotated[bool, typer.Option("--init", help="An init as pid 1 that reaps.")] = False,
     restart: Annotated[str, typer.Option("--restart", help="Restart policy.")] = "no",
 ) -> int:
-    r"""Run a command in a new container that belongs to no project and is never pruned.
+    """Run a command in a new container that belongs to no project and is never pruned.
 
     Exits with the command's code; 125, 126 and 127 as in Docker.
 

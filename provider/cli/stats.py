@@ -28,7 +28,7 @@ def stats(
     once: Annotated[bool, typer.Option("--no-stream", help="One reading, then end.")] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
-    r"""Show CPU, memory, tasks and I/O of containers, again and again until interrupted.
+    """Show CPU, memory, tasks and I/O of containers, again and again until interrupted.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ def status(
     project: options.ProjectName = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> int:
-    r"""Show how the projects of this host are; exit 1 if anything is not as it was applied.
+    """Show how the projects of this host are; exit 1 if anything is not as it was applied.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def get(
     project: options.ProjectName = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.JSON,
 ) -> None:
-    r"""Print what was applied, in canonical form, with what is there now.
+    """Print what was applied, in canonical form, with what is there now.
 
     \b
     Examples:

@@ -6,30 +6,23 @@ from typing import Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.inputs import load_desired
 from provider.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(validate)
-    app.command()(normalize)
+    app.command()(options.spread(validate))
+    app.command()(options.spread(normalize))
 
 
 def validate(
     context: typer.Context,
-    file: options.Files = None,
-    project: options.ProjectName = None,
-    set_: options.Sets = None,
-    values: options.Values = None,
-    secret_values: options.SecretValues = None,
-    overlay: options.Overlays = None,
-    template: options.Template = False,
+    inputs: options.Inputs,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Say nothing if all is right.")
     ] = False,
 ) -> None:
-    r"""Check manifests; every problem is shown with its place. Needs no root, changes nothing.
+    """Check manifests; every problem is shown with its place. Needs no root, changes nothing.
 
     \b
     Examples:
@@ -37,17 +30,7 @@ def validate(
       bayplan validate -f site/ --overlay site/overlays/prod
     """
     session: Session = context.obj
-    desired = load_desired(
-        session,
-        file,
-        project=project,
-        sets=set_,
-        values=values,
-        secret_values=secret_values,
-        overlays=overlay,
-        template=template,
-        resolve_secrets=False,
-    )
+    desired = inputs.load(session)
     if not quiet:
         count = len(desired.resources)
         print(f"project {desired.project}: {count} resource{'s' * (count != 1)}, no problems")
@@ -55,32 +38,16 @@ def validate(
 
 def normalize(
     context: typer.Context,
-    file: options.Files = None,
-    project: options.ProjectName = None,
-    set_: options.Sets = None,
-    values: options.Values = None,
-    secret_values: options.SecretValues = None,
-    overlay: options.Overlays = None,
-    template: options.Template = False,
+    inputs: options.Inputs,
 ) -> None:
-    r"""Print the manifests in canonical form, as JSON: defaults filled in, short forms expanded.
+    """Print the manifests in canonical form, as JSON: defaults filled in, short forms expanded.
 
     \b
     Examples:
       bayplan normalize -f site/ | jq '.resources[].id'
     """
     session: Session = context.obj
-    desired = load_desired(
-        session,
-        file,
-        project=project,
-        sets=set_,
-        values=values,
-        secret_values=secret_values,
-        overlays=overlay,
-        template=template,
-        resolve_secrets=False,
-    )
+    desired = inputs.load(session)
     resources = [
         {
             "id": str(resource.id),

@@ -12,6 +12,7 @@ from runtime.kernel.procfs import start_ticks
 from runtime.supervisor import strays
 from runtime.supervisor.link import Link
 from runtime.supervisor.status import Status
+from runtime.supervisor.strays import Fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +27,27 @@ class Remains:
     """How; None if nobody can tell. As in exits."""
 
 
-def look(
-    link: Link, name: str, known: Status, *, cgroup_procs: tuple[str, ...], stdout: int
-) -> Remains:
+def look(link: Link, name: str, known: Status, *, cgroup_procs: tuple[str, ...]) -> Remains:
     """Return what there is of the container the keeper calls *name*.
 
-    *known* is its status file, which may be older than what the keeper knows. *stdout* is its
-    FIFO. What a cut-off launch has left and is not its container is killed.
+    *known* is its status file, which may be older than what the keeper knows. What a cut-off
+    launch has left is killed if its program does not run yet.
     """
     if name in link.exits:
         return Remains(ended=True, code=link.exits[name])
     pid = link.children.get(name, known.pid)
-    pidfd = _open(link, name, pid, known) if pid else -1
-    if pidfd >= 0:
-        return Remains(pid, pidfd)
-    if known.state == "running":
-        return Remains(ended=True)
-    for pid in strays.first_of(_members(cgroup_procs)):
-        if strays.settle(pid, {name: stdout}):
-            with suppress(ProcessLookupError):
-                return Remains(pid, os.pidfd_open(pid))
+    if name in link.children or known.state == "running":
+        pidfd = _open(link, name, pid, known)
+        return Remains(pid, pidfd) if pidfd >= 0 else Remains(ended=True)
+    if name in link.unborn:
+        return Remains()
+    # No keeper is left that could say how far it got. One that is gone may have ended already,
+    # but most likely could not go on without us.
+    if pid and strays.decide(pid, start=known.start_time) in (Fate.RUNS, Fate.ENDED):
+        with suppress(ProcessLookupError):
+            return Remains(pid, os.pidfd_open(pid))
+    for member in strays.first_of(_members(cgroup_procs)):
+        strays.kill(member)
     return Remains()
 
 

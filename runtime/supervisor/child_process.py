@@ -52,11 +52,13 @@ class Starting:
         standard: tuple[int | None, int | None, int | None] = (None, None, None),
         target: int | None = None,
         timeout: float,
+        forked: Callable[[int], None] = lambda _pid: None,
         done: Callable[[Launched], None],
         failed: Callable[[LaunchError], None],
     ) -> None:
         """Fork. Later either ``done(launched)`` or ``failed(error)`` is called, once.
 
+        ``forked(pid)`` is called at once if there is a child, long before that can get to exec.
         *name* is what the keeper knows it by; after *done* the process is announced. *standard*
         stays the caller's, who may close it at once.
         """
@@ -78,6 +80,8 @@ class Starting:
             self._timer = context.loop.call_later(0, partial(self._fail, failure))
             return
         self._launch = launch
+        context.link.forked(name, launch._pid)
+        forked(launch._pid)
         self._fd = launch.fileno()
         self._timer = context.loop.call_later(timeout, self._time_out)
         context.loop.watch(self._fd, IN, self._advance)

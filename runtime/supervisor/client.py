@@ -32,7 +32,8 @@ from runtime.supervisor.status import Status
 
 ANSWER_S = 120.0
 """How long an answer that depends on nobody else may take; launches are given up before that."""
-_TRIES = 4
+_TRIES = 16
+"""In case the request itself is what kills the supervisor."""
 
 _UNCHANGED: Any = object()
 

@@ -180,18 +180,22 @@ class Container:
             self._name,
             self.status,
             cgroup_procs=self.request.cgroup_procs,
-            stdout=self._output.stdout,
         )
         if remains.pid:
             self._go_on(remains.pid, remains.pidfd)
             return
         if remains.ended:
+            if self.status.state != "running":
+                # It was started and ended, and nobody could write that down.
+                self.status = self._as_started(0)
             self._died(remains.code)
         elif self.status.state == "restarting":
             wait = (self.status.next_start or 0.0) - time.time()
+            self._save(replace(self.status, pid=0, start_time=0))
             self._timer = self._context.loop.call_later(wait, self._start)
         else:
-            self._save(replace(self.status, state="dead", error="the launch was interrupted"))
+            error = "the launch was interrupted"
+            self._save(replace(self.status, state="dead", pid=0, start_time=0, error=error))
             self._finish("failed")
         self._let_go()
 
@@ -202,19 +206,9 @@ class Container:
 
     def _go_on(self, pid: int, pidfd: int) -> None:
         """Keep the process a former supervisor has started."""
-        known = self.status
-        if known.state != "running":
-            # It was killed between the launch and its being written down.
-            known = replace(
-                known,
-                state="running",
-                start_time=start_ticks(pid) or 0,
-                started_at=time.time(),
-                restarts=known.restarts + (known.state == "restarting"),
-                next_start=None,
-            )
+        known = self.status if self.status.state == "running" else self._as_started(pid)
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
-        self._save(replace(known, pid=pid))
+        self._save(known)
         if known.kill_at is not None:
             self._end_within(self.request.stop.signal, known.kill_at - time.time())
         self._start_probing()
@@ -243,6 +237,7 @@ class Container:
                     Program.from_json(self.request.program),
                     standard=(stdin, stdout, stderr),
                     timeout=LAUNCH_TIMEOUT_S,
+                    forked=self._forked,
                     done=self._launched,
                     failed=self._launch_failed,
                 )
@@ -256,37 +251,43 @@ class Container:
             else:
                 self._launch_failed(LaunchError(reason))
 
+    def _forked(self, pid: int) -> None:
+        self._save(replace(self.status, pid=pid, start_time=start_ticks(pid) or 0))
+
     def _launched(self, launched: Launched) -> None:
         self._starting = None
         self.warnings = launched.warnings
         if launched.terminal is not None:
             self._output.take_terminal(launched.terminal)
         again = self.status.state == "restarting"
-        self._save(
-            replace(
-                self.status,
-                state="running",
-                pid=launched.pid,
-                start_time=start_ticks(launched.pid) or 0,
-                started_at=time.time(),
-                restarts=self.status.restarts + again,
-                health="starting" if self.request.health else "none",
-                health_output="",
-                error="",
-                next_start=None,
-                oom_killed=False,
-                oom_count=self._oom_count(),
-            )
-        )
+        self._save(self._as_started(launched.pid))
         self._process = Process(self._context, self._name, launched.pid, launched.pidfd, self._died)
         self._context.emit("restarted" if again else "started", self.status, {})
         self._start_probing()
         self._tell_launched(None)
 
+    def _as_started(self, pid: int) -> Status:
+        return replace(
+            self.status,
+            state="running",
+            pid=pid,
+            start_time=start_ticks(pid) or 0,
+            started_at=time.time(),
+            restarts=self.status.restarts + (self.status.state == "restarting"),
+            health="starting" if self.request.health else "none",
+            health_output="",
+            error="",
+            next_start=None,
+            oom_killed=False,
+            oom_count=self._oom_count(),
+        )
+
     def _launch_failed(self, error: LaunchError) -> None:
         self._starting = None
         self.status = replace(
             self.status,
+            pid=0,
+            start_time=0,
             error=str(error),
             exit_code=error.exit_code,
             signal=None,

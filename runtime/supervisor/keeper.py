@@ -11,13 +11,15 @@ The two talk in packets of one line, over a socket pair::
     hold NAME          with a descriptor: keep it
     drop NAME          close it
     intent NAME TICKS  a fork is coming; at that time since boot
-    child NAME PID     it has come: that process may outlive the supervisor
+    forked NAME PID    it has come, and that is the child's pid
+    child NAME PID     the child has got to its exec: the process may outlive the supervisor
     exit NAME CODE     the supervisor has reaped it, but somebody may still ask for its code
     gone NAME          nobody will: it was reaped, or the fork failed
     bye                the supervisor ends, and so shall the keeper
 
-The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just started, then
-``ready``, and at any time ``exit``; a signal is a negative code. Few imports: every world has one.
+The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just started, and
+``unborn NAME`` of a container that did not get to its exec, then ``ready``; and at any time
+``exit``. A signal is a negative code. Few imports: every world has one.
 """
 
 import os
@@ -30,6 +32,7 @@ from contextlib import suppress
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
 from runtime.supervisor import leaf, strays
 from runtime.supervisor.names import (
+    CONTAINER,
     KEEPER_FD,
     LISTEN_FD,
     LOCK,
@@ -60,8 +63,9 @@ class Keeper:
         self._children: dict[str, int] = {}
         self._exits: dict[str, int] = {}
         self._intents: dict[str, int] = {}
+        self._forked: dict[str, int] = {}
+        self._unborn: set[str] = set()
         self._supervisor = 0
-        self._control = -1
         self._socket: socket.socket | None = None
         self._born = 0.0
         self._crashes = 0
@@ -77,6 +81,7 @@ class Keeper:
             else:
                 self._note(word, name, value)
         self._settle_leftovers()
+        self._reap()
 
     def run(self) -> None:
         """Keep until the supervisor says bye."""
@@ -89,7 +94,7 @@ class Keeper:
             for fd, _events in poll.poll():
                 if fd == wake:
                     os.read(wake, 4096)
-                elif not self._hear():
+                elif not self._hear_all():
                     poll.unregister(fd)
             self._reap()
         self._wait_for_rest()
@@ -125,6 +130,8 @@ class Keeper:
             self._tell(f"child {name} {pid}")
         for name, code in self._exits.items():
             self._tell(f"exit {name} {code}")
+        for name in self._unborn:
+            self._tell(f"unborn {name}")
         self._tell("ready")
 
     def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
@@ -134,41 +141,43 @@ class Keeper:
             with suppress(ConnectionError):
                 socket.send_fds(self._socket, [line.encode()], fds)
 
-    def _hear(self) -> bool:
-        """Take one packet; return False at the end, or if there is none right now."""
+    def _hear_all(self) -> bool:
+        """Take what the supervisor has said so far; return False if it will say no more."""
         assert self._socket is not None
         try:
-            data, fds = receive_fds(self._socket, MAX_LINE, 1)
-        except (BlockingIOError, ConnectionError):
+            while True:
+                data, fds = receive_fds(self._socket, MAX_LINE, 1, flags=socket.MSG_DONTWAIT)
+                if not data:
+                    return False
+                word, _, rest = data.decode().partition(" ")
+                name, _, value = rest.partition(" ")
+                if word == "hold":
+                    self._drop(name)
+                    self._held[name] = fds[0]
+                else:
+                    self._note(word, name, value)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
             return False
-        if not data:
-            return False
-        word, _, rest = data.decode().partition(" ")
-        name, _, value = rest.partition(" ")
-        if word == "hold":
-            self._drop(name)
-            self._held[name] = fds[0]
-        else:
-            self._note(word, name, value)
-        return True
 
     def _note(self, word: str, name: str, value: str) -> None:
         if word == "drop":
             self._drop(name)
-        elif word == "intent":
-            self._intents[name] = int(value)
-        elif word == "child":
-            self._intents.pop(name, None)
-            self._children[name] = int(value)
-        elif word == "exit":
-            self._children.pop(name, None)
-            self._exits[name] = int(value)
-        elif word == "gone":
-            self._intents.pop(name, None)
-            self._children.pop(name, None)
-            self._exits.pop(name, None)
         elif word == "bye":
             self._bye = True
+        elif word == "intent":
+            self._intents[name] = int(value)
+        elif word == "forked":
+            self._forked[name] = int(value)
+        elif word in ("child", "exit", "gone"):
+            for known in (self._intents, self._forked, self._children, self._exits):
+                known.pop(name, None)
+            self._unborn.discard(name)
+            if word == "child":
+                self._children[name] = int(value)
+            elif word == "exit":
+                self._exits[name] = int(value)
 
     def _drop(self, name: str) -> None:
         fd = self._held.pop(name, -1)
@@ -177,23 +186,25 @@ class Keeper:
 
     def _reap(self) -> None:
         while (ended := _next_ended()) is not None:
-            pid, code = ended
+            # What the supervisor has said until now may be about that very child.
+            if self._socket is not None:
+                self._hear_all()
+            pid, code, executed = ended
             if pid == self._supervisor:
                 self._supervisor_ended(code)
-                continue
-            for name, child in self._children.items():
-                if child == pid:
-                    self._children.pop(name)
+            elif (name := _name_of(pid, self._children)) is not None:
+                del self._children[name]
+                self._exits[name] = code
+                self._tell(f"exit {name} {code}")
+            elif (name := _name_of(pid, self._forked)) is not None:
+                del self._forked[name]
+                if executed:
                     self._exits[name] = code
-                    self._tell(f"exit {name} {code}")
-                    break
+                else:
+                    self._unborn.add(name)
 
     def _supervisor_ended(self, code: int) -> None:
-        # What it said before it died still counts.
         assert self._socket is not None
-        self._socket.setblocking(False)
-        while self._hear():
-            pass
         self._socket.close()
         self._socket, self._supervisor = None, 0
         # Being killed is no fault of its own.
@@ -204,26 +215,36 @@ class Keeper:
     def _settle_leftovers(self) -> None:
         """See to what only the supervisor that died could have seen to.
 
-        These are probes of containers, and children it forked but did not live to announce.
+        These are probes, execs whose client was never answered, and containers that were not
+        known to have got to their exec.
         """
         for name, pid in self._children.items():
             if name.startswith(PROBE):
                 strays.kill(pid)
-        if not self._intents:
-            return
-        since = min(self._intents.values())
-        known = {*self._children.values()}
-        launches = {
-            name: self._held[f"{name}/stdout"]
-            for name in self._intents
-            if f"{name}/stdout" in self._held
-        }
-        for pid, start in strays.children_of(os.getpid()).items():
-            if pid not in known and start >= since:
-                found = strays.settle(pid, launches)
-                if found is not None:
-                    self._children[found] = pid
-        self._intents.clear()
+        for name, pid in tuple(self._forked.items()):
+            if not name.startswith(CONTAINER):
+                strays.kill(pid)
+                del self._forked[name]
+                continue
+            fate = strays.decide(pid)
+            # One that has ended is left to be reaped like all others.
+            if fate is not strays.Fate.ENDED:
+                del self._forked[name]
+            if fate is strays.Fate.RUNS:
+                self._children[name] = pid
+            elif fate is strays.Fate.UNBORN:
+                self._unborn.add(name)
+        self._kill_unknown()
+
+    def _kill_unknown(self) -> None:
+        """Kill children that were forked and not told of, or were forked by such children."""
+        if self._intents:
+            since = min(self._intents.values())
+            known = {*self._children.values(), *self._forked.values()}
+            for pid, start in strays.children_of(os.getpid()).items():
+                if pid not in known and start >= since:
+                    strays.kill(pid)
+            self._intents.clear()
 
     def _wait_for_rest(self) -> None:
         """Reap the processes that end with the supervisor, then leave nothing behind."""
@@ -253,16 +274,25 @@ def _wake_on_children() -> int:
     return read
 
 
-def _next_ended() -> tuple[int, int] | None:
-    """Reap one child and return (pid, code), a signal as a negative code; None if none ended."""
+def _next_ended() -> tuple[int, int, bool] | None:
+    """Reap one child; None if none has ended.
+
+    Return its pid, its code (a signal is a negative code), and whether it had got to an exec.
+    """
     try:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
     if ended is None:
         return None
-    exited = ended.si_code == os.CLD_EXITED
-    return ended.si_pid, ended.si_status if exited else -ended.si_status
+    executed = strays.has_executed(strays.name_of(ended.si_pid))
+    os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
+    code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+    return ended.si_pid, code, executed
+
+
+def _name_of(pid: int, names: dict[str, int]) -> str | None:
+    return next((name for name, known in names.items() if known == pid), None)
 
 
 def _settle(home: Home) -> None:

@@ -25,8 +25,11 @@ class Link:
         """Children the keeper knows; those forked by a former supervisor are the keeper's."""
         self.exits: dict[str, int] = {}
         """Codes of those that ended while nobody was there."""
+        self.unborn: set[str] = set()
+        """Containers that did not get to their exec when the supervisor before us was killed."""
         self._home = home
         self._intents: dict[str, int] = {}
+        self._forked: dict[str, int] = {}
         self._socket = socket.socket(fileno=fd)
         self._socket.set_inheritable(False)
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
@@ -63,9 +66,15 @@ class Link:
         self._intents[name] = ticks
         self._tell(f"intent {name} {ticks}")
 
+    def forked(self, name: str, pid: int) -> None:
+        """Say that the fork has come, with that child."""
+        self._forked[name] = pid
+        self._tell(f"forked {name} {pid}")
+
     def announce(self, name: str, pid: int) -> None:
-        """Say that this child may outlive us."""
+        """Say that this child has got to its exec, and may outlive us."""
         self._intents.pop(name, None)
+        self._forked.pop(name, None)
         self.children[name] = pid
         self._tell(f"child {name} {pid}")
 
@@ -78,8 +87,10 @@ class Link:
     def gone(self, name: str) -> None:
         """Say that nothing about this child is open any more."""
         self._intents.pop(name, None)
+        self._forked.pop(name, None)
         self.children.pop(name, None)
         self.exits.pop(name, None)
+        self.unborn.discard(name)
         self._tell(f"gone {name}")
 
     def bye(self) -> None:
@@ -133,6 +144,8 @@ class Link:
             self.children.pop(rest[0], None)
             self.exits[rest[0]] = int(rest[1])
             self._on_exit(rest[0], int(rest[1]))
+        elif word == "unborn":
+            self.unborn.add(rest[0])
         elif not word and self._loop is None:
             self.become_keeper()
         return word
@@ -147,6 +160,7 @@ class Link:
         lines += [f"child {name} {pid}" for name, pid in self.children.items()]
         lines += [f"exit {name} {code}" for name, code in self.exits.items()]
         lines += [f"intent {name} {ticks}" for name, ticks in self._intents.items()]
+        lines += [f"forked {name} {pid}" for name, pid in self._forked.items()]
         state = os.memfd_create("keeper")
         os.write(state, "\n".join(lines).encode())
         for fd in (LISTEN_FD, LOCK_FD, state, *self.held.values()):

@@ -20,6 +20,9 @@ EXEC = "exec/"
 PROBE = "probe/"
 """First parts of the names by which the keeper knows children; probes die with the supervisor."""
 
+COMM = "bayplan-sup"
+"""Name of the supervisor as ps shows it, and of its children until their exec."""
+
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
 
 

@@ -38,11 +38,6 @@ class Output:
         return all(name in self._context.link.held for name in self._names.values())
 
     @property
-    def stdout(self) -> int:
-        """Our end of the stdout FIFO, to recognise it by."""
-        return self._context.link.held[next(iter(self._names.values()))]
-
-    @property
     def terminal(self) -> int | None:
         """Master of the terminal, while there is one."""
         return self._context.link.held.get(self._terminal_name)

@@ -1,7 +1,7 @@
-"""Children whose supervisor was killed before it could tell anybody of them.
+"""Children whose supervisor was killed before they were known to have got to their exec.
 
-A launch that has got to exec is a running container, and is taken over: its program must not
-run twice. One that has not is killed. In between nobody may decide, so it is stopped first.
+One that has is a running container, and is taken over: its program must not run twice. One that
+has not is killed. In between nobody may decide, so it is stopped first.
 """
 
 import os
@@ -9,42 +9,75 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from enum import Enum
 
-_INTERPRETER = "/memfd:bayplan"
-"""What /proc/PID/exe says of a child before its exec, see runtime.kernel.selfexe."""
+from runtime.supervisor.names import COMM
+
 _STOP_S = 1.0
-_GONE = (FileNotFoundError, ProcessLookupError)
+
+
+class Fate(Enum):
+    """What has become of such a child."""
+
+    RUNS = 1
+    """Its program does."""
+    ENDED = 2
+    """Its program has, and nobody has collected it yet."""
+    UNBORN = 3
+    """It had not got to its program, and is killed now."""
+    GONE = 4
+    """There is no trace of it."""
+
+
+def decide(pid: int, *, start: int = 0) -> Fate:
+    """Return what has become of *pid*, and kill it if it is not a container.
+
+    With *start*, ticks since boot, another process that has that pid now is let be.
+    """
+    fields = _stat(pid)
+    if not fields or (start and int(fields[20]) != start):
+        return Fate.GONE
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    fields = _stop(pid)
+    if not fields:
+        return Fate.GONE
+    executed = has_executed(fields[0])
+    if fields[1] in b"ZX":
+        return Fate.ENDED if executed else Fate.UNBORN
+    if executed:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        return Fate.RUNS
+    kill(pid)
+    return Fate.UNBORN
+
+
+def has_executed(comm: bytes) -> bool:
+    """Tell by its name whether a child has got to its exec, which gives it another name."""
+    return comm != COMM.encode()
+
+
+def name_of(pid: int) -> bytes:
+    """Return the name of a process, or of a zombie; empty if there is none."""
+    fields = _stat(pid)
+    return fields[0] if fields else b""
 
 
 def children_of(parent: int) -> dict[int, int]:
     """Return the children, zombies too, and when they started in ticks since boot."""
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdecimal() and (fields := _stat(int(name))) and int(fields[1]) == parent:
-            found[int(name)] = int(fields[19])
+        if name.isdecimal() and (fields := _stat(int(name))) and int(fields[2]) == parent:
+            found[int(name)] = int(fields[20])
     return found
 
 
 def first_of(pids: Iterable[int]) -> list[int]:
     """Return those of *pids* whose parents are not among them."""
     group = set(pids)
-    parents = {pid: int(fields[1]) for pid in group if (fields := _stat(pid))}
+    parents = {pid: int(fields[2]) for pid in group if (fields := _stat(pid))}
     return [pid for pid, parent in parents.items() if parent not in group]
-
-
-def settle(pid: int, fifos: dict[str, int]) -> str | None:
-    """Return whose first process *pid* is, or kill it.
-
-    *fifos* are the stdout FIFOs of launches that were cut off, by name: it is the one that has
-    a container's program and that FIFO as its standard output.
-    """
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
-        if _is_stopped(pid) and (name := _output_of(pid, fifos)) is not None:
-            os.kill(pid, signal.SIGCONT)
-            return name
-    kill(pid)
-    return None
 
 
 def kill(pid: int) -> None:
@@ -54,35 +87,22 @@ def kill(pid: int) -> None:
             act(pid, signal.SIGKILL)
 
 
-def _output_of(pid: int, fifos: dict[str, int]) -> str | None:
-    try:
-        if os.readlink(f"/proc/{pid}/exe").startswith(_INTERPRETER):
-            return None
-        output = os.stat(f"/proc/{pid}/fd/1")
-    except _GONE:
-        return None
-    for name, fd in fifos.items():
-        if os.path.samestat(os.fstat(fd), output):
-            return name
-    return None
-
-
-def _is_stopped(pid: int) -> bool:
+def _stop(pid: int) -> list[bytes]:
+    """Return the fields of *pid* once it is stopped or dead, or after a while as they are."""
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline:
-        fields = _stat(pid)
-        if not fields or fields[0] in b"ZX":
-            return False
-        if fields[0] == b"T":
-            return True
+    while (fields := _stat(pid)) and fields[1] not in b"TZX" and time.monotonic() < deadline:
         time.sleep(0.001)
-    return False
+    return fields
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the state on; none if there is no process."""
+    """Return name, state, parent and so on of /proc/PID/stat; none if there is no process.
+
+    Source: proc_pid_stat(5), from field 2 on; the start time is the 20th after it.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read().rpartition(b")")[2].split()
-    except _GONE:
+            head, _, tail = file.read().rpartition(b") ")
+    except (FileNotFoundError, ProcessLookupError):
         return []
+    return [head.partition(b" (")[2], *tail.split()]
