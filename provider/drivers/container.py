@@ -1,14 +1,13 @@
 """Containers, Services and Jobs on this host: made, changed live, replaced, awaited, removed.
 
-Published ports are committed once, at the end of an apply (``finish``), for all instances
-together; only then are the containers that were replaced taken away, so that traffic moves from
-old to new in one step.
+What is replaced stays, and serves, until what takes its place has proven itself: only then
+(``settle``) does published traffic move over, in one step, and the old container go. What does
+not prove itself is left beside the old one, which goes on serving; the next apply cleans up.
 """
 
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from provider.drivers import await_container
 from provider.drivers.container_config import Site, make_config
 from provider.drivers.container_files import environment_file, write_container_files
 from provider.drivers.container_observe import ContainerObserver
+from provider.drivers.passive import PassiveDriver
 from provider.drivers.publication import addresses_of, in_order, owner_of, publications
 from provider.engine.ports import Context, Outcome
 from provider.errors import ApplyError
@@ -26,61 +26,55 @@ from provider.model.resource import Condition
 from provider.model.tree import Tree
 from runtime.container import volume
 from runtime.container.config import read_config
-from runtime.errors import ContainerError, KernelError, NotFoundError
+from runtime.errors import ContainerError, NotFoundError
 from runtime.image.store import ImageStore
-from runtime.network import firewall
+from runtime.network import firewall, store
 from runtime.network import observe as network_observe
+from runtime.network.firewall import Publication
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 
 _REPLACING = (Consequence.REPLACE, Consequence.DATA_LOSS)
 
 
-class ContainerDriver(ContainerObserver):
+class ContainerDriver(ContainerObserver, PassiveDriver):
     """Acts on Containers, Services and Jobs."""
 
     def __init__(self, root: Root, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(root)
         self._store = ImageStore(root)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._ports: dict[InstanceId, tuple[Tree, str]] = {}
-        self._withdrawn: dict[InstanceId, str] = {}
-        self._replaced: list[str] = []
-
-    def prepare(self, context: Context) -> None:
-        """Nothing is shared but what ``finish`` does."""
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one instance to what is wanted; see ``Driver.perform``."""
         try:
-            if action.id.resource.kind is Kind.SERVICE and action.id.index < 0:
-                return self._perform_ports(action)
+            if _is_ports(action):
+                return self._perform_ports(action, context)
             return self._perform_container(action, context)
-        except (ContainerError, KernelError) as error:
+        except (ContainerError, OSError) as error:
             raise ApplyError(f"{action.id}: {error}") from error
 
     def settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
-        """Wait until healthy, running long enough, or completed."""
-        if action.id.resource.kind is Kind.SERVICE and action.id.index < 0:
-            return None
+        """Wait until healthy, running long enough, or completed; then let the old one go."""
         after = action.after or {}
-        found = context.find(action.id)
-        object_id = context.object_id or (found.object_id if found else action.object_id)
+        object_id = context.object_id or action.object_id
         if action.id.resource.kind is Kind.JOB:
             result = await_container.completed(
                 self._containers, action.id, object_id, after, context.stopping, deadline
             )
             return Outcome(object_id, after, record={"result": result})
-        if after["state"] == "running":
-            await_container.settled(
-                self._containers,
-                action.id,
-                object_id,
-                after["update"]["healthyFor"],
-                context.stopping,
-                deadline,
-            )
+        await_container.settled(
+            self._containers,
+            action.id,
+            object_id,
+            after["update"]["healthyFor"],
+            context.stopping,
+            deadline,
+        )
+        try:
+            self._hand_over(action, object_id, context)
+        except (ContainerError, OSError) as error:
+            raise ApplyError(f"{action.id}: {error}") from error
         return None
 
     def await_condition(
@@ -102,66 +96,106 @@ class ContainerDriver(ContainerObserver):
             self._containers, instance, found.object_id, healthy_for, context.stopping, deadline
         )
 
-    def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
-        """Publish ports in one commit, then remove what was replaced."""
-        failures = self._commit_ports(context)
-        for object_id in self._replaced:
-            self._containers.remove(object_id, force=True)
-        self._replaced.clear()
-        return failures
-
-    def _perform_ports(self, action: Action) -> Outcome:
+    def _perform_ports(self, action: Action, context: Context) -> Outcome:
+        """Publish the ports of a Service in front of its replicas, or withdraw them."""
         owner = owner_of(action.id.resource)
-        if action.renamed_from:
-            self._withdrawn[action.id] = owner_of(action.renamed_from.resource)
+        former = owner_of(action.renamed_from.resource) if action.renamed_from else None
         if action.verb is Verb.DELETE:
-            self._withdrawn[action.id] = owner
+            publish(self._root, action.object_id or owner, ())
             return Outcome("", {})
         after = action.after or {}
-        self._ports[action.id] = (after, owner)
+        containers = [backend["id"] for backend in after["backends"]]
+        publish(self._root, owner, self._wanted(after["publish"], containers), former=former)
         return Outcome(owner, after)
 
     def _perform_container(self, action: Action, context: Context) -> Outcome:
-        for leftover in action.leftovers:
-            self._containers.remove(leftover, force=True)
         if action.verb is Verb.DELETE:
-            if action.id.resource.kind is Kind.CONTAINER:
-                # Now and not in finish: the address goes back with the container.
-                firewall.unpublish(self._root, owner_of(action.id.resource))
-            if action.object_id:
-                self._containers.remove(action.object_id, force=True)
+            self._withdraw(action, action.object_id, context)
+            for object_id in filter(None, (*action.leftovers, action.object_id)):
+                self._containers.remove(object_id, force=True)
             return Outcome("", {})
         after = action.after or {}
-        if action.verb is Verb.UPDATE and action.consequence not in _REPLACING:
-            object_id = action.object_id
-            self._update(action, after, context)
-        else:
+        replaces = action.verb is not Verb.UPDATE or action.consequence in _REPLACING
+        if not (replaces and self._proves_first(action, after)):
+            for leftover in action.leftovers:
+                self._containers.remove(leftover, force=True)
+        if replaces:
             object_id = context.object_id
             self._make(action, after, object_id, context)
-        if action.id.resource.kind is Kind.CONTAINER:
-            with self._lock:
-                self._ports[action.id] = (after, object_id)
-                if action.renamed_from:
-                    self._withdrawn[action.id] = owner_of(action.renamed_from.resource)
+        else:
+            object_id = action.object_id
+            self._update(action, after, context)
+        settles = after.get("state", "running") == "running" and (
+            replaces or action.consequence is Consequence.RESTART
+        )
+        if not settles:
+            self._hand_over(action, object_id, context)
         return Outcome(object_id, after)
+
+    def _hand_over(self, action: Action, object_id: str, context: Context) -> None:
+        """Let published traffic go to the container that is ready, and remove those before it."""
+        resource, after = action.id.resource, action.after or {}
+        if resource.kind is Kind.CONTAINER:
+            former = owner_of(action.renamed_from.resource) if action.renamed_from else None
+            wanted = self._wanted(after["publish"], [object_id])
+            publish(self._root, owner_of(resource), wanted, former=former)
+        elif resource.kind is Kind.SERVICE:
+            self._move_backends(action, context, add=object_id, remove=action.object_id)
+        gone = {*action.leftovers, action.object_id} - {"", object_id}
+        for old in sorted(gone):
+            self._containers.remove(old, force=True)
+
+    def _withdraw(self, action: Action, object_id: str, context: Context) -> None:
+        """Let no more published traffic go to a container that is about to end."""
+        if action.id.resource.kind is Kind.CONTAINER and action.verb is Verb.DELETE:
+            publish(self._root, owner_of(action.id.resource), ())
+        elif action.id.resource.kind is Kind.SERVICE:
+            self._move_backends(action, context, remove=object_id)
+
+    def _move_backends(
+        self, action: Action, context: Context, *, add: str = "", remove: str = ""
+    ) -> None:
+        """Change who is behind the ports of a Service that is published already."""
+        owner = owner_of(action.id.resource)
+        ports = context.find(InstanceId(action.id.resource, action.id.host))
+        if ports is None or not ports.effective or add == remove:
+            return
+        addresses = addresses_of(store.load_all(self._root))
+        with firewall.commit(self._root) as change:
+            current = firewall.publications(self._root).get(owner)
+            if not current:
+                return
+            serving = {address for p in current for address, _ in p.backends}
+            serving -= {addresses.get(remove, "")}
+            serving |= {addresses[add]} if add in addresses else set()
+            behind = [c for c, address in addresses.items() if address in serving]
+            wanted = publications(ports.effective["publish"], behind, addresses)
+            if wanted != in_order(current):
+                change.publish(owner, wanted)
+
+    def _wanted(self, ports: Sequence[Tree], containers: Sequence[str]) -> tuple[Publication, ...]:
+        return publications(ports, containers, addresses_of(store.load_all(self._root)))
+
+    @staticmethod
+    def _proves_first(action: Action, after: Tree) -> bool:
+        """Tell whether the new container starts beside the one it replaces."""
+        if action.id.resource.kind is Kind.JOB or after["state"] != "running":
+            return False
+        return bool(after["update"]["order"] == "start-first")
 
     def _make(self, action: Action, after: Tree, object_id: str, context: Context) -> None:
         """Make a new container, beside or in place of the one that is there."""
-        job = action.id.resource.kind is Kind.JOB
         old = action.object_id if action.object_id != object_id else ""
-        stop_first = job or after["update"]["order"] == "stop-first"
-        if old and job:
+        if old and action.id.resource.kind is Kind.JOB:
             self._containers.remove(old, force=True)
-        elif old and stop_first:
+        elif old and not self._proves_first(action, after):
+            self._withdraw(action, old, context)
             with suppress(NotFoundError):
                 self._containers.stop(old)
         self._create(action.id, after, object_id, context)
-        if job or after["state"] == "running":
+        if after.get("state", "running") == "running":
             for warning in self._containers.start(object_id):
                 context.progress(warning)
-        if old and not job:
-            with self._lock:
-                self._replaced.append(old)
 
     def _create(self, instance: InstanceId, after: Tree, object_id: str, context: Context) -> None:
         container: Tree = after["container"]
@@ -200,6 +234,10 @@ class ContainerDriver(ContainerObserver):
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""
         before = read_config(self._root, action.object_id)
+        if action.consequence is Consequence.RESTART:
+            self._containers.stop(before.id)
+            # Secrets do not outlive a reboot; the folders are mounted anew at the start.
+            write_container_files(self._root, before.id, after["container"], context)
         site = Site(
             root=self._root,
             container_id=before.id,
@@ -215,8 +253,6 @@ class ContainerDriver(ContainerObserver):
             spec=replace(wanted.spec, mounts=before.spec.mounts),
             environment=before.environment,
         )
-        if action.consequence is Consequence.RESTART:
-            self._containers.stop(before.id)
         warnings = list(self._containers.update(config))
         if action.consequence is Consequence.RESTART and after["state"] == "running":
             warnings += self._containers.start(before.id)
@@ -224,33 +260,33 @@ class ContainerDriver(ContainerObserver):
         for warning in warnings:
             context.progress(warning)
 
-    def _commit_ports(self, context: Context) -> dict[InstanceId, ApplyError]:
-        if not self._ports and not self._withdrawn:
-            return {}
-        failures: dict[InstanceId, ApplyError] = {}
-        addresses = addresses_of(network_observe.observe(self._root).records)
-        current = firewall.publications(self._root)
-        wanted = {owner: () for owner in self._withdrawn.values()} | {
-            owner_of(instance.resource): publications(
-                tree["publish"],
-                [b["id"] for b in tree["backends"]] if "backends" in tree else [object_id],
-                addresses,
-            )
-            for instance, (tree, object_id) in self._ports.items()
-        }
-        changed = {o: ports for o, ports in wanted.items() if ports != in_order(current.get(o, ()))}
-        try:
-            if changed:
-                with firewall.commit(self._root) as change:
-                    for owner, ports in changed.items():
-                        change.publish(owner, ports) if ports else change.unpublish(owner)
-            network_observe.repair(self._root, containers=frozenset())
-        except ContainerError as error:
-            concerned = [*self._ports, *self._withdrawn]
-            failures = {i: ApplyError(f"{i}: publishing ports: {error}") for i in concerned}
-        self._ports.clear()
-        self._withdrawn.clear()
-        return failures
+
+def publish(
+    root: Root, owner: str, wanted: tuple[Publication, ...], *, former: str | None = None
+) -> None:
+    """Make *wanted* all that *owner* publishes, and *former* publish nothing; idempotent.
+
+    A commit costs a call of nft, so there is none where nothing changes and nothing is wrong.
+    """
+    current = firewall.publications(root)
+    changed = in_order(current.get(owner, ())) != wanted
+    if changed or (former and former in current):
+        with firewall.commit(root) as change:
+            if former and former in current:
+                change.unpublish(former)
+            if wanted:
+                change.publish(owner, wanted)
+            elif owner in current:
+                change.unpublish(owner)
+    if wanted:
+        network_observe.repair(root, networks=frozenset(), containers=frozenset())
+
+
+def _is_ports(action: Action) -> bool:
+    """Tell the ports of a Service, whose object is an owner of publications, from containers."""
+    if action.id.resource.kind is not Kind.SERVICE or action.id.index >= 0:
+        return False
+    return not action.object_id or "/" in action.object_id
 
 
 def _home(env: tuple[str, ...]) -> str:

@@ -1,10 +1,10 @@
 """Containers as the kernel has them, beside what the ledger says they should be."""
 
+import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from provider.drivers.container_preflight import check_actions
 from provider.drivers.mark import instance_of
@@ -13,7 +13,7 @@ from provider.drivers.passive import PassiveObserver
 from provider.drivers.publication import addresses_of, in_order, owner_of, publications
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
-from provider.model.ids import InstanceId, Kind
+from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Verb
 from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
@@ -23,6 +23,7 @@ from runtime.errors import NotFoundError
 from runtime.kernel.procfs import read_mountinfo
 from runtime.network import observe as network_observe
 from runtime.root import Root
+from runtime.rootfs.resolve import open_in_root
 from runtime.supervisor.status import Status
 
 _FIELD = {
@@ -52,8 +53,6 @@ class ContainerObserver(PassiveObserver):
     def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
         """Yield every recorded instance with its root causes, then strays of the project."""
         configs = {config.id: config for config in list_configs(self._root)}
-        if not entries and not configs:
-            return
         snapshot = network_observe.observe(self._root)
         view = _View(self._containers, configs, snapshot)
         known: set[str] = set()
@@ -67,6 +66,7 @@ class ContainerObserver(PassiveObserver):
                 yield view.ports(entry, entry.effective)
             else:
                 yield view.container(entry, entry.effective)
+        yield from _unclaimed_ports(project, entries, snapshot)
         for config in configs.values():
             owner = instance_of(config.mark)
             if owner and owner.resource.project == project and config.id not in known:
@@ -198,7 +198,7 @@ class _View:
             return
         for mount in config.spec.mounts:
             target = mount.destination.rstrip("/") or "/"
-            if target not in mounted and _inside(target, mounted, status.pid):
+            if target not in mounted and _is_gone(target, mounted, status.pid):
                 yield Deviation(
                     f"kernel.mounts[{target}]",
                     "mounted",
@@ -231,13 +231,35 @@ class _View:
                 yield to_deviation(found)
 
 
-def _inside(target: str, mounted: set[str], pid: int) -> bool:
+def _unclaimed_ports(
+    project: str, entries: Mapping[InstanceId, Entry], snapshot: network_observe.Snapshot
+) -> Iterable[Observed]:
+    """Yield what the project publishes for resources that are in no ledger."""
+    recorded = {owner_of(instance.resource) for instance in entries}
+    for owner in snapshot.publications:
+        mine, _, name = owner.rpartition("/")
+        if mine.startswith(f"{project}/") and owner not in recorded:
+            resource = ResourceId(project, Kind.SERVICE, name)
+            yield Observed(InstanceId(resource), owner, None)
+
+
+def _is_gone(target: str, mounted: set[str], pid: int) -> bool:
     """Tell whether a mount is really gone: a link in the image may have led it elsewhere."""
-    resolved = Path(f"/proc/{pid}/root{target}")
-    with suppress(OSError):
-        real = str(resolved.resolve()).removeprefix(f"/proc/{pid}/root")
-        return (real or "/") not in mounted
-    return True
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False  # it ended just now
+    try:
+        found = open_in_root(root, target)
+        try:
+            # As seen from the container's root, which is the root of its mount namespace.
+            return os.readlink(f"/proc/self/fd/{found}") not in mounted
+        finally:
+            os.close(found)
+    except OSError:
+        return True
+    finally:
+        os.close(root)
 
 
 def how_it_ended(status: Status) -> str:

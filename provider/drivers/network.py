@@ -7,7 +7,7 @@ from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
 from provider.errors import ApplyError
-from provider.model.ids import InstanceId, Kind
+from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import UNKNOWN, Action, Verb
 from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
@@ -16,6 +16,11 @@ from runtime.errors import ContainerError, StateError
 from runtime.network import network, observe
 from runtime.network.obstacles import foreign_obstacles
 from runtime.root import Root
+
+
+def network_id(instance: InstanceId, object_id: str) -> str:
+    """Return the runtime's id of a network: its owner is in it, so that none is ever lost."""
+    return f"{instance.resource.project}.{instance.resource.name}.{object_id}"
 
 
 class NetworkObserver(PassiveObserver):
@@ -27,17 +32,17 @@ class NetworkObserver(PassiveObserver):
         self._root = root
 
     def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
-        """Yield every recorded network with its root causes.
+        """Yield every recorded network with its root causes, then strays of the project.
 
         What is wrong with the table as a whole stands at the project's first network.
         """
-        if not entries:
-            return
         snapshot = observe.observe(self._root)
         records = {record.network.id: record.network for record in snapshot.records}
         own = [e.object_id for e in entries.values() if e.object_id in records]
         first = min(own, default="")
+        known: set[str] = set()
         for entry in entries.values():
+            known |= {entry.object_id, *entry.leftovers}
             found = records.get(entry.object_id)
             if entry.effective is None:
                 yield entry.observed()
@@ -57,6 +62,12 @@ class NetworkObserver(PassiveObserver):
                     "gateway": found.gateway,
                 }
                 yield entry.observed(deviations=deviations, status=status)
+        for stray in records:
+            owner, _, rest = stray.partition(".")
+            name, _, number = rest.partition(".")
+            if number and owner == project and not {stray, number} & known:
+                resource = ResourceId(project, Kind.NETWORK, name)
+                yield Observed(InstanceId(resource), stray, None)
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
         """Look for other people's firewall rules that would drop our traffic."""
@@ -84,14 +95,11 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         self._replaced: list[str] = []
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
-        """Delete replaced networks, now that their containers have moved.
-
-        One that is still in use, because a container could not be moved, is left for the next
-        apply.
-        """
-        while self._replaced:
+        """Delete replaced networks whose containers have moved; the others are found as strays."""
+        for network_id in self._replaced:
             with suppress(StateError):
-                delete_network(self._root, self._replaced.pop())
+                delete_network(self._root, network_id)
+        self._replaced.clear()
         return {}
 
     def perform(self, action: Action, context: Context) -> Outcome:
@@ -102,17 +110,16 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
             raise ApplyError(f"{action.id}: {error}") from error
 
     def _perform(self, action: Action, context: Context) -> Outcome:
-        stale = list(action.leftovers)
+        for leftover in action.leftovers:
+            self._delete_made(action.id, leftover)
         if action.verb is Verb.DELETE:
-            stale.append(action.object_id)
-        elif context.object_id and action.object_id:
-            self._replaced.append(action.object_id)
-        for object_id in filter(None, stale):
-            delete_network(self._root, object_id)
-        if action.verb is Verb.DELETE:
+            self._delete_made(action.id, action.object_id)
             return Outcome("", {})
+        if context.object_id and action.object_id:
+            self._replaced.append(action.object_id)
         after = dict(action.after or {})
-        object_id = context.object_id or action.object_id
+        fresh = context.object_id
+        object_id = network_id(action.id, fresh) if fresh else action.object_id
         made = network.ensure_network(
             self._root,
             object_id,
@@ -126,6 +133,12 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         after |= {"subnet": made.subnet, "gateway": made.gateway}
         status: Tree = {"bridge": made.bridge, "subnet": made.subnet, "gateway": made.gateway}
         return Outcome(object_id, after, status=status)
+
+    def _delete_made(self, instance: InstanceId, object_id: str) -> None:
+        """Delete a network by its id, or by the name an interrupted apply had for it."""
+        for made in (object_id, network_id(instance, object_id)):
+            if object_id:
+                delete_network(self._root, made)
 
 
 def to_deviation(found: observe.Deviation) -> Deviation:

@@ -11,6 +11,9 @@ from provider.model.tree import Tree
 from provider.planning.expand import is_ports
 from provider.planning.facts import Facts
 
+READY_S = 600.0
+"""How long ports wait for replicas; these give up by themselves, and much earlier."""
+
 
 def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Need, ...]:
     """Return what *instance* waits for: of each dependency that host's instances, else all.
@@ -24,10 +27,13 @@ def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Ne
         if known is None or known.condition is Condition.STARTED:
             needs[target] = Need(target, condition, timeout_s)
 
+    stopped = resource.spec.get("state") == "stopped"
     if is_ports(instance):
         for replica in facts.seen_from(instance.host, resource.id):
             if replica.index >= 0:
-                add(replica, Condition.STARTED, 0.0)
+                # No traffic to a replica that is not ready for it.
+                ready = Condition.STARTED if stopped else Condition.HEALTHY
+                add(replica, ready, READY_S)
     for edge in resource.dependencies:
         targets = facts.seen_from(instance.host, edge.target)
         for target in targets or (InstanceId(edge.target, instance.host),):

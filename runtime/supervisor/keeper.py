@@ -18,8 +18,10 @@ The two talk in packets of one line, over a socket pair::
     bye                the supervisor ends, and so shall the keeper
 
 The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just started, and
-``unborn NAME`` of a container that did not get to its exec, then ``ready``; and at any time
-``exit``. A signal is a negative code. Few imports: every world has one.
+``unborn NAME`` of a container that did not get to its exec, then ``ready``; and later
+``ended NAME CODE PID``: the name may be another child's by then. A signal is a negative code.
+
+Few imports: every world has a keeper.
 """
 
 import os
@@ -195,7 +197,7 @@ class Keeper:
             elif (name := _name_of(pid, self._children)) is not None:
                 del self._children[name]
                 self._exits[name] = code
-                self._tell(f"exit {name} {code}")
+                self._tell(f"ended {name} {code} {pid}")
             elif (name := _name_of(pid, self._forked)) is not None:
                 del self._forked[name]
                 if executed:
@@ -232,6 +234,8 @@ class Keeper:
                 del self._forked[name]
             if fate is strays.Fate.RUNS:
                 self._children[name] = pid
+                # It may end before the next supervisor looks, so that must get this with it.
+                self._held[f"{name}/pidfd"] = os.pidfd_open(pid)
             elif fate is strays.Fate.UNBORN:
                 self._unborn.add(name)
         self._kill_unknown()

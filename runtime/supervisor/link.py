@@ -141,7 +141,9 @@ class Link:
         elif word == "child":
             self.children[rest[0]] = int(rest[1])
         elif word == "exit":
-            self.children.pop(rest[0], None)
+            self.exits[rest[0]] = int(rest[1])
+        elif word == "ended" and self.children.get(rest[0]) == int(rest[2]):
+            del self.children[rest[0]]
             self.exits[rest[0]] = int(rest[1])
             self._on_exit(rest[0], int(rest[1]))
         elif word == "unborn":

@@ -105,6 +105,10 @@ class Supervisor:
                 os.unlink(os.path.join(run_folder, status.FILE))
         self._executions.adopt()
         self._dns.adopt()
+        for name in (*self._link.exits, *self._link.unborn):
+            wanted = name.startswith(EXEC) or name.removeprefix(CONTAINER) in self._containers
+            if name in self._link.unborn or not wanted:
+                self._link.gone(name)
 
     def _adopt_one(self, name: str) -> None:
         try:
