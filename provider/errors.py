@@ -10,7 +10,8 @@
     ├── StalePlanError                  76   what the plan rests on has moved
     ├── NotPermittedError               77   needs root
     ├── RefusedError                     1   a guard said no (prune, empty set, data loss)
-    └── ApplyError                       1   a step failed
+    ├── ApplyError                       1   a step failed
+    └── RunError                  125 to 127  run and exec could not start a program
 
 Anything else that reaches the top is a bug of ours: traceback, exit 70.
 Texts are lower case, without a full stop, name the object and, in *hint*, say what to do.
@@ -119,3 +120,15 @@ class ApplyError(ProviderError):
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.retryable = retryable
+
+
+EXIT_OURS = 125
+"""Of ``run`` and ``exec``, whose other exit codes are the program's."""
+
+
+class RunError(ProviderError):
+    """``run`` or ``exec`` did not get as far as running the program; codes as in a shell."""
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = EXIT_OURS) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code

@@ -15,8 +15,10 @@ from typing import Annotated
 import typer
 from click.exceptions import ClickException
 
+from provider import errors as provider_errors
 from provider.cli.session import Session
-from provider.errors import ManifestError, ProviderError
+from provider.errors import ManifestError, ProviderError, UsageError
+from runtime.errors import ContainerError, KernelError, UnsupportedHostError
 
 EXIT_USAGE = 64
 EXIT_SOFTWARE = 70
@@ -97,6 +99,11 @@ def run(words: list[str]) -> int:
     except ProviderError as error:
         _report(words, error)
         return error.exit_code
+    except (ContainerError, KernelError) as error:
+        unsupported = isinstance(error, UnsupportedHostError)
+        kind = provider_errors.UnsupportedHostError if unsupported else ProviderError
+        _report(words, kind(str(error)))
+        return kind.exit_code
     except typer.Abort:
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
@@ -108,11 +115,12 @@ def run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ClickException as error:
-        _say(error.format_message(), "see `bayplan --help`")
+        _report(words, UsageError(error.format_message(), hint="see `bayplan --help`"))
         return EXIT_USAGE
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        _say("this is a bug in bayplan; please report it with the lines above")
+        hint = "this is a bug in bayplan; please report it with the lines above"
+        _report(words, ProviderError(f"{type(error).__name__}: {error}", hint=hint))
         return EXIT_SOFTWARE
     return result if isinstance(result, int) else 0
 
@@ -124,7 +132,7 @@ def _report(words: list[str], error: ProviderError) -> None:
             _say(str(problem))
     else:
         _say(str(error), error.hint)
-    asked = {"json", "jsonl"} & {word.rpartition("=")[2] for word in words}
+    asked = {"json", "jsonl"} & {word.rpartition("=")[2].removeprefix("-o") for word in words}
     if asked and any(verb in words for verb in ("plan", "apply", "delete")):
         from provider.cli.show import show_failure
 

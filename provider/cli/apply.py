@@ -53,13 +53,14 @@ def apply(
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
-    from provider.model.units import parse_duration
 
     session: Session = context.obj
     session.require_root("apply")
     if on_failure not in _ON_FAILURE:
         raise UsageError(f"--on-failure {on_failure}", hint="one of: " + ", ".join(_ON_FAILURE))
     state = session.root.state
+    if not state.exists():
+        inputs.load(session)  # an invalid manifest must not leave a trace on a fresh host
     desired = inputs.load(session, hmac_key=ensure_key(state))
     chosen, wanted = scope.choose(desired)
     with project_lock(
@@ -67,7 +68,7 @@ def apply(
         desired.project,
         owner=who(),
         reason="apply",
-        timeout_s=parse_duration(lock_timeout),
+        timeout_s=options.duration(lock_timeout),
     ):
         found, world = plan_desired(session, chosen.desired, wanted, observers(session))
         if found.refusals:

@@ -1,12 +1,13 @@
 """`bayplan delete`: take a project away again, in reverse order."""
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from provider.cli import options
 from provider.cli.output import Output
-from provider.cli.session import Session
+from provider.cli.session import Session, check_project, projects
 from provider.errors import RefusedError, UsageError
 
 
@@ -39,7 +40,6 @@ def delete(
     from provider.engine.observe import observe
     from provider.manifest.select import select
     from provider.model.resource import Desired
-    from provider.model.units import parse_duration
     from provider.planning.options import PlanOptions
     from provider.planning.plan import make_delete_plan
 
@@ -52,7 +52,7 @@ def delete(
         selected = chosen.chosen if chosen.partial else None
         name = desired.project
     elif inputs.project and not only and not selector:
-        name = inputs.project
+        name = check_project(inputs.project)
     else:
         raise UsageError(
             "nothing to delete is named", hint="name a project with -p, or files with -f"
@@ -63,8 +63,10 @@ def delete(
         delete_volumes=delete_volumes, selected=selected, allow_empty=True, allow_prune=True
     )
     actors = drivers(session)
-    timeout_s = parse_duration(lock_timeout)
-    with project_lock(state, name, owner=who(), reason="delete", timeout_s=timeout_s):
+    timeout_s = options.duration(lock_timeout)
+    known = name in projects(session)
+    lock = project_lock(state, name, owner=who(), reason="delete", timeout_s=timeout_s)
+    with lock if known else nullcontext():  # nothing is made for a name never applied
         world = observe(state, name, actors)
         plan = make_delete_plan(name, world, wanted)
         if plan.refusals:

@@ -1,12 +1,16 @@
 """`bayplan doctor`: everything of ours on this host has an owner, and nothing is missing."""
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli.output import Output, print_json
-from provider.cli.session import Session
+from provider.cli.session import Session, projects
 from provider.errors import ProviderError
+
+if TYPE_CHECKING:
+    from runtime.container.doctor import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +40,7 @@ def doctor(
     session: Session = context.obj
     session.require_root("doctor")
     try:
-        mended = runtime_doctor.mend(session.root) if mend else ()
+        mended = _mend(session) if mend else ()
         findings = runtime_doctor.examine(session.root)
     except ContainerError as error:
         raise ProviderError(str(error)) from error
@@ -57,3 +61,21 @@ def doctor(
     elif not mend:
         print("`bayplan doctor --mend` mends these")
     return 1 if findings else 0
+
+
+def _mend(session: Session) -> "tuple[Finding, ...]":
+    """Mend while no project is being applied: what is half made is not an orphan.
+
+    Raises:
+        LockBusyError: an apply is at work.
+    """
+    from provider.cli.planning import who
+    from provider.engine.lock import project_lock
+    from runtime.container.doctor import mend
+
+    with ExitStack() as locks:
+        for project in projects(session):
+            locks.enter_context(
+                project_lock(session.root.state, project, owner=who(), reason="doctor")
+            )
+        return mend(session.root)

@@ -8,12 +8,10 @@ import typer
 
 from provider.cli.containers import find, open_containers
 from provider.cli.session import Session
-from provider.errors import ProviderError, UsageError
+from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
 if TYPE_CHECKING:
     from runtime.supervisor.client import Exec
-
-EXIT_OURS = 125
 
 
 def register(app: typer.Typer) -> None:
@@ -47,10 +45,13 @@ def exec_(
 
     session: Session = context.obj
     containers = open_containers(session, "exec")
-    config = find(session, name)
     if terminal and not sys.stdin.isatty():
         raise UsageError("-t needs a terminal on standard input")
+    for item in env or ():
+        if "=" not in item:
+            raise UsageError(f"-e {item}", hint="NAME=VALUE")
     try:
+        config = find(session, name)
         request = containers.exec_request(
             config.id,
             tuple(command),
@@ -70,10 +71,9 @@ def exec_(
             code = process.wait()
         return EXIT_OURS if code is None else code
     except LaunchError as error:
-        print(f"bayplan: {error}", file=sys.stderr)
-        return error.exit_code
-    except ContainerError as error:
-        raise ProviderError(str(error)) from error
+        raise RunError(str(error), exit_code=error.exit_code) from error
+    except (ContainerError, ProviderError) as error:
+        raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 
 
 def _converse(process: "Exec") -> int:
@@ -103,7 +103,11 @@ def _converse(process: "Exec") -> int:
         while True:
             for key, _ in selector.select():
                 if key.fd == stdin:
-                    os.write(master, os.read(stdin, 4096))
+                    typed = os.read(stdin, 4096)
+                    if typed:
+                        os.write(master, typed)
+                    else:
+                        selector.unregister(stdin)
                     continue
                 data = b""
                 with suppress(OSError):  # EIO: the last process has closed it

@@ -1,5 +1,6 @@
 """From the options of a verb to what is desired."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,7 +29,7 @@ def load_desired(session: Session, inputs: Inputs, *, hmac_key: bytes | None) ->
     readers = [name for name in (*inputs.file, *(inputs.secret_values or ())) if name == "-"]
     if len(readers) > 1:
         raise UsageError("standard input can be read once only")
-    stdin = sys.stdin.buffer.read() if readers else None
+    stdin = _standard_input() if readers else None
     sources: list[Path | Literal["-"]] = [
         "-" if name == "-" else Path(name) for name in inputs.file
     ]
@@ -45,3 +46,9 @@ def load_desired(session: Session, inputs: Inputs, *, hmac_key: bytes | None) ->
         resolve_secrets=hmac_key is not None,
         cache_dir=session.cache if hmac_key is not None else None,
     )
+
+
+@functools.cache
+def _standard_input() -> bytes:
+    """Return all of standard input, which can be read only once."""
+    return sys.stdin.buffer.read()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from provider.cli import options
 from provider.cli.containers import find, open_containers, refuse_managed
 from provider.cli.session import Session
 from provider.errors import UsageError
@@ -40,15 +41,13 @@ def stop(
     ] = None,
 ) -> None:
     """Stop containers: the stop signal, then SIGKILL after the grace period."""
-    from provider.model.units import parse_duration
-
     session: Session = context.obj
     containers = open_containers(session, "stop")
     for name in names:
         config = find(session, name)
         if not force:
             refuse_managed(config, "stop")
-        containers.stop(config.id, grace=None if time is None else parse_duration(time))
+        containers.stop(config.id, grace=None if time is None else options.duration(time))
         print(name)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provider.cli.session import Session
+from provider.errors import UsageError
 
 if TYPE_CHECKING:
     from provider.manifest.select import Selection
@@ -177,3 +178,31 @@ def spread(verb: Callable[..., Any]) -> Callable[..., Any]:
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
     return command
+
+
+def duration(text: str) -> float:
+    """Return the seconds of an option.
+
+    Raises:
+        UsageError: it is not a duration.
+    """
+    from provider.model.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="such as 10s, 2m or 1m30s") from None
+
+
+def size(text: str) -> int:
+    """Return the bytes of an option.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    from provider.model.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="such as 64Mi or 1G") from None

@@ -6,7 +6,7 @@ import typer
 
 from provider.cli import options
 from provider.cli.output import Output, print_json, table
-from provider.cli.session import Session
+from provider.cli.session import Session, check_project
 from provider.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def list_revisions(
     session.require_root("revision list")
     if not project:
         raise UsageError("no project given", hint="name one with -p")
-    found = Revisions(session.root.state, project).list()
+    found = Revisions(session.root.state, check_project(project)).list()
     if output is not Output.TEXT:
         print_json(
             [

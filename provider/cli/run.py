@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provider.cli import options
 from provider.cli.session import Session
-from provider.errors import ProviderError, UsageError
+from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
 if TYPE_CHECKING:
     from runtime.container.config import ContainerConfig
     from runtime.container.containers import Containers
-
-EXIT_OURS = 125
 
 
 def register(app: typer.Typer) -> None:
@@ -63,12 +62,14 @@ def run(
       bayplan run -d --name page -p 8081:80 quickstart/python python3 -m http.server 80
     """
     from provider.drivers.single import Request, make_single
-    from provider.model.units import parse_size
     from runtime.errors import ContainerError, LaunchError
+    from runtime.supervisor.request import RESTART_POLICIES
 
     session: Session = context.obj
     session.require_root("run")
-    if detach and remove and restart != "no":
+    if restart not in RESTART_POLICIES:
+        raise UsageError(f"--restart {restart}", hint="one of: " + ", ".join(RESTART_POLICIES))
+    if remove and restart != "no":
         raise UsageError("--rm and --restart do not go together")
     request = Request(
         image=image,
@@ -80,7 +81,7 @@ def run(
         user=user,
         workdir=workdir,
         network=network,
-        memory_bytes=None if memory is None else parse_size(memory),
+        memory_bytes=None if memory is None else options.size(memory),
         cpus=cpus,
         read_only=read_only,
         init=init,
@@ -93,16 +94,17 @@ def run(
         try:
             for warning in containers.start(config.id):
                 print(f"warning: {warning}", file=sys.stderr)
-        except LaunchError as error:
+        except BaseException:
             containers.remove(config.id, force=True)
-            print(f"bayplan: {error}", file=sys.stderr)
-            return error.exit_code
+            raise
         if detach:
             print(config.id)
             return 0
         return _follow(containers, config, remove=remove)
-    except ContainerError as error:
-        raise ProviderError(str(error)) from error
+    except LaunchError as error:
+        raise RunError(str(error), exit_code=error.exit_code) from error
+    except (ContainerError, ProviderError) as error:
+        raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 
 
 def _follow(containers: "Containers", config: "ContainerConfig", *, remove: bool) -> int:
@@ -128,13 +130,15 @@ def _follow(containers: "Containers", config: "ContainerConfig", *, remove: bool
 
     streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
     folder = str(log_folder(containers.root, config.id))
-    for chunk in read_chunks(folder, going=going, history=True):
-        streams[chunk.stream].write(chunk.data)
-        streams[chunk.stream].flush()
-    status = containers.status(config.id)
-    code = EXIT_OURS if status.exit_code is None else status.exit_code
-    if remove:
-        containers.remove(config.id, force=True)
-    else:
-        containers.stop(config.id)
-    return code
+    try:
+        for chunk in read_chunks(folder, going=going, history=True):
+            streams[chunk.stream].write(chunk.data)
+            streams[chunk.stream].flush()
+        status = containers.status(config.id)
+        return EXIT_OURS if status.exit_code is None else status.exit_code
+    finally:
+        # Also when nobody reads our output any more (`| head`).
+        if remove:
+            containers.remove(config.id, force=True)
+        else:
+            containers.stop(config.id)

@@ -1,12 +1,13 @@
 """What every verb needs: which world, which user, which terminal."""
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provider.errors import NotPermittedError
+from provider.errors import NotPermittedError, UsageError
 
 if TYPE_CHECKING:
     from runtime.root import Root
@@ -56,3 +57,24 @@ def wants_colour(stream_is_terminal: bool) -> bool:
         and not os.environ.get("NO_COLOR")
         and os.environ.get("TERM", "dumb") != "dumb"
     )
+
+
+def projects(session: Session) -> list[str]:
+    """Return the projects that were ever applied in this world."""
+    try:
+        return sorted(os.listdir(session.root.state / "projects"))
+    except FileNotFoundError:
+        return []
+
+
+def check_project(name: str) -> str:
+    """Return *name* if it can be one of a project.
+
+    Raises:
+        UsageError: it is not a DNS label.
+    """
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise UsageError(
+            f"{name!r} is not a project name", hint="lower case letters, digits and inner hyphens"
+        )
+    return name

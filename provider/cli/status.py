@@ -1,15 +1,12 @@
 """`bayplan status` and `bayplan get`: what is there now, by the kernel's word."""
 
-import os
-from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli import options
 from provider.cli.output import Output, print_json, table
-from provider.cli.session import Session
+from provider.cli.session import Session, check_project, projects
 from provider.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +34,8 @@ def status(
     """
     session: Session = context.obj
     session.require_root("status")
-    projects = [project] if project else list(_projects(session))
-    everything = {name: _observe(session, name) for name in projects}
+    chosen = [check_project(project)] if project else projects(session)
+    everything = {name: _observe(session, name) for name in chosen}
     findings = any(_fault(o) for found in everything.values() for o in found)
     if output is not Output.TEXT:
         print_json(
@@ -79,7 +76,7 @@ def get(
     session.require_root("get")
     if not project:
         raise UsageError("no project given", hint="name one with -p")
-    found = _observe(session, project)
+    found = _observe(session, check_project(project))
     if resource:
         found = [o for o in found if str(o.id.resource).lower() == resource.lower()]
         if not found:
@@ -92,11 +89,6 @@ def get(
         for o in found
     ]
     print_json({"project": project, "resources": documents})
-
-
-def _projects(session: Session) -> Iterable[str]:
-    with suppress(FileNotFoundError):
-        yield from sorted(os.listdir(session.root.state / "projects"))
 
 
 def _observe(session: Session, project: str) -> "list[Observed]":

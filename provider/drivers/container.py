@@ -228,8 +228,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                 f"bind source {use['bind']} does not exist", hint="make it, or say create: true"
             )
         elif use["volume"] and use["copy"]:
-            found = volume.read_volume(self._root, use["id"])
-            volume.populate(self._root, found, layers, use["target"])
+            volume.populate(self._root, use["id"], layers, use["target"])
 
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""

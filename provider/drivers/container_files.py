@@ -1,7 +1,7 @@
 """Configs and secrets of one container, written where it will find them.
 
-Configs lie in the container's own folder, secrets on the tmpfs for secrets, each use a copy with
-the owner and mode it asks for.
+Configs lie in the container's own folder; secrets, and configs that secret values were rendered
+into, on the tmpfs for secrets. Each use is a copy with the owner and mode it asks for.
 """
 
 from collections.abc import Mapping
@@ -29,28 +29,28 @@ def write_container_files(
     Raises:
         ApplyError: the content of one is not at hand.
     """
-    mounts = []
-    config_folder = state_folder(root, container_id) / "configs"
-    for number, use in enumerate(container["configs"]):
-        content = context.config(use["name"])
-        mounts.append(_write(config_folder / str(number), use, content))
-    secret_env = [
-        (name, value) for name, value in container["env"].items() if isinstance(value, dict)
-    ]
-    if container["secrets"] or secret_env:
+    env = [(name, value) for name, value in container["env"].items() if isinstance(value, dict)]
+    hidden = any(context.is_secret(use["name"]) for use in container["configs"])
+    plain = state_folder(root, container_id) / "configs"
+    secret = secretfs.folder(root, container_id)
+    if container["secrets"] or env or hidden:
         with host_lock(root, f"secrets of container {container_id}"):
-            secret_folder = secretfs.make_folder(root, container_id)
-        for number, use in enumerate(container["secrets"]):
-            values = {key: value.reveal() for key, value in context.secret(use["name"]).items()}
-            mounts.append(_write(secret_folder / str(number), use, values))
+            secretfs.make_folder(root, container_id)
+    mounts = []
+    for number, use in enumerate(container["configs"]):
+        top = secret if context.is_secret(use["name"]) else plain
+        mounts.append(_write(top / f"config-{number}", use, context.config(use["name"])))
+    for number, use in enumerate(container["secrets"]):
+        values = {key: value.reveal() for key, value in context.secret(use["name"]).items()}
+        mounts.append(_write(secret / str(number), use, values))
+    if env:
         lines = [
             f"{name}=".encode() + _one(context, value["secret"], value["key"])
-            for name, value in secret_env
+            for name, value in env
         ]
-        if lines:
-            path = secret_folder / ENVIRONMENT
-            path.unlink(missing_ok=True)
-            write_file(path, b"\0".join(lines), mode=0o600)
+        path = secret / ENVIRONMENT
+        path.unlink(missing_ok=True)
+        write_file(path, b"\0".join(lines), mode=0o600)
     return tuple(mounts)
 
 

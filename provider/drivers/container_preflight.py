@@ -18,26 +18,31 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
     """Yield what would make *actions* fail. Read-only."""
     wanted = [a for a in actions if a.verb is not Verb.DELETE and a.after is not None]
     leaving = {owner_of(a.id.resource) for a in actions if a.verb is Verb.DELETE}
-    claims = {
-        (p.protocol, p.port): owner
-        for owner, published in firewall.publications(root).items()
-        for p in published
-    }
+    claims = [
+        (p, owner) for owner, published in firewall.publications(root).items() for p in published
+    ]
     for action in wanted:
         after: Tree = action.after or {}
         owner = owner_of(action.id.resource)
         for port in after.get("publish") or ():
-            key = (port["protocol"], port["port"])
-            holder = claims.get(key)
+            holders = [o for p, o in claims if _overlaps(p, port) and o not in (owner, *leaving)]
+            ours = any(o == owner and _overlaps(p, port) for p, o in claims)
             text = f"port {port['port']}/{port['protocol']}"
-            if holder and holder != owner and holder not in leaving:
-                yield Finding(f"{text} is published by {holder}", action.id, refusal=True)
-            elif not holder and listening(*key, address=port["ip"]):
+            if holders:
+                yield Finding(f"{text} is published by {holders[0]}", action.id, refusal=True)
+            elif not ours and listening(port["protocol"], port["port"], address=port["ip"]):
                 yield Finding(
                     f"{text} is in use by a program of this host", action.id, refusal=True
                 )
         if "container" in after:
             yield from _sources(action, after["container"])
+
+
+def _overlaps(claim: firewall.Publication, port: Tree) -> bool:
+    """Tell whether both cannot be had: same port, on one address or on all."""
+    if (claim.protocol, claim.port) != (port["protocol"], port["port"]):
+        return False
+    return claim.ip == port["ip"] or "0.0.0.0" in (claim.ip, port["ip"])
 
 
 def _sources(action: Action, container: Tree) -> Iterable[Finding]:

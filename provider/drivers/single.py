@@ -15,6 +15,7 @@ from runtime.container.containers import Containers
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network
+from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 
@@ -79,18 +80,23 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
         volatile=request.remove,
     )
     published = tuple(_publication(text) for text in request.publish)
-    if request.network == "bridge":
-        network.ensure_network(root, RUN_NETWORK)
     containers = Containers(root)
     containers.create(config)
-    if published:
-        containers.reserve(container_id)
-        address = network.attachments(root, container_id)[0].ip
-        firewall.publish(
-            root,
-            containers.publications_owner(container_id),
-            tuple(replace(p, backends=((address, p.backends[0][1]),)) for p in published),
-        )
+    try:
+        if request.network == "bridge":
+            with host_lock(root, f"run {name}"):
+                network.ensure_network(root, RUN_NETWORK)
+                containers.reserve(container_id)
+        if published:
+            address = network.attachments(root, container_id)[0].ip
+            firewall.publish(
+                root,
+                containers.publications_owner(container_id),
+                tuple(replace(p, backends=((address, p.backends[0][1]),)) for p in published),
+            )
+    except BaseException:
+        containers.remove(container_id, force=True)
+        raise
     return containers, config
 
 

@@ -65,6 +65,10 @@ class ApplyContext:
             for key, item in data.items()
         }
 
+    def is_secret(self, name: str) -> bool:
+        """Tell whether secret values were rendered into that Config."""
+        return bool(self.desired.secrets.get(ResourceId(self.desired.project, Kind.CONFIG, name)))
+
     def secret(self, name: str) -> Mapping[str, SecretValue]:
         """Return the values of a Secret of this project, by key.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from provider.errors import ApplyError
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -82,9 +84,14 @@ class Crew:
 
     def _do(self, about: Any, task: Callable[[], Any]) -> None:
         begin = time.monotonic()
-        result, error = None, None
+        result: Any = None
+        error: BaseException | None = None
         try:
             result = task()
+        except OSError as caught:
+            # The host refused something (no space, no permission); nobody's bug.
+            error = ApplyError(str(caught))
+            error.__cause__ = caught
         except BaseException as caught:  # raised again, or reported, by the thread that asked
             error = caught
         self._messages.put(Message(about, result, error, time.monotonic() - begin))

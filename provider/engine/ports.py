@@ -117,6 +117,10 @@ class Context(Protocol):
         """
         ...
 
+    def is_secret(self, name: str) -> bool:
+        """Tell whether secret values were rendered into that Config, so that no disk may see it."""
+        ...
+
     def secret(self, name: str) -> Mapping[str, SecretValue]:
         """Return the values of a Secret of this project, by key.
 

@@ -108,10 +108,17 @@ def netns_path(root: Root, container_id: str) -> Path:
     return root.run / "netns" / container_id
 
 
+def private_folder(folder: Path) -> None:
+    """Make *folder* and what is missing above it for root alone. Idempotent."""
+    if not folder.is_dir():
+        private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_config(root: Root, config: ContainerConfig) -> None:
     """Write the container's config; atomic; makes its folder."""
     folder = state_folder(root, config.id)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(folder)
     temporary = folder / "config.json.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="utf-8") as file:
@@ -143,14 +150,19 @@ def list_configs(root: Root) -> Iterator[ContainerConfig]:
 def find_config(root: Root, name_or_id: str) -> ContainerConfig:
     """Return the container of that name, id, or unambiguous beginning of an id.
 
+    Of several with the name (one is being replaced by the other), the youngest.
+
     Raises:
         NotFoundError: there is none, or more than one id begins so.
     """
     everything = list(list_configs(root))
     exact = [c for c in everything if name_or_id in (c.name, c.id)]
-    found = exact or [c for c in everything if c.id.startswith(name_or_id)]
+    if exact:
+        return max(exact, key=lambda c: c.created_at)
+    found = [c for c in everything if c.id.startswith(name_or_id)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise NotFoundError(f"{name_or_id}: {len(found)} containers have ids that begin so")
+        ids = ", ".join(c.id for c in found)
+        raise NotFoundError(f"more than one container id begins with {name_or_id}: {ids}")
     raise NotFoundError(f"no container {name_or_id}; `bayplan ps -a` lists them")

@@ -22,12 +22,13 @@ from runtime.container.config import (
     Join,
     list_configs,
     netns_path,
+    private_folder,
     read_config,
     run_folder,
     state_folder,
     write_config,
 )
-from runtime.container.connect import delete_run_network_if_unused
+from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.program import compile_enter, compile_program
@@ -106,7 +107,7 @@ class Containers:
         """Record a container and make its folders; nothing runs yet. Idempotent."""
         folder = state_folder(self.root, config.id)
         for name in ("upper", "work", "log"):
-            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder / name)
         # The root of the overlay takes its mode from the upper folder.
         (folder / "upper").chmod(0o755)
         write_config(self.root, config)
@@ -168,7 +169,10 @@ class Containers:
         Raises:
             StateError: it runs and *force* is not given.
         """
+        on_run_network = False
         with suppress(NotFoundError):
+            joins = read_config(self.root, container_id).joins
+            on_run_network = any(join.network == RUN_NETWORK for join in joins)
             found = self.status(container_id)
             if not (found.ended or found.state == "created"):
                 if not force:
@@ -185,7 +189,8 @@ class Containers:
         with host_lock(self.root, f"remove container {container_id}"):
             network.release(self.root, container_id)
             secretfs.remove_folder(self.root, container_id)
-        delete_run_network_if_unused(self.root)
+        if on_run_network:
+            delete_run_network_if_unused(self.root)
         Cgroup(self.hierarchy, self.root.cgroup).delete(nested=False)
         for folder in (run_folder(self.root, container_id), state_folder(self.root, container_id)):
             with suppress(FileNotFoundError):
@@ -320,7 +325,7 @@ class Containers:
 
     def _write_etc(self, config: ContainerConfig, attachments: tuple[Attachment, ...]) -> None:
         folder = run_folder(self.root, config.id) / "etc"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         hostname = config.spec.hostname or config.id
         texts = {
             "hostname": f"{hostname}\n",

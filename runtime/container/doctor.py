@@ -3,7 +3,7 @@
 The owners are the containers' configs and the networks' records. Everything that carries this
 world's name and maps to none of them is an orphan: left by a crash in the middle of something.
 Examining reads only; it takes no lock, so what is just being made can look like an orphan for a
-moment: mending looks again under the host lock.
+moment. Who mends must keep applies from running meanwhile.
 """
 
 import os
@@ -19,7 +19,7 @@ from runtime.container import secretfs
 from runtime.container.config import list_configs
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo
-from runtime.network import links, netns, network, observe, store
+from runtime.network import firewall, links, netns, network, observe, store
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 
@@ -48,10 +48,15 @@ def examine(root: Root) -> tuple[Finding, ...]:
         *_leases(root, owners),
         *_links(root),
         *_folders(root, owners),
-        *_mounts(root, owners),
+        *_mounts(root),
         *_temporary_files(root),
     ]
-    for deviation in observe.observe(root).deviations:
+    snapshot = observe.observe(root)
+    for owner in snapshot.publications:
+        kind, _, name = owner.partition("/")
+        if kind == "container" and name not in owners:
+            found.append(Finding("publication", owner, "belongs to no container"))
+    for deviation in snapshot.deviations:
         name = deviation.container or deviation.network or deviation.owner or root.nft_table
         found.append(Finding("network", name, deviation.text, deviation.code != "netns-gone"))
     return tuple(sorted(found))
@@ -65,7 +70,17 @@ def mend(root: Root) -> tuple[Finding, ...]:
     """
     with host_lock(root, "doctor"):
         found = examine(root)
-        order = ("cgroup", "netns", "lease", "link", "mount", "secret", "folder", "file")
+        order = (
+            "publication",
+            "cgroup",
+            "netns",
+            "lease",
+            "link",
+            "mount",
+            "secret",
+            "folder",
+            "file",
+        )
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
             _MEND.get(finding.kind, _nothing)(root, finding.object)
         observe.repair(root)
@@ -112,15 +127,12 @@ def _folders(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
             yield Finding("secret", str(path), "belongs to no container")
 
 
-def _mounts(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
-    expected = {str(root.run / "netns" / owner) for owner in owners}
-    expected.add(str(root.run / "secrets"))
-    inside = tuple(f"{folder}/" for folder in (root.run, root.state))
-    for mounted in read_mountinfo() or ():
-        point = mounted.mount_point
-        orphan = point.startswith(inside) and point not in expected
-        if orphan and not point.startswith(str(root.run / "netns")):
-            yield Finding("mount", point, "is mounted for nobody")
+def _mounts(root: Root) -> Iterator[Finding]:
+    """Yield the tmpfs for secrets where nobody has any; other mounts are none of our making."""
+    top = root.run / "secrets"
+    mounted = [m for m in read_mountinfo() or () if m.mount_point == str(top)]
+    if mounted and not _entries(top):
+        yield Finding("mount", str(top), "holds no secrets any more")
 
 
 def _temporary_files(root: Root) -> Iterator[Finding]:
@@ -169,13 +181,15 @@ def _mend_folder(_root: Root, path: str) -> None:
         shutil.rmtree(path)
 
 
+# In the order in which they are mended.
 _MEND: dict[str, Callable[[Root, str], object]] = {
+    "publication": lambda root, owner: firewall.unpublish(root, owner),
     "cgroup": _mend_group,
     "netns": lambda _root, path: netns.delete(path),
     "lease": _mend_lease,
     "link": lambda _root, name: links.delete(name),
-    "mount": lambda _root, point: umount2(point, MNT_DETACH),
     "secret": lambda root, path: secretfs.remove_folder(root, os.path.basename(path)),
+    "mount": lambda _root, point: umount2(point, MNT_DETACH),
     "folder": _mend_folder,
     "file": lambda _root, path: Path(path).unlink(missing_ok=True),
 }

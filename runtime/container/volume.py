@@ -7,12 +7,14 @@
 """
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,67 +101,84 @@ def delete_volume(root: Root, volume_id: str) -> None:
         shutil.rmtree(root.state / "volumes" / volume_id)
 
 
-def populate(root: Root, volume: Volume, layers: Sequence[str], target: str) -> None:
+def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> None:
     """Copy what the image made of *layers* holds at *target* into an empty, new volume.
 
     Owner, mode, times, links and extended attributes are kept. Happens once in the life of a
-    volume; one that already holds something is left alone.
+    volume, however many ask at once; one that already holds something is left alone. Killed in
+    the middle it starts over: the copy is made beside the volume and put in its place whole.
 
     Raises:
-        ContainerError: the copy failed; the volume is emptied again.
+        ContainerError: the copy failed; the volume is as it was.
+        NotFoundError: there is no such volume.
     """
-    data = data_folder(root, volume.id)
-    if volume.populated or any(data.iterdir()):
-        return
-    child = os.fork()
-    if child == 0:
-        _copy_in_child(data, layers, target)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code not in (0, _NOTHING_THERE):
-        for entry in data.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        raise ContainerError(
-            f"cannot copy {target} of the image into volume {volume.id}: cp exited with {code}"
-        )
-    write_record(root, Volume(volume.id, volume.mark, populated=True))
-
-
-_NOTHING_THERE = 90
-
-
-def _copy_in_child(data: Path, layers: Sequence[str], target: str) -> None:
-    """Mount the image where only this process sees it, and copy; never returns.
-
-    Leaves with the exit code of cp(1), or _NOTHING_THERE.
-    """
-    code = 91
-    try:
-        destination = os.open(data, os.O_PATH | os.O_DIRECTORY)
-        root = layers[0]
-        if len(layers) > 1:
-            unshare(CLONE_NEWNS)
-            mount(None, "/", None, MS_REC | MS_PRIVATE)
-            root = str(data.parent)
-            mount_overlay(layers, None, None, target=root)
-        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
-        try:
-            source = open_in_root(root_fd, target, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                raise
-            code = _NOTHING_THERE
+    folder = root.state / "volumes" / volume_id
+    data, incoming = folder / "data", folder / "incoming"
+    with _locked(folder):
+        volume = read_volume(root, volume_id)
+        if volume.populated or any(data.iterdir()):
             return
-        code = subprocess.run(
-            [
-                "cp",
-                "-a",
-                "--reflink=auto",
-                f"/proc/self/fd/{source}/.",
-                f"/proc/self/fd/{destination}/",
-            ],
-            pass_fds=(source, destination),
-            check=False,
-        ).returncode
+        with suppress(FileNotFoundError):
+            shutil.rmtree(incoming)
+        incoming.mkdir(mode=0o755)
+        if _copy(layers, target, incoming):
+            kept = data.stat()
+            os.chown(incoming, kept.st_uid, kept.st_gid)
+            data.rmdir()
+            incoming.rename(data)
+        else:
+            incoming.rmdir()
+        write_record(root, Volume(volume.id, volume.mark, populated=True))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
     finally:
-        os._exit(code)
+        os.close(fd)
+
+
+def _copy(layers: Sequence[str], target: str, destination: Path) -> bool:
+    """Copy the folder *target* of the image; return False if it has none there.
+
+    Runs in a thread with a mount namespace of its own: kernels before 6.13 make an overlay only
+    where it is mounted, and nobody else is to see that.
+    """
+    with ThreadPoolExecutor(max_workers=1) as alone:
+        return alone.submit(_copy_from_mounted, layers, target, destination).result()
+
+
+def _copy_from_mounted(layers: Sequence[str], target: str, destination: Path) -> bool:
+    root = layers[0]
+    if len(layers) > 1:
+        unshare(CLONE_NEWNS)
+        mount(None, "/", None, MS_REC | MS_PRIVATE)
+        # The volume's own folder, out of anybody's sight, serves as the mount point.
+        root = str(destination.parent / "data")
+        mount_overlay(layers, None, None, target=root)
+    image = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        source = open_in_root(image, target, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise
+    finally:
+        os.close(image)
+    try:
+        done = subprocess.run(
+            ["cp", "-a", "--reflink=auto", f"/proc/self/fd/{source}/.", f"{destination}/"],
+            pass_fds=(source,),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(source)
+    if done.returncode:
+        reason = done.stderr.strip() or f"cp exited with {done.returncode}"
+        raise ContainerError(f"cannot copy {target} of the image into the volume: {reason}")
+    return True

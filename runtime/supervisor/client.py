@@ -233,10 +233,11 @@ class Supervisor:
         self.ask("configure", {"id": id, **changes})
 
     def forget(self, id: str) -> None:
-        """Drop an ended container and its files in the run folder; the log stays.
+        """Drop an ended container and its files in the run folder; the log stays. Idempotent.
 
         Raises:
-            NotFoundError, StateError: there is no such container, or it has not ended.
+            StateError: it has not ended.
+            NotFoundError: there is no supervisor, and none may be started.
         """
         self.ask("forget", {"id": id})
 

@@ -106,8 +106,8 @@ class Supervisor:
         self._executions.adopt()
         self._dns.adopt()
         for name in (*self._link.exits, *self._link.unborn):
-            wanted = name.startswith(EXEC) or name.removeprefix(CONTAINER) in self._containers
-            if name in self._link.unborn or not wanted:
+            ours = name.startswith(EXEC) or name.removeprefix(CONTAINER) in self._containers
+            if name in self._link.unborn or not ours:
                 self._link.gone(name)
 
     def _adopt_one(self, name: str) -> None:
@@ -324,7 +324,10 @@ class Supervisor:
         asked.answer()
 
     def _forget(self, asked: Request) -> None:
-        container = self._find(asked)
+        container = self._containers.get(asked.text("id"))
+        if container is None:
+            asked.answer()
+            return
         if not container.status.ended:
             state = container.status.state
             raise StateError(f"cannot forget {container.request.id}: it is {state}")

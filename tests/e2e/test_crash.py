@@ -117,7 +117,7 @@ def test_a_half_written_world_is_found_by_doctor(bayplan, world):
     planted["netns"].touch()
     planted["file"].touch()
     subprocess.run(["ip", "link", "add", f"{prefix}nfff", "type", "bridge"], check=True)
-    planted["mount"] = world / "lib" / "containers" / container["id"] / "stray"
+    planted["mount"] = world / "run" / "secrets"
     planted["mount"].mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(planted["mount"])], check=True)
 

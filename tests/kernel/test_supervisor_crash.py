@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -168,6 +169,43 @@ def test_both_killed_at_random_moments_of_launches_leak_nothing(host):
         host.client.stop(told.id, grace=0)
     for group in groups:
         group.delete()
+
+
+def test_kills_while_everything_happens(host):
+    """Three clients at work while supervisor and keeper are killed at random, for a while."""
+    end = time.monotonic() + 8
+    wrong = []
+
+    def work(number):
+        moments = random.Random(number)
+        while time.monotonic() < end:
+            id, code = f"c{number}", moments.randrange(100)
+            if moments.random() < 0.5:
+                host.launch(id, f"echo {code}; exit {code}")
+                found = host.client.wait(id, 30)
+            else:
+                again = Restart(policy="on-failure", max_retries=2, backoff=0.01)
+                host.launch(id, "echo run; exit 1", restart=again)
+                host.client.wait(id, 30)
+                found, code = host.client.status(id).restarts, 2
+            if found != code:
+                wrong.append((host.client.status(id), code))
+            host.client.forget(id)
+
+    host.launch("a", COUNT, logs=Logs(path=str(host.log_folder("a")), max_files=1000))
+    moments = random.Random(4)
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work, number) for number in range(3)]
+        while time.monotonic() < end:
+            time.sleep(moments.random() * 0.3)
+            told = host.client.ping()
+            os.kill(told["pid" if moments.random() < 0.7 else "keeper"], signal.SIGKILL)
+        for worker in workers:
+            worker.result()
+    assert wrong == []
+    assert host.client.stop("a").exit_code == 7
+    host.check_count("a")
+    assert {told.id for told in host.client.list()} == {"a"}
 
 
 @contextmanager

@@ -221,7 +221,8 @@ def test_replicas_are_replaced_batch_by_batch(host):
     plan = host.plan(wanted)
     waits = {a.id.index: [n.target.index for n in a.needs if n.condition is Condition.HEALTHY]
              for a in plan.pending}  # fmt: skip
-    assert waits == {0: [], 1: [0], 2: [1], -1: []}
+    # The ports come last: no traffic to a replica that is not ready.
+    assert waits == {0: [], 1: [0], 2: [1], -1: [0, 1, 2]}
     host.world.unhealthy.add(b.iid(Kind.SERVICE, "web", 0))
     report = host.apply(wanted)
     fates = {r.action.id.index: r.fate for r in report.results if "web" in str(r.action.id)}
