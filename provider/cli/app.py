@@ -5,6 +5,7 @@ named on the command line are imported, and each imports what it needs inside th
 is paid on every call (design: a no-op apply in well under a second).
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -24,6 +25,14 @@ EXIT_USAGE = 64
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+_HOST_SAYS_NO = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+        *(errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+"""What an operator can mend; any other error of the operating system is a bug of ours."""
 
 VERBS = {
     verb: f"provider.cli.{module}"
@@ -117,12 +126,21 @@ def run(words: list[str]) -> int:
     except ClickException as error:
         _report(words, UsageError(error.format_message(), hint="see `bayplan --help`"))
         return EXIT_USAGE
+    except OSError as error:
+        if error.errno not in _HOST_SAYS_NO:
+            return _bug(words, error)
+        _report(words, ProviderError(str(error)))
+        return 1
     except Exception as error:
-        traceback.print_exc()
-        hint = "this is a bug in bayplan; please report it with the lines above"
-        _report(words, ProviderError(f"{type(error).__name__}: {error}", hint=hint))
-        return EXIT_SOFTWARE
+        return _bug(words, error)
     return result if isinstance(result, int) else 0
+
+
+def _bug(words: list[str], error: Exception) -> int:
+    traceback.print_exception(error)
+    hint = "this is a bug in bayplan; please report it with the lines above"
+    _report(words, ProviderError(f"{type(error).__name__}: {error}", hint=hint))
+    return EXIT_SOFTWARE
 
 
 def _report(words: list[str], error: ProviderError) -> None:

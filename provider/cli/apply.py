@@ -53,6 +53,7 @@ def apply(
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
+    from runtime.container.containers import Containers
 
     session: Session = context.obj
     session.require_root("apply")
@@ -70,6 +71,7 @@ def apply(
         reason="apply",
         timeout_s=options.duration(lock_timeout),
     ):
+        Containers(session.root).supervise()
         found, world = plan_desired(session, chosen.desired, wanted, observers(session))
         if found.refusals:
             raise RefusedError("\n".join(found.refusals))
@@ -77,9 +79,7 @@ def apply(
             return 1
         # Those who act are not even loaded where there is nothing to do.
         actors = () if found.is_empty else drivers(session)
-        report = carry_out(
+        report, code = carry_out(
             session, found, chosen.desired, world, actors, output=output, on_failure=on_failure
         )
-    if report.failed:
-        return 1
-    return EXIT_CHANGED if detailed_exitcode and report.changed else 0
+    return EXIT_CHANGED if detailed_exitcode and report.changed and not code else code

@@ -71,7 +71,7 @@ def delete(
         plan = make_delete_plan(name, world, wanted)
         if plan.refusals:
             raise RefusedError("\n".join(plan.refusals))
-        report = carry_out(
+        _, code = carry_out(
             session, plan, empty, world, actors, output=output, on_failure="continue"
         )
-    return 1 if report.failed else 0
+    return code

@@ -71,6 +71,8 @@ def run(
         raise UsageError(f"--restart {restart}", hint="one of: " + ", ".join(RESTART_POLICIES))
     if remove and restart != "no":
         raise UsageError("--rm and --restart do not go together")
+    if cpus is not None and not 0.01 <= cpus <= 4096:
+        raise UsageError(f"--cpus {cpus}", hint="between 0.01 and 4096 cores")
     request = Request(
         image=image,
         command=tuple(command or ()),

@@ -49,8 +49,11 @@ def carry_out(
     *,
     output: Output,
     on_failure: str,
-) -> "Report":
-    """Apply *plan*, showing what happens; the report is printed at the end."""
+) -> "tuple[Report, int]":
+    """Apply *plan*, showing what happens; the report is printed at the end.
+
+    Returns it, and the exit code: 0, 1 if anything failed, 128 + n if signal n ended it.
+    """
     from provider.cli.planning import who
     from provider.engine.apply import ApplyOptions, apply
     from provider.engine.interrupt import on_signals
@@ -74,7 +77,9 @@ def carry_out(
         print_json(document.report_json(report))
     else:
         print_line({"event": "report", "report": document.report_json(report)})
-    return report
+    if report.interrupted and interrupt.signal is not None:
+        return report, 128 + interrupt.signal
+    return report, 1 if report.failed else 0
 
 
 def show_failure(error: ProviderError, *, lines: bool) -> None:

@@ -107,6 +107,8 @@ def _fault(observed: "Observed") -> str:
         return observed.attempt.error or "an apply was interrupted here"
     if observed.deviations:
         return "; ".join(d.cause for d in observed.deviations)
+    if observed.status.get("health") == "unhealthy":
+        return "unhealthy"
     return ""
 
 

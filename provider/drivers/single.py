@@ -1,7 +1,9 @@
 """Containers made by hand (``bayplan run``): the same spec, without a manifest around it."""
 
+import re
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from provider.drivers.container_config import Site, make_config
 from provider.errors import ProviderError, UsageError
@@ -57,7 +59,11 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
     if digest is None:
         raise ProviderError(f"no image {request.image}", hint="`bayplan images` lists them")
     container_id = new_id()
-    name = request.name or container_id
+    name = container_id if request.name is None else request.name
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise UsageError(
+            f"--name {name!r}", hint="lower case letters, digits and inner hyphens, 63 at most"
+        )
     if any(config.name == name for config in list_configs(root)):
         raise ProviderError(f"the name {name} is taken", hint="`bayplan rm` removes containers")
     tree = _tree(request, digest, store.config(digest))
@@ -143,6 +149,8 @@ def _variable(text: str) -> tuple[str, str]:
 def _volume(text: str) -> specs.VolumeMount:
     source, _, rest = text.partition(":")
     target, _, option = rest.partition(":")
+    if source.startswith("/") and not Path(source).exists():
+        raise UsageError(f"-v {text}: {source} does not exist")
     if not source.startswith("/") or not target.startswith("/") or option not in ("", "ro", "rw"):
         raise UsageError(f"-v {text}", hint="/HOST/PATH:/CONTAINER/PATH[:ro]")
     return specs.VolumeMount(target, bind=source, read_only=option == "ro")

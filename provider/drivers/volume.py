@@ -57,7 +57,10 @@ class VolumeDriver(VolumeObserver, PassiveDriver):
         for object_id in action.leftovers:
             volume.delete_volume(self._root, object_id)
         after = action.after or {}
-        object_id = action.object_id or context.object_id
+        # A lost volume is another one from now on: who has the old one mounted is replaced.
+        object_id = context.object_id or action.object_id
+        if action.object_id and action.object_id != object_id:
+            volume.delete_volume(self._root, action.object_id)
         mode = after["mode"]
         volume.ensure_volume(
             self._root,

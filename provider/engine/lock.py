@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from provider.engine.storage import FILE_MODE, make_folder
@@ -38,7 +38,8 @@ def project_lock(
         os.ftruncate(fd, 0)
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         holder = {"owner": owner, "pid": os.getpid(), "reason": reason, "since": since}
-        os.pwrite(fd, json.dumps(holder).encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds all the same, namelessly
+            os.pwrite(fd, json.dumps(holder).encode(), 0)
         try:
             yield
         finally:

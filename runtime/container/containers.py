@@ -127,7 +127,13 @@ class Containers:
         self._write_etc(config, attachments)
         group = self.cgroup(container_id)
         warnings = group.create(config.spec.linux.resources)
-        launched = Supervisor(self.root).launch(self._request(config, group))
+        try:
+            launched = Supervisor(self.root).launch(self._request(config, group))
+        except StateError:
+            # Its restart policy was faster.
+            if self.status(container_id).state in ("running", "restarting"):
+                return warnings
+            raise
         return (*warnings, *launched.warnings)
 
     def stop(
@@ -195,6 +201,11 @@ class Containers:
         for folder in (run_folder(self.root, container_id), state_folder(self.root, container_id)):
             with suppress(FileNotFoundError):
                 shutil.rmtree(folder)
+
+    def supervise(self) -> None:
+        """Make sure that what runs is being looked after; idempotent, and cheap if it is."""
+        if is_unattended(self.root):
+            Supervisor(self.root).ping()
 
     def reap(self) -> None:
         """Remove what was to be removed at its end, and ended with nobody there to do it.
@@ -417,6 +428,18 @@ class Containers:
         group = self.cgroup(container_id)
         group.kill()
         group.delete()
+
+
+def is_unattended(root: Root) -> bool:
+    """Tell whether containers run, or wait to be started again, and no supervisor is there."""
+    found = status.read_all(root).values()
+    if all(s.ended or s.state == "created" for s in found):
+        return False
+    try:
+        Supervisor(root, start=False).ping()
+    except (StateError, SupervisorError):
+        return True
+    return False
 
 
 def etc_source(root: Root, container_id: str, name: str) -> Path:

@@ -17,11 +17,13 @@ from pathlib import Path
 from runtime.cgroup import Cgroup, Hierarchy, list_groups
 from runtime.container import secretfs
 from runtime.container.config import list_configs
+from runtime.container.containers import is_unattended
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo
 from runtime.network import firewall, links, netns, network, observe, store
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
+from runtime.supervisor.client import Supervisor
 
 _SUPERVISOR_GROUP = "supervisor"
 _TEMPORARY = re.compile(r".*\.tmp\Z|\..+\.\d+\Z")
@@ -32,7 +34,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     kind: str
-    """``cgroup | netns | link | lease | mount | folder | file | secret | network``"""
+    """``supervisor | publication | cgroup | netns | link | lease | mount | folder | file | secret |
+    network``"""
     object: str
     problem: str
     """In words, without the object."""
@@ -51,6 +54,8 @@ def examine(root: Root) -> tuple[Finding, ...]:
         *_mounts(root),
         *_temporary_files(root),
     ]
+    if is_unattended(root):
+        found.append(Finding("supervisor", str(root.run), "is gone; nobody looks after containers"))
     snapshot = observe.observe(root)
     for owner in snapshot.publications:
         kind, _, name = owner.partition("/")
@@ -183,6 +188,7 @@ def _mend_folder(_root: Root, path: str) -> None:
 
 # In the order in which they are mended.
 _MEND: dict[str, Callable[[Root, str], object]] = {
+    "supervisor": lambda root, _folder: Supervisor(root).ping(),
     "publication": lambda root, owner: firewall.unpublish(root, owner),
     "cgroup": _mend_group,
     "netns": lambda _root, path: netns.delete(path),

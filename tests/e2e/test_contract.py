@@ -88,6 +88,30 @@ def test_json_lines_stream_events_and_end_with_the_report(bayplan):
     bayplan.delete("test")
 
 
+def test_an_interrupted_apply_says_so(bayplan, tmp_path):
+    import signal
+
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(
+        HEAD + sleeper("one", "health: {tcp: {port: 1}, interval: 1s, retries: 100}")
+    )
+    with bayplan.start("apply", "-f", str(manifest), "-o", "jsonl") as process:
+        for line in process.stdout:
+            if '"phase": "waiting"' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    bayplan.delete("test")
+
+
+def test_what_run_cannot_start_is_not_the_programs_code(bayplan):
+    assert "no image" in bayplan("run", "no/image", code=125).stderr
+    assert "no container" in bayplan("exec", "nobody", "true", code=125).stderr
+    bayplan("run", "--name", "Bad Name", "no/image", code=125)
+    bayplan("run", "--restart", "sometimes", "no/image", code=64)
+
+
 def test_two_applies_at_once_do_not_mix(bayplan, tmp_path):
     manifest = tmp_path / "m.yaml"
     manifest.write_text(HEAD + sleeper("one") + sleeper("two"))

@@ -149,6 +149,7 @@ def test_a_lost_volume_is_data_loss_and_refused(site, world):
     assert site("apply", "-f", "-", stdin=MANIFEST, code=1).stderr.count("accept-data-loss") >= 1
     assert not volume.exists()
     site.apply(MANIFEST, "--accept-data-loss")
+    site("exec", "test.one", "sh", "-c", "echo new > /data/file")
     assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
 
 
@@ -159,6 +160,22 @@ def test_a_killed_supervisor_is_no_drift(site, world):
             os.kill(pid, signal.SIGKILL)
     assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
     assert container(site)["pid"] == before["pid"]
+
+
+def test_with_keeper_and_supervisor_gone_an_apply_brings_them_back(site, world):
+    before = container(site)
+    for pid in supervisors(world):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while supervisors(world):
+        for pid in supervisors(world):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert any(f["kind"] == "supervisor" for f in site.json("doctor", code=1)["findings"])
+    assert site.apply(MANIFEST)["changed"] is False
+    assert site("exec", "test.one", "echo", "hello").stdout == "hello\n"
+    assert container(site)["pid"] == before["pid"]
+    assert site("doctor").stdout == "all is well\n"
 
 
 def supervisors(world: Path) -> list[int]:
