@@ -437,7 +437,7 @@ def is_unattended(root: Root) -> bool:
         return False
     try:
         Supervisor(root, start=False).ping()
-    except (StateError, SupervisorError):
+    except (NotFoundError, StateError, SupervisorError):
         return True
     return False
 
