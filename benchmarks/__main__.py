@@ -22,6 +22,9 @@ IMAGE = "localhost/bayplan-bench"
 BOX = "bench/box"
 CLI = [str(Path(sys.executable).parent / "bayplan")]
 SLEEP = ["sleep", "1000000"]
+PODMAN_RUN = ["podman", "run", "--ulimit", "host"]
+# Podman's default limits are more than root may set on some hosts.
+PODMAN_CONF = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
 
 
 def main() -> None:
@@ -59,6 +62,9 @@ def need_podman() -> None:
 
 def prepare(folder: Path) -> None:
     """Make the same image for both."""
+    conf = folder / "containers.conf"
+    conf.write_text(PODMAN_CONF)
+    os.environ["CONTAINERS_CONF"] = str(conf)
     archive = folder / "box.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add("/bin/busybox", "bin/busybox")
@@ -85,7 +91,7 @@ def bench_start(folder: Path, rounds: int) -> Iterator[tuple[str, float, float]]
 
     def podman() -> float:
         with removed(["podman", "rm", "-f", "-t", "0", "bench-start"]):
-            return first_byte(["podman", "run", *common, IMAGE, *shell], fifo)
+            return first_byte([*PODMAN_RUN, *common, IMAGE, *shell], fifo)
 
     yield ("start, detached, network, limits", *interleave(ours, podman, rounds))
 
@@ -93,7 +99,7 @@ def bench_start(folder: Path, rounds: int) -> Iterator[tuple[str, float, float]]
 def bench_exec(rounds: int) -> Iterator[tuple[str, float, float]]:
     """`exec true` in a running container."""
     call(*CLI, "run", "-d", "--name", "bench-exec", BOX, *SLEEP)
-    call("podman", "run", "-d", "--name", "bench-exec", IMAGE, *SLEEP)
+    call(*PODMAN_RUN, "-d", "--name", "bench-exec", IMAGE, *SLEEP)
     try:
         yield (
             "exec true",
@@ -113,7 +119,7 @@ def bench_apply(folder: Path, count: int) -> Iterator[tuple[str, float, float]]:
     first = apply(folder, manifest(count))
     began = time.perf_counter()
     for number in range(count):
-        call("podman", "run", "-d", "-m", "64m", "--name", f"bench-{number}", IMAGE, *SLEEP)
+        call(*PODMAN_RUN, "-d", "-m", "64m", "--name", f"bench-{number}", IMAGE, *SLEEP)
     loop = time.perf_counter() - began
     yield (f"first apply of {count} (podman: loop of run)", first, loop)
     again = statistics.median(apply(folder, manifest(count)) for _ in range(5))

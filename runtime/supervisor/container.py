@@ -217,14 +217,6 @@ class Container:
         self._context.link.drop(f"{self._name}/pidfd")
         self._context.link.gone(self._name)
 
-    def _kill_strays(self) -> None:
-        """Kill what a cut-off launch has left in the container's cgroups."""
-        for path in self.request.cgroup_procs:
-            with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
-                for line in file:
-                    with suppress(ProcessLookupError):
-                        os.kill(int(line), signal.SIGKILL)
-
     # -- starting
 
     def _start(self, stdin: int | None = None) -> None:

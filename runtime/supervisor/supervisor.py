@@ -231,6 +231,8 @@ class Supervisor:
             container.launch(reply, stdin=asked.fds[0] if asked.fds else None)
         except OSError as error:
             del self._containers[wanted.id]
+            with suppress(OSError):
+                container.remove_files()
             raise LaunchError(f"cannot launch {wanted.id}: {error}") from error
 
     def _stop(self, asked: Request) -> None:
