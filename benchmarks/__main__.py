@@ -46,6 +46,9 @@ def main() -> None:
         ]
         print(table(rows))
     finally:
+        for name in ("bench-start", "bench-exec"):
+            call(*CLI, "rm", "-f", name, check=False)
+            call("podman", "rm", "-f", "-t", "0", name, check=False)
         call(*CLI, "delete", "-p", "bench", "--delete-volumes", check=False)
         call("podman", "rmi", "-f", IMAGE, check=False)
         shutil.rmtree(folder)
