@@ -1,11 +1,12 @@
 """What a process sets about itself: attributes, credentials, limits, filters.
 
-Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2); constants from
+Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2), sigaction(2); constants from
 linux/prctl.h, linux/capability.h and linux/close_range.h.
 """
 
 import ctypes
 import os
+import signal
 import struct
 
 from runtime.errors import UnsupportedHostError
@@ -41,6 +42,10 @@ SECCOMP_SET_MODE_FILTER = 1
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_NUMBER = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
+_RT_SIGACTION_NUMBER = {"x86_64": 13, "aarch64": 134, "riscv64": 134}
+# Bytes of the kernel's signal set; the kernel's struct sigaction is at most four words.
+_SIGSET_SIZE = 8
+_DEFAULT_ACTION = bytes(32)
 
 _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capget = bind("capget", c_char_p, c_char_p)
@@ -108,3 +113,22 @@ def _seccomp_call() -> Binding:
     if machine not in _SECCOMP_NUMBER:
         raise UnsupportedHostError(f"seccomp(2) has no known number on {machine}")
     return bind_number(_SECCOMP_NUMBER[machine], c_ulong, c_ulong, c_void_p)
+
+
+def default_signals() -> None:
+    """Let every signal do what it does by default, before an exec, which keeps what is ignored.
+
+    The C library's own signals (32 and 33) too, which its sigaction(3) does not touch: what
+    started us may have ignored them. Python must not be asked about signals afterwards.
+
+    Raises:
+        UnsupportedHostError: the number of this system call is not known on this architecture.
+    """
+    machine = os.uname().machine
+    if machine not in _RT_SIGACTION_NUMBER:
+        raise UnsupportedHostError(f"rt_sigaction(2) has no known number on {machine}")
+    number = _RT_SIGACTION_NUMBER[machine]
+    sigaction = bind_number(number, c_ulong, c_char_p, c_void_p, c_ulong)
+    for each in range(1, signal.NSIG):
+        if each not in (signal.SIGKILL, signal.SIGSTOP):
+            check(sigaction(each, _DEFAULT_ACTION, None, _SIGSET_SIZE), "rt_sigaction", str(each))

@@ -287,7 +287,7 @@ def _run(child: Child, program: Program, standard: tuple[int, ...]) -> NoReturn:
         gc.disable()
         os.umask(0)
         _keep_only(child, standard)
-        _reset_ignored_signals()
+        process.default_signals()
         for index, operation in enumerate(program.operations):  # noqa: B007 - for the report
             name = operation[0]
             OPERATIONS[name](child, *operation[1:])
@@ -339,13 +339,6 @@ def _keep_only(child: Child, standard: tuple[int, ...]) -> None:
 
 def _moved(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-
-
-def _reset_ignored_signals() -> None:
-    """Undo SIG_IGN, which exec keeps; Python itself ignores SIGPIPE and SIGXFSZ."""
-    for number in _SIGNALS:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @functools.cache
