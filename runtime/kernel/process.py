@@ -1,7 +1,7 @@
 """What a process sets about itself: attributes, credentials, limits, filters.
 
-Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2), sigaction(2); constants from
-linux/prctl.h, linux/capability.h and linux/close_range.h.
+Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2), sigaction(2); constants
+from linux/prctl.h, linux/capability.h and linux/close_range.h.
 """
 
 import ctypes
