@@ -1,0 +1,72 @@
+"""Where a comparison runs: namespaces of its own, so that peers leave nothing on the host.
+
+Podman and Docker change the firewall and the links of the network namespace they run in, and
+crun refuses a host whose cgroups are hybrid; in a private namespace they may.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STAGED = "--staged"
+_CGROUPS = Path("/sys/fs/cgroup")
+_PACKAGES = {
+    "podman": ("podman", "crun", "netavark", "aardvark-dns", "iptables"),
+    "dockerd": ("docker.io", "iptables"),
+    "docker-compose": ("docker-compose",),
+}
+
+
+def enter() -> None:
+    """Go on in private network and mount namespaces, with the same arguments; does not return."""
+    command = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable]
+    os.execvp(command[0], [*command, "-m", "benchmarks", STAGED, *sys.argv[1:]])
+
+
+def prepare() -> None:
+    """Bring up loopback, and show crun a pure version 1 where version 1 has the controllers."""
+    call("ip", "link", "set", "lo", "up")
+    if (_CGROUPS / "unified").is_mount() and (_CGROUPS / "memory").is_mount():
+        call("umount", str(_CGROUPS / "unified"))
+
+
+def install_peers() -> None:
+    """Install what is missing of the peers (Debian)."""
+    apt = ["apt-get", "install", "-qq", "-y", "--no-install-recommends"]
+    missing = [p for name, ps in _PACKAGES.items() if not shutil.which(name) for p in ps]
+    if missing:
+        call("apt-get", "update", "-qq")
+        call(
+            *apt, *missing, env=os.environ | {"RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
+        )
+
+
+@contextmanager
+def cgroups_swept() -> Iterator[None]:
+    """Remove afterwards the empty cgroups that peers leave at the top."""
+    before = set(_top_groups())
+    yield
+    for group in set(_top_groups()) - before:
+        if "bayplan" not in group.name:
+            _remove(group)
+
+
+def _top_groups() -> list[Path]:
+    return [*_CGROUPS.glob("*/"), *_CGROUPS.glob("*/*/")]
+
+
+def _remove(group: Path) -> None:
+    for child in [g for g in group.iterdir() if g.is_dir()]:
+        _remove(child)
+    group.rmdir()
+
+
+def call(*command: str, check: bool = True, env: dict[str, str] | None = None) -> None:
+    """Run a command; its output is shown only if it fails, which ends the run."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    if check and done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
