@@ -245,6 +245,9 @@ _SPELLING = {
 }
 
 
+_SCALARS = frozenset((str, int, bool, float, type(None)))
+
+
 def _key(name: str) -> str:
     if name in _SPELLING:
         return _SPELLING[name]
@@ -254,14 +257,25 @@ def _key(name: str) -> str:
 
 def to_json(value: Any) -> Any:
     """Return *value* as JSON data; members that are None or empty are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        members = ((f.name, to_json(getattr(value, f.name))) for f in dataclasses.fields(value))
-        return {_key(name): v for name, v in members if v is not None and v not in ([], {})}
-    if isinstance(value, tuple):
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple:
         return [to_json(v) for v in value]
-    if isinstance(value, dict):
+    if kind is dict:
         return {k: to_json(v) for k, v in value.items()}
-    return value
+    tree = {}
+    for name, key in _keys(typing.cast(Any, kind)):
+        member = to_json(getattr(value, name))
+        if member is not None and member != [] and member != {}:
+            tree[key] = member
+    return tree
+
+
+@functools.cache
+def _keys(cls: Any) -> tuple[tuple[str, str], ...]:
+    """Return the members of a dataclass, each with its key in JSON."""
+    return tuple((f.name, _key(f.name)) for f in dataclasses.fields(cls))
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
@@ -270,29 +284,40 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
     Raises:
         TypeError: a required member is missing.
     """
-    return typing.cast(T, _decoder(typing.cast(Any, cls))(data))
+    decode = _decoder(typing.cast(Any, cls))
+    if decode is None:
+        raise TypeError(f"{cls.__name__} has no members")
+    return typing.cast(T, decode(data))
 
 
 @functools.cache
-def _decoder(hint: Any) -> Callable[[Any], Any]:
+def _decoder(hint: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a value of the type *hint* from JSON, or None if it is the same there."""
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
-        known = {_key(f.name): (f.name, hints[f.name]) for f in dataclasses.fields(hint)}
+        names = {key: name for name, key in _keys(typing.cast(Any, hint))}
+        # Filled as they are met: most of a spec's types are in no container at hand.
+        members: dict[str, Callable[[Any], Any] | None] = {}
 
         def decoder(data: dict[str, Any]) -> Any:
-            members = {
-                known[key][0]: _decoder(known[key][1])(value)
-                for key, value in data.items()
-                if key in known
-            }
-            return typing.cast(Any, hint)(**members)
+            found = {}
+            for key, value in data.items():
+                if (name := names.get(key)) is None:
+                    continue
+                if key not in members:
+                    members[key] = _decoder(hints[name])
+                decode = members[key]
+                found[name] = value if decode is None else decode(value)
+            return typing.cast(Any, hint)(**found)
 
         return decoder
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (inner,) = (_decoder(a) for a in arguments if a is not types.NoneType)
-        return lambda value: None if value is None else inner(value)
+        return inner and (lambda value: None if value is None else inner(value))
     if origin is tuple:
         element = _decoder(arguments[0])
-        return lambda value: tuple(element(v) for v in value or ())
-    return lambda value: value
+        if element is None:
+            return lambda value: tuple(value or ())
+        return lambda value: tuple([element(v) for v in value or ()])
+    return None

@@ -26,7 +26,8 @@ def write_json(path: Path, tree: Tree) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     with open(fd, "w", encoding="utf-8") as stream:
-        json.dump(tree, stream, separators=(",", ":"), ensure_ascii=False)
+        # Not json.dump, which is pure Python and ten times slower.
+        stream.write(json.dumps(tree, separators=(",", ":"), ensure_ascii=False))
     os.rename(temporary, path)
 
 

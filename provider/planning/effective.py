@@ -21,7 +21,7 @@ The tree has the members of the canonical spec (provider.model.specs), and besid
 This same shape is what the ledger holds and what is compared, exactly.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from provider.errors import ManifestError, Problem
@@ -130,14 +130,23 @@ def inherit_addresses(want: Tree, before: Tree) -> Tree:
 
 def unknown_paths(tree: Json, path: str = "") -> list[str]:
     """Return where *tree* still holds UNKNOWN; list items by position."""
-    if tree == UNKNOWN:
-        return [path]
     if isinstance(tree, dict):
-        below = [unknown_paths(v, join(path, k)) for k, v in tree.items()]
-        return [found for each in below for found in each]
+        return _unknown_in(tree.items(), lambda key: join(path, key))
     if isinstance(tree, list):
-        return [found for k, v in enumerate(tree) for found in unknown_paths(v, item(path, k))]
-    return []
+        return _unknown_in(enumerate(tree), lambda key: item(path, key))
+    return [path] if tree == UNKNOWN else []
+
+
+def _unknown_in(members: Iterable[tuple[Any, Json]], place: Callable[[Any], str]) -> list[str]:
+    found = []
+    for key, value in members:
+        # Paths are made for few of the values: this walks every spec of a plan.
+        if isinstance(value, (dict, list)):
+            if value:
+                found += unknown_paths(value, place(key))
+        elif value == UNKNOWN:
+            found.append(place(key))
+    return found
 
 
 def _about(resource: Resource) -> Tree:
