@@ -7,7 +7,6 @@
     ├── ManifestError                   65   one or more Problems in the input, all of them shown
     ├── UnsupportedHostError            69   the host lacks something, or cannot be reached
     ├── LockBusyError                   75   somebody else is at work; try again
-    ├── StalePlanError                  76   what the plan rests on has moved
     ├── NotPermittedError               77   needs root
     ├── RefusedError                     1   a guard said no (prune, empty set, data loss)
     ├── ApplyError                       1   a step failed
@@ -96,12 +95,6 @@ class LockBusyError(ProviderError):
     """Another run holds the lock; the text names its owner and reason."""
 
     exit_code = 75
-
-
-class StalePlanError(ProviderError):
-    """The state a plan rests on has moved."""
-
-    exit_code = 76
 
 
 class NotPermittedError(ProviderError):

@@ -4,7 +4,6 @@ Several worlds can live on one machine: each has its own state and run folders, 
 goes into the name of every cgroup, link and nft table it makes, so that none sees another's.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,8 @@ class Root:
         """Return the default world, or the one below *folder* (``--root``)."""
         if folder is None:
             return cls(DEFAULT_STATE, DEFAULT_RUN)
+        import hashlib  # 3 ms, which the default world can do without
+
         base = Path(folder).absolute()
         return cls(base / "lib", base / "run", hashlib.sha256(bytes(base)).hexdigest()[:4])
 

@@ -14,7 +14,7 @@ Besides the standard's keywords they carry:
 ``x-expected``        what to write, in words, for error messages
 ``x-message``         what is wrong, in words, where the schema itself says it badly
 ``x-values``          the words a pattern allows, for suggestions
-``x-hints``           word -> why it is not allowed yet
+``x-hints``           word -> why it is not allowed yet, or what to write instead
 ``x-exactly-one-of``  what the ``oneOf`` beside it says: one of these members, and not null
 
 A definition in ``common`` says what a value looks like; where it is used says which JSON types it

@@ -1,15 +1,14 @@
 """Markers, the must-run switch, and a world of its own for each test that touches the kernel."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Bayplan
-from tests.support.leaks import Snapshot
+from tests.support.host import CANNOT
+from tests.support.worlds import fresh_world
 
 MUST_RUN = bool(os.environ.get("BAYPLAN_MUST_RUN"))
 
@@ -21,15 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if MUST_RUN and report.skipped and not hasattr(report, "wasxfail"):
+    if MUST_RUN and report.skipped and CANNOT not in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"skipped although BAYPLAN_MUST_RUN is set: {report.longrepr}"
     return report
 
 
-@pytest.fixture(autouse=True)
-def _needs_root(request: pytest.FixtureRequest) -> None:
-    marks = {"kernel", "e2e"} & {mark.name for mark in request.node.iter_markers()}
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marks = {"kernel", "e2e"} & {mark.name for mark in item.iter_markers()}
     if marks and os.geteuid() != 0:
         pytest.skip("not root: kernel and e2e tests make real namespaces, mounts and links")
 
@@ -37,14 +36,8 @@ def _needs_root(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def world() -> Iterator[Path]:
     """A folder for ``--root``; afterwards nothing of it may be left in the kernel or on disk."""
-    folder = Path(tempfile.mkdtemp(prefix="bayplan-test-"))
-    before = Snapshot.take(folder)
-    yield folder
-    leaks = Snapshot.take(folder).wait_settled(before)
-    if leaks:
-        Bayplan(folder).clear()
-    shutil.rmtree(folder)
-    assert not leaks, "left behind:\n" + "\n".join(leaks)
+    with fresh_world() as folder:
+        yield folder
 
 
 @pytest.fixture

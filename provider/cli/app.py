@@ -6,6 +6,7 @@ is paid on every call (design: a no-op apply in well under a second).
 """
 
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from click.exceptions import ClickException
+from click.exceptions import ClickException, NoArgsIsHelpError
 
 from provider import errors as provider_errors
+from provider.cli.output import complain
 from provider.cli.session import Session
 from provider.errors import ManifestError, ProviderError, UsageError
 from runtime.errors import ContainerError, KernelError, UnsupportedHostError
@@ -25,6 +27,8 @@ EXIT_USAGE = 64
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_COMPLETION = "_BAYPLAN_COMPLETE"
+"""Set by the shell that asks how a line may go on."""
 
 _HOST_SAYS_NO = frozenset(
     {
@@ -60,6 +64,12 @@ VERBS = {
 }
 
 
+class InterruptedByUserError(ProviderError):
+    """Somebody pressed ctrl-c, and nothing was in the middle of a change."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 def build(words: Sequence[str]) -> typer.Typer:
     """Return the application with the verbs among *words*, or with all of them if there are none.
 
@@ -80,6 +90,14 @@ def build(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from provider.cli.version import own_version
+
+        print(f"bayplan {own_version()}")
+        raise typer.Exit
+
+
 def _globals(
     context: typer.Context,
     root: Annotated[
@@ -91,12 +109,17 @@ def _globals(
             help="Keep state and sockets below DIR instead of /var/lib and /run.",
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say it and exit.")
+    ] = False,
 ) -> None:
     context.obj = Session(root)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of design.md section 8."""
+    # What start-up makes stays; looking for garbage in it, again and again, takes 5 ms of 90.
+    gc.set_threshold(50_000, 20, 20)
     words = list(sys.argv[1:] if argv is None else argv)
     sys.exit(run(words))
 
@@ -105,6 +128,8 @@ def run(words: list[str]) -> int:
     """Return the exit code of one command line; errors are worded on standard error."""
     try:
         result = build(words)(args=words, standalone_mode=False)
+        # Now, not at exit, where an error would be a traceback.
+        sys.stdout.flush()
     except ProviderError as error:
         _report(words, error)
         return error.exit_code
@@ -113,18 +138,24 @@ def run(words: list[str]) -> int:
         kind = provider_errors.UnsupportedHostError if unsupported else ProviderError
         _report(words, kind(str(error)))
         return kind.exit_code
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
+        _report(words, InterruptedByUserError("interrupted"))
         return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`| head`); nothing is wrong, but the interpreter must not
-        # complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as left:
+        if _COMPLETION in os.environ and isinstance(left, SystemExit):
+            raise
+        # The reader went away (`| head`), to which typer says SystemExit; nothing is wrong, but
+        # the interpreter must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return EXIT_USAGE
     except ClickException as error:
-        _report(words, UsageError(error.format_message(), hint="see `bayplan --help`"))
+        context = getattr(error, "ctx", None)
+        verbs = context.command_path.split()[1:] if context is not None else []
+        hint = f"see `{' '.join(('bayplan', *verbs, '--help'))}`"
+        _report(words, UsageError(error.format_message(), hint=hint))
         return EXIT_USAGE
     except OSError as error:
         if error.errno not in _HOST_SAYS_NO:
@@ -147,17 +178,24 @@ def _report(words: list[str], error: ProviderError) -> None:
     """Word an error for people, and as the one document where JSON was asked for."""
     if isinstance(error, ManifestError):
         for problem in error.problems:
-            _say(str(problem))
+            complain(str(problem))
     else:
-        _say(str(error), error.hint)
-    asked = {"json", "jsonl"} & {word.rpartition("=")[2].removeprefix("-o") for word in words}
-    if asked and any(verb in words for verb in ("plan", "apply", "delete")):
+        complain(str(error), error.hint)
+    asked = _asked_format(words)
+    if asked in ("json", "jsonl"):
         from provider.cli.show import show_failure
 
-        show_failure(error, lines="jsonl" in asked)
+        show_failure(error, lines=asked == "jsonl")
 
 
-def _say(text: str, hint: str = "") -> None:
-    print(f"bayplan: {text}", file=sys.stderr)
-    if hint:
-        print(f"  {hint}", file=sys.stderr)
+def _asked_format(words: list[str]) -> str:
+    """Return what -o says, whether or not the words could be understood."""
+    if any(verb in words for verb in ("run", "exec")):
+        return ""  # what follows may be a program's options; they have no -o themselves
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word in ("-o", "--output"):
+            return following
+        for start in ("--output=", "-o"):
+            if word.startswith(start):
+                return word.removeprefix(start)
+    return ""

@@ -53,7 +53,7 @@ def apply(
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
-    from runtime.container.containers import Containers
+    from runtime.container.recovery import recover
 
     session: Session = context.obj
     session.require_root("apply")
@@ -71,7 +71,7 @@ def apply(
         reason="apply",
         timeout_s=options.duration(lock_timeout),
     ):
-        Containers(session.root).supervise()
+        recover(session.root)
         found, world = plan_desired(session, chosen.desired, wanted, observers(session))
         if found.refusals:
             raise RefusedError("\n".join(found.refusals))

@@ -1,13 +1,15 @@
 """What the verbs on single containers share."""
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from provider.cli.output import complain
 from provider.cli.session import Session
 from provider.errors import ProviderError, RefusedError
 
 if TYPE_CHECKING:
-    from runtime.container.config import ContainerConfig
     from runtime.container.containers import Containers
+    from runtime.container.summary import Summary
 
 
 def open_containers(session: Session, verb: str) -> "Containers":
@@ -18,27 +20,58 @@ def open_containers(session: Session, verb: str) -> "Containers":
     return Containers(session.root)
 
 
-def find(session: Session, name: str) -> "ContainerConfig":
-    """Return the container called *name*, or whose id begins with it."""
-    from runtime.container.config import find_config
+def find(session: Session, name: str) -> "Summary":
+    """Return the container called *name*, or whose id begins with it.
+
+    Raises:
+        ProviderError: there is none.
+    """
+    from runtime.container import summary
     from runtime.errors import NotFoundError
 
     try:
-        return find_config(session.root, name)
+        return summary.find(session.root, name)
     except NotFoundError as error:
         raise ProviderError(str(error)) from error
 
 
-def refuse_managed(config: "ContainerConfig", verb: str) -> None:
+_INSTEAD = {
+    "start": "`state: running` in its manifest starts it with the next apply",
+    "stop": "`state: stopped` in its manifest stops it with the next apply",
+    "restart": "a change of its manifest restarts it with the next apply, where one is needed",
+    "kill": "`state: stopped` in its manifest stops it with the next apply",
+    "rm": "take it out of its manifests, and the next apply removes it",
+}
+
+
+def refuse_managed(container: "Summary", verb: str) -> None:
     """Refuse to change by hand what a project looks after.
 
     Raises:
-        RefusedError: names the project and what to do.
+        RefusedError: names the project, what the next apply will do, and what to do instead.
     """
-    if "project" in config.mark:
-        owner = f"{config.mark['kind']}/{config.mark['name']} of project {config.mark['project']}"
+    if "project" in container.mark:
+        mark = container.mark
+        owner = f"{mark['kind']}/{mark['name']} of project {mark['project']}"
         raise RefusedError(
-            f"cannot {verb} {config.name}: it belongs to {owner}",
-            hint="change its manifest and apply; say --force to do it all the same: the next"
-            " apply undoes it",
+            f"cannot {verb} {container.name}: it belongs to {owner}",
+            hint=f"{_INSTEAD[verb]}; with --override it is done now, and the next apply undoes it",
         )
+
+
+def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], None]) -> int:
+    """Do something with each container, and print its name; return the exit code.
+
+    What cannot be done with one is said, and keeps nobody from doing it with the others.
+    """
+    from runtime.errors import ContainerError
+
+    code = 0
+    for name in names:
+        try:
+            act(find(session, name))
+            print(name, flush=True)
+        except (ContainerError, ProviderError) as error:
+            complain(str(error), getattr(error, "hint", ""))
+            code = 1
+    return code

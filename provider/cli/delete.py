@@ -42,6 +42,7 @@ def delete(
     from provider.model.resource import Desired
     from provider.planning.options import PlanOptions
     from provider.planning.plan import make_delete_plan
+    from runtime.container.recovery import recover
 
     session: Session = context.obj
     session.require_root("delete")
@@ -67,6 +68,8 @@ def delete(
     known = name in projects(session)
     lock = project_lock(state, name, owner=who(), reason="delete", timeout_s=timeout_s)
     with lock if known else nullcontext():  # nothing is made for a name never applied
+        if known:
+            recover(session.root)
         world = observe(state, name, actors)
         plan = make_delete_plan(name, world, wanted)
         if plan.refusals:

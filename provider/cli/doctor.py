@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.output import Output, print_json
+from provider.cli.output import Output, show
 from provider.cli.session import Session, projects
 from provider.errors import ProviderError
 
@@ -45,11 +45,12 @@ def doctor(
     except ContainerError as error:
         raise ProviderError(str(error)) from error
     if output is not Output.TEXT:
-        print_json(
+        show(
             {
                 name: [{"kind": f.kind, "object": f.object, "problem": f.problem} for f in listed]
                 for name, listed in (("mended", mended), ("findings", findings))
-            }
+            },
+            output,
         )
         return 1 if findings else 0
     for finding in mended:

@@ -1,17 +1,18 @@
 """`bayplan exec`: one more process in a running container."""
 
 import os
-import sys
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import find, open_containers
+from provider.cli.containers import find
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
 if TYPE_CHECKING:
-    from runtime.supervisor.client import Exec
+    from runtime.supervisor.client import Exec, Supervisor
+    from runtime.supervisor.request import ExecRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -27,48 +28,61 @@ def exec_(
         bool, typer.Option("-i", "--interactive", help="Hand standard input on.")
     ] = False,
     terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Do not wait for it; its output is dropped.")
+    ] = False,
     user: Annotated[str | None, typer.Option("-u", "--user", help="NAME[:GROUP].")] = None,
     workdir: Annotated[str | None, typer.Option("-w", "--workdir", help="Working folder.")] = None,
     env: Annotated[
-        list[str] | None, typer.Option("-e", "--env", metavar="NAME=VALUE", help="Variable.")
+        list[str] | None,
+        typer.Option("-e", "--env", metavar="NAME[=VALUE]", help="Variable; by default, yours."),
+    ] = None,
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option("--env-file", metavar="FILE", help="File with a variable a line."),
     ] = None,
 ) -> int:
     """Run a command inside a running container; exits with its code.
+
+    Signals are handed on to it, and it is hung up (SIGHUP) if we are killed.
 
     \b
     Examples:
       bayplan exec shop.redis redis-cli ping
       bayplan exec -it shop.web.0 sh
     """
+    from provider.cli.environment import environment
+    from provider.cli.streams import terminal_size
+    from runtime.cgroup import Hierarchy
+    from runtime.container.requests import exec_request
     from runtime.errors import ContainerError, LaunchError
     from runtime.supervisor.client import Supervisor
 
     session: Session = context.obj
-    containers = open_containers(session, "exec")
-    if terminal and not sys.stdin.isatty():
-        raise UsageError("-t needs a terminal on standard input")
-    for item in env or ():
-        if "=" not in item:
-            raise UsageError(f"-e {item}", hint="NAME=VALUE")
+    session.require_root("exec")
+    if terminal and interactive and not os.isatty(0):
+        raise UsageError("-it needs a terminal on standard input", hint="-i alone takes a pipe")
+    if detach and (terminal or interactive):
+        raise UsageError("-d does not go with -i or -t: nobody would be there to talk to")
+    variables = environment(env, env_file)
     try:
-        config = find(session, name)
-        request = containers.exec_request(
-            config.id,
+        request = exec_request(
+            session.root,
+            Hierarchy.detect(),
+            find(session, name).id,
             tuple(command),
-            env=tuple(env or ()),
+            env=tuple(f"{key}={value}" for key, value in variables.items()),
             user=user,
             cwd=workdir,
             terminal=terminal,
-            size=os.get_terminal_size() if terminal else None,
+            size=terminal_size(),
+            attached=not detach,
         )
         supervisor = Supervisor(session.root, start=False)
-        if terminal:
-            with supervisor.exec(request) as process:
-                return _converse(process)
-        null = os.open(os.devnull, os.O_RDONLY)
-        stdin = sys.stdin.fileno() if interactive else null
-        with supervisor.exec(request, (stdin, sys.stdout.fileno(), sys.stderr.fileno())) as process:
-            code = process.wait()
+        if detach:
+            supervisor.exec(request).close()
+            return 0
+        code = _talk(supervisor, request, interactive=interactive)
         return EXIT_OURS if code is None else code
     except LaunchError as error:
         raise RunError(str(error), exit_code=error.exit_code) from error
@@ -76,45 +90,43 @@ def exec_(
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 
 
-def _converse(process: "Exec") -> int:
-    """Join the user's terminal with the process's until it ends."""
-    import selectors
-    import signal
-    import termios
-    import tty
-    from contextlib import suppress
+def _talk(supervisor: "Supervisor", request: "ExecRequest", *, interactive: bool) -> int | None:
+    """Start the process, be its other end until it ends, and return its exit code."""
+    from provider.cli.streams import (
+        Ending,
+        Hangup,
+        Interrupted,
+        Pipes,
+        ReaderGone,
+        converse,
+        forwarding,
+        raw_terminal,
+    )
+    from runtime.errors import ContainerError
 
-    master = process.terminal
-    if master is None:
-        raise ProviderError("the process was given no terminal")
-    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
-    former = termios.tcgetattr(stdin)
+    def send(number: int) -> None:
+        with suppress(ContainerError):  # it has just ended
+            process.kill(number)
 
-    def resize(*_: object) -> None:
-        size = os.get_terminal_size()
-        process.resize(size.lines, size.columns)
-
-    signal.signal(signal.SIGWINCH, resize)
-    selector = selectors.DefaultSelector()
-    selector.register(master, selectors.EVENT_READ)
-    selector.register(stdin, selectors.EVENT_READ)
-    tty.setraw(stdin)
-    try:
-        while True:
-            for key, _ in selector.select():
-                if key.fd == stdin:
-                    typed = os.read(stdin, 4096)
-                    if typed:
-                        os.write(master, typed)
-                    else:
-                        selector.unregister(stdin)
-                    continue
-                data = b""
-                with suppress(OSError):  # EIO: the last process has closed it
-                    data = os.read(master, 65536)
-                if not data:
-                    code = process.wait()
-                    return EXIT_OURS if code is None else code
-                os.write(stdout, data)
-    finally:
-        termios.tcsetattr(stdin, termios.TCSADRAIN, former)
+    streams = ("stdin", "stdout", "stderr") if interactive else ("stdout", "stderr")
+    with ExitStack() as stack:
+        pipes = Pipes(*(() if request.terminal else streams), uid=request.uid)
+        stack.callback(pipes.close)
+        null = os.open(os.devnull, os.O_RDONLY)
+        stack.callback(os.close, null)
+        theirs = {"stdin": null, **pipes.theirs}
+        fds = () if request.terminal else (theirs["stdin"], theirs["stdout"], theirs["stderr"])
+        process: Exec = stack.enter_context(supervisor.exec(request, fds))
+        pipes.handed_over()
+        if process.terminal is not None:
+            pipes.join(process.terminal, *(("stdin", "stdout") if interactive else ("stdout",)))
+        ending = Ending(process.wait)
+        try:
+            with (
+                forwarding(send, terminal=process.terminal),
+                raw_terminal(request.terminal and interactive),
+            ):
+                converse(pipes, ending, whole=False)
+                return ending.code()
+        except (Interrupted, Hangup, ReaderGone) as gone:
+            return 128 + gone.number

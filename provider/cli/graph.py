@@ -3,13 +3,17 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provider.cli import options
+from provider.cli.output import as_json
 from provider.cli.session import Session
 from provider.errors import UsageError
+
+if TYPE_CHECKING:
+    from provider.model.resource import Desired
 
 
 class Format(StrEnum):
@@ -18,6 +22,7 @@ class Format(StrEnum):
     TREE = "tree"
     DOT = "dot"
     MERMAID = "mermaid"
+    JSON = "json"
     SVG = "svg"
     PNG = "png"
 
@@ -50,9 +55,32 @@ def graph(
     desired = inputs.load(session)
     if output is Format.PNG and out is None and sys.stdout.isatty():
         raise UsageError("a PNG does not belong on a terminal", hint="name a file with --out")
-    data = picture.render(desired.resources, fmt=output.value)
+    if output is Format.JSON:
+        data = as_json(_document(desired)).encode() + b"\n"
+    else:
+        data = picture.render(desired.resources, fmt=output.value)
     if out is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
         Path(out).write_bytes(data)
+
+
+def _document(desired: "Desired") -> dict[str, Any]:
+    return {
+        "project": desired.project,
+        "nodes": [
+            {"id": str(r.id), "kind": str(r.id.kind), "name": r.id.name} for r in desired.resources
+        ],
+        "edges": [
+            {
+                "from": str(resource.id),
+                "to": str(edge.target),
+                "field": edge.field,
+                "condition": str(edge.condition),
+                "effect": str(edge.effect),
+            }
+            for resource in desired.resources
+            for edge in resource.dependencies
+        ],
+    }

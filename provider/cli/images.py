@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from provider.cli.output import Output, print_json, table
+from provider.cli.output import Output, show, table
 from provider.cli.session import Session
 from provider.errors import ProviderError, RefusedError
 
@@ -27,11 +27,12 @@ def images(
     session.require_root("images")
     found = ImageStore(session.root).list()
     if output is not Output.TEXT:
-        print_json(
+        show(
             [
                 {"name": i.name, "digest": i.digest, "taggedAt": i.tagged_at, "size": i.size}
                 for i in found
-            ]
+            ],
+            output,
         )
         return
     rows = [[i.name, i.digest[7:19], i.tagged_at, format_size(i.size)] for i in found]

@@ -1,13 +1,21 @@
 """`bayplan inspect`: everything known of a container, as JSON."""
 
 import dataclasses
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from provider.cli.containers import find, open_containers
-from provider.cli.output import print_json
+from provider.cli.containers import find
+from provider.cli.output import Output, show
 from provider.cli.session import Session
+
+
+class Json(StrEnum):
+    """Formats of a document that is for programs anyway."""
+
+    JSON = "json"
+    JSONL = "jsonl"
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +26,7 @@ def register(app: typer.Typer) -> None:
 def inspect(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids.")],
+    output: Annotated[Json, typer.Option("-o", "--output", help="Format.")] = Json.JSON,
 ) -> None:
     """Print config (with the OCI spec), status and attachments of containers.
 
@@ -25,15 +34,17 @@ def inspect(
     Examples:
       bayplan inspect shop.web.0 | jq '.[0].status'
     """
+    from runtime.container.config import read_config
+    from runtime.container.state import status_of
     from runtime.network.network import attachments
     from runtime.spec import to_json
 
     session: Session = context.obj
-    containers = open_containers(session, "inspect")
+    session.require_root("inspect")
     found = []
     for name in names:
-        config = find(session, name)
-        status = containers.status(config.id)
+        config = read_config(session.root, find(session, name).id)
+        status = status_of(session.root, config.id)
         found.append(
             {
                 "config": to_json(config),
@@ -41,4 +52,4 @@ def inspect(
                 "networks": [dataclasses.asdict(a) for a in attachments(session.root, config.id)],
             }
         )
-    print_json(found)
+    show(found, Output(output))

@@ -1,18 +1,26 @@
 """`bayplan start, stop, restart, kill, rm, wait`: one container's life."""
 
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli import options
-from provider.cli.containers import find, open_containers, refuse_managed
+from provider.cli.containers import find, for_each, open_containers, refuse_managed
+from provider.cli.output import complain
 from provider.cli.session import Session
-from provider.errors import UsageError
+from provider.errors import EXIT_OURS, ProviderError, UsageError
+
+if TYPE_CHECKING:
+    from runtime.container.summary import Summary
 
 Names = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids.")]
-Force = Annotated[
-    bool, typer.Option("-f", "--force", help="Also what runs, or belongs to a project.")
+Override = Annotated[
+    bool,
+    typer.Option("--override", help="Also what belongs to a project, whose next apply undoes it."),
+]
+Grace = Annotated[
+    str | None, typer.Option("-t", "--time", metavar="DURATION", help="Before SIGKILL.")
 ]
 
 
@@ -22,96 +30,139 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def start(context: typer.Context, names: Names) -> None:
+def start(context: typer.Context, names: Names, override: Override = False) -> int:
     """Start created or stopped containers."""
     session: Session = context.obj
     containers = open_containers(session, "start")
-    for name in names:
-        for warning in containers.start(find(session, name).id):
-            typer.echo(f"warning: {warning}", err=True)
-        print(name)
+
+    def act(container: "Summary") -> None:
+        _guard(container, "start", override=override)
+        _warn(containers.start(container.id))
+
+    return for_each(session, names, act)
 
 
 def stop(
-    context: typer.Context,
-    names: Names,
-    force: Force = False,
-    time: Annotated[
-        str | None, typer.Option("-t", "--time", metavar="DURATION", help="Before SIGKILL.")
-    ] = None,
-) -> None:
+    context: typer.Context, names: Names, override: Override = False, time: Grace = None
+) -> int:
     """Stop containers: the stop signal, then SIGKILL after the grace period."""
     session: Session = context.obj
     containers = open_containers(session, "stop")
-    for name in names:
-        config = find(session, name)
-        if not force:
-            refuse_managed(config, "stop")
-        containers.stop(config.id, grace=None if time is None else options.duration(time))
-        print(name)
+    grace = None if time is None else options.duration(time)
+
+    def act(container: "Summary") -> None:
+        _guard(container, "stop", override=override)
+        containers.stop(container.id, grace=grace)
+
+    return for_each(session, names, act)
 
 
-def restart(context: typer.Context, names: Names) -> None:
+def restart(
+    context: typer.Context, names: Names, override: Override = False, time: Grace = None
+) -> int:
     """Stop and start containers."""
     session: Session = context.obj
     containers = open_containers(session, "restart")
-    for name in names:
-        containers.restart(find(session, name).id)
-        print(name)
+    grace = None if time is None else options.duration(time)
+
+    def act(container: "Summary") -> None:
+        _guard(container, "restart", override=override)
+        containers.stop(container.id, grace=grace)
+        _warn(containers.start(container.id))
+
+    return for_each(session, names, act)
 
 
 def kill(
     context: typer.Context,
     names: Names,
-    force: Force = False,
+    override: Override = False,
     signal_: Annotated[
         str, typer.Option("-s", "--signal", metavar="SIGNAL", help="Name or number.")
     ] = "KILL",
-) -> None:
+) -> int:
     """Send a signal to the first process of containers."""
     session: Session = context.obj
     containers = open_containers(session, "kill")
     number = _signal(signal_)
-    for name in names:
-        config = find(session, name)
-        if not force:
-            refuse_managed(config, "kill")
-        containers.kill(config.id, number)
-        print(name)
+
+    def act(container: "Summary") -> None:
+        _guard(container, "kill", override=override)
+        containers.kill(container.id, number)
+
+    return for_each(session, names, act)
 
 
-def rm(context: typer.Context, names: Names, force: Force = False) -> None:
-    """Remove containers, with everything that is theirs; named volumes stay."""
+def rm(
+    context: typer.Context,
+    names: Names,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Also what runs.")] = False,
+    override: Override = False,
+) -> int:
+    """Remove containers, with everything that is theirs; named volumes stay.
+
+    \b
+    Examples:
+      bayplan rm page
+      bayplan rm -f --override shop.web.0
+    """
     session: Session = context.obj
     containers = open_containers(session, "rm")
-    for name in names:
-        config = find(session, name)
-        if not force:
-            refuse_managed(config, "rm")
-        containers.remove(config.id, force=force)
-        print(name)
+
+    def act(container: "Summary") -> None:
+        _guard(container, "rm", override=override)
+        containers.remove(container.id, force=force)
+
+    return for_each(session, names, act)
 
 
 def wait(context: typer.Context, names: Names) -> int:
-    """Wait until containers have ended, and print their exit codes; the last is ours."""
+    """Wait until containers have ended, and print their exit codes, one a line.
+
+    Exits with the last of them, or with 125 if there is a container that cannot be waited for.
+    """
+    from runtime.container.state import status_of
+    from runtime.errors import ContainerError
     from runtime.supervisor.client import Supervisor
 
     session: Session = context.obj
-    containers = open_containers(session, "wait")
-    code = 0
+    session.require_root("wait")
+    code, all_known = 0, True
     for name in names:
-        config = find(session, name)
-        status = containers.status(config.id)
-        ended = status.exit_code if status.ended else Supervisor(session.root).wait(config.id)
-        code = 125 if ended is None else ended
-        print("unknown" if ended is None else ended)
-    return code
+        try:
+            container = find(session, name)
+            status = status_of(session.root, container.id)
+            ended = (
+                status.exit_code if status.ended else Supervisor(session.root).wait(container.id)
+            )
+        except (ContainerError, ProviderError) as error:
+            complain(str(error))
+            all_known = False
+            continue
+        code = EXIT_OURS if ended is None else ended
+        print("unknown" if ended is None else ended, flush=True)
+    return code if all_known else EXIT_OURS
+
+
+def _guard(container: "Summary", verb: str, *, override: bool) -> None:
+    if not override:
+        refuse_managed(container, verb)
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _signal(word: str) -> int:
-    if word.isdigit():
-        return int(word)
+    """Return the number of ``TERM``, ``SIGTERM``, ``15`` or ``SIGRTMIN+3``.
+
+    Raises:
+        UsageError: there is no such signal.
+    """
+    name, _, offset = word.upper().removeprefix("SIG").partition("+")
     try:
-        return signal.Signals["SIG" + word.upper().removeprefix("SIG")]
-    except KeyError:
+        number = int(name) if name.isdecimal() else signal.Signals["SIG" + name]
+        return signal.Signals(number + int(offset or 0))
+    except (KeyError, ValueError):
         raise UsageError(f"there is no signal {word}") from None

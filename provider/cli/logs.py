@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from provider.cli.containers import find, open_containers
+from provider.cli.containers import find
 from provider.cli.session import Session
 from provider.errors import UsageError
 
@@ -37,11 +37,11 @@ def logs(
     Examples:
       bayplan logs -f --tail 20 shop.web.0
     """
-    from runtime.container.containers import log_folder
+    from runtime.container.folders import log_folder
     from runtime.supervisor.logs import read
 
     session: Session = context.obj
-    open_containers(session, "logs")
+    session.require_root("logs")
     config = find(session, name)
     lines = read(
         str(log_folder(session.root, config.id)),

@@ -151,10 +151,10 @@ def spread(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Return *verb* as typer should see it: with the options of each group it takes."""
     hints = typing.get_type_hints(verb, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, list[str]]] = {}
+    groups: dict[str, tuple[Any, list[str]]] = {}
     for name, parameter in inspect.signature(verb).parameters.items():
         kind = hints[name]
-        if kind not in (Inputs, Scope):
+        if not dataclasses.is_dataclass(kind):
             parameters.append(parameter.replace(annotation=kind, kind=parameter.KEYWORD_ONLY))
             continue
         members = typing.get_type_hints(kind, include_extras=True)
@@ -180,29 +180,17 @@ def spread(verb: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def duration(text: str) -> float:
-    """Return the seconds of an option.
+def duration(text: str, *, option: str = "") -> float:
+    """Return seconds; a bare number is seconds, as in Docker.
 
     Raises:
         UsageError: it is not a duration.
     """
+    import re
+
     from provider.model.units import parse_duration
 
     try:
-        return parse_duration(text)
+        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_duration(text)
     except ValueError as error:
-        raise UsageError(str(error), hint="such as 10s, 2m or 1m30s") from None
-
-
-def size(text: str) -> int:
-    """Return the bytes of an option.
-
-    Raises:
-        UsageError: it is not a size.
-    """
-    from provider.model.units import parse_size
-
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(str(error), hint="such as 64Mi or 1G") from None
+        raise UsageError(f"{option}: {error}".lstrip(": "), hint="such as 10s or 1m30s") from None

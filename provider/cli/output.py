@@ -1,12 +1,18 @@
 """Documents on standard output: texts for people, one JSON document for programs."""
 
 import json
+import os
+import re
 import shutil
 import sys
 from enum import StrEnum
 from typing import Any
 
 from provider.cli.session import wants_colour
+
+_SHORTEST = 12
+"""A column is not cut to less: an id is as long."""
+_NOT_ASCII_CONTROLS = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Output(StrEnum):
@@ -19,12 +25,45 @@ class Output(StrEnum):
 
 def print_json(document: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(as_json(document))
+
+
+def as_json(document: Any) -> str:
+    """Return one JSON document, for people to read too."""
+    return _harmless(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_line(document: Any) -> None:
     """Print one JSON line."""
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+    print(_harmless(json.dumps(document, ensure_ascii=False)), flush=True)
+
+
+def show(document: Any, output: Output) -> None:
+    """Print one JSON document, as *output*, which is not TEXT, has it."""
+    if output is Output.JSONL:
+        print_line(document)
+    else:
+        print_json(document)
+
+
+def complain(text: str, hint: str = "") -> None:
+    """Say what is wrong, on standard error."""
+    print(f"bayplan: {plain(text, lines=True)}", file=sys.stderr)
+    if hint:
+        print(f"  {plain(hint, lines=True)}", file=sys.stderr)
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """Return *text* with all that a terminal would obey escaped; *lines* keeps newlines.
+
+    What containers say, and what they are called, is no better than what is in them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def width() -> int:
@@ -37,12 +76,47 @@ def colour() -> bool:
     return wants_colour(sys.stdout.isatty())
 
 
-def table(rows: list[list[str]], header: list[str]) -> str:
-    """Return rows as aligned columns, without trailing blanks."""
-    everything = [header, *rows]
-    widths = [max(len(row[column]) for row in everything) for column in range(len(header))]
+def table(rows: list[list[str]], header: list[str], *, whole: bool = False) -> str:
+    """Return rows as aligned columns, without trailing blanks.
+
+    On a terminal lines are made to fit, at the cost of the widest columns, unless *whole*.
+    """
+    everything = [header, *([plain(cell) for cell in row] for row in rows)]
+    sizes = [max(_columns(row[place]) for row in everything) for place in range(len(header))]
+    if not whole and (sys.stdout.isatty() or os.environ.get("COLUMNS")):
+        sizes = _fit(sizes, width() - 3 * (len(sizes) - 1))
     lines = (
-        "   ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
+        "   ".join(_cell(cell, size) for cell, size in zip(row, sizes, strict=True)).rstrip()
         for row in everything
     )
     return "\n".join(lines)
+
+
+def _fit(sizes: list[int], room: int) -> list[int]:
+    """Return *sizes* with the widest made narrower until all fit, as far as that is sensible."""
+    fitting = list(sizes)
+    while sum(fitting) > room and max(fitting) > _SHORTEST:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
+
+
+def _cell(text: str, size: int) -> str:
+    if _columns(text) > size:
+        while _columns(text) >= size:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (size - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal *text* takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def _harmless(document: str) -> str:
+    """Return JSON in which nothing is left that a terminal would obey."""
+    return _NOT_ASCII_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

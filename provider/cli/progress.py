@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import IO
 
+from provider.cli.output import plain
 from provider.cli.session import is_terminal, wants_colour
 from provider.model.events import ActionEvent, Phase
 from provider.model.ids import InstanceId
@@ -94,6 +95,7 @@ class Lines:
             self._write(f"    | {line}", _DIM)
 
     def _write(self, text: str, colour: str) -> None:
+        text = plain(text)
         if self._colour:
             text = f"{colour}{text}{_RESET}"
         print(text, file=self._stream, flush=True)
@@ -128,5 +130,5 @@ class Live(Lines):
             for instance, message in self._active.items()
         )
         width = shutil.get_terminal_size().columns - 1
-        text = f"{self._done}/{self._total} {active}"
+        text = plain(f"{self._done}/{self._total} {active}")
         return text if len(text) <= width else text[: max(width - 1, 0)] + "…"

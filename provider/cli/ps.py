@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from provider.cli.containers import open_containers
-from provider.cli.output import Output, print_json, table
+from provider.cli.output import Output, plain, show, table
 from provider.cli.session import Session
+
+_COMMAND = 30
+"""Characters of a command that are shown."""
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +23,7 @@ def ps(
         bool, typer.Option("-a", "--all", help="Those that do not run as well.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Ids only.")] = False,
+    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Nothing is cut.")] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
     """List containers, managed or not.
@@ -30,39 +33,41 @@ def ps(
       bayplan ps -a
       bayplan ps -q
     """
-    from runtime.container.config import list_configs
+    from runtime.container.state import status_of
+    from runtime.container.summary import summaries
 
     session: Session = context.obj
-    containers = open_containers(session, "ps")
-    found = [(config, containers.status(config.id)) for config in list_configs(session.root)]
+    session.require_root("ps")
+    found = [(each, status_of(session.root, each.id)) for each in summaries(session.root)]
     if not everything:
         found = [(c, s) for c, s in found if s.state in ("running", "restarting")]
     if output is not Output.TEXT:
-        print_json(
+        show(
             [
                 {
-                    "id": config.id,
-                    "name": config.name,
-                    "image": config.image,
+                    "id": container.id,
+                    "name": container.name,
+                    "image": container.image,
                     "state": status.state,
                     "pid": status.pid or None,
                     "exitCode": status.exit_code,
                     "health": status.health,
                     "restarts": status.restarts,
-                    "createdAt": config.created_at,
+                    "createdAt": container.created_at,
                     "startedAt": status.started_at,
-                    "project": config.mark.get("project"),
-                    "command": list(config.spec.process.args),
+                    "project": container.mark.get("project"),
+                    "command": list(container.arguments),
                 }
-                for config, status in found
-            ]
+                for container, status in found
+            ],
+            output,
         )
         return
     if quiet:
-        print("".join(f"{config.id}\n" for config, _ in found), end="")
+        print("".join(f"{container.id}\n" for container, _ in found), end="")
         return
     rows = []
-    for config, status in found:
+    for container, status in found:
         words = status.state
         if status.state == "running" and status.started_at:
             words = f"up {_span(time.time() - status.started_at)}"
@@ -70,10 +75,11 @@ def ps(
             words = f"exited ({'unknown' if status.exit_code is None else status.exit_code})"
         if status.health != "none" and status.state == "running":
             words += f", {status.health}"
-        command = " ".join(config.spec.process.args)
-        command = command if len(command) <= 30 else command[:29] + "…"
-        rows.append([config.id, config.name, command, words])
-    print(table(rows, ["ID", "NAME", "COMMAND", "STATUS"]))
+        command = plain(" ".join(container.arguments))
+        if len(command) > _COMMAND and not no_trunc:
+            command = command[: _COMMAND - 1] + "…"
+        rows.append([container.id, container.name, command, words])
+    print(table(rows, ["ID", "NAME", "COMMAND", "STATUS"], whole=no_trunc))
 
 
 def _span(seconds: float) -> str:

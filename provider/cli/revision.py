@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.output import Output, print_json, table
+from provider.cli.output import Output, show, table
 from provider.cli.session import Session, check_project
 from provider.errors import UsageError
 
@@ -40,7 +40,7 @@ def list_revisions(
         raise UsageError("no project given", hint="name one with -p")
     found = Revisions(session.root.state, check_project(project)).list()
     if output is not Output.TEXT:
-        print_json(
+        show(
             [
                 {
                     "revision": r.number,
@@ -52,7 +52,8 @@ def list_revisions(
                     "summary": r.summary,
                 }
                 for r in found
-            ]
+            ],
+            output,
         )
         return
     rows = [

@@ -1,13 +1,14 @@
 """`bayplan run`: one container by hand, of no project."""
 
-import signal
+import os
 import sys
-import threading
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli import options
+from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
+from provider.cli.options import spread
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command(context_settings={"allow_interspersed_args": False})(run)
+    app.command(context_settings={"allow_interspersed_args": False})(spread(run))
 
 
 def run(
@@ -27,120 +28,139 @@ def run(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[COMMAND...]", help="Instead of the image's.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the container.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the container.")
+    ] = None,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Do not wait for it.")] = False,
+    interactive: Annotated[
+        bool, typer.Option("-i", "--interactive", help="Hand standard input on.")
+    ] = False,
+    terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Remove it when it has ended.")] = False,
-    env: Annotated[
-        list[str] | None, typer.Option("-e", "--env", metavar="NAME=VALUE", help="Variable.")
-    ] = None,
-    volume: Annotated[
-        list[str] | None,
-        typer.Option("-v", "--volume", metavar="SOURCE:TARGET[:ro]", help="Bind of a host path."),
-    ] = None,
-    publish: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--publish", metavar="[IP:]PORT:TARGET[/udp]", help="Published port."),
-    ] = None,
-    user: Annotated[str | None, typer.Option("-u", "--user", help="NAME[:GROUP].")] = None,
-    workdir: Annotated[str | None, typer.Option("-w", "--workdir", help="Working folder.")] = None,
-    network: Annotated[
-        str, typer.Option("--network", metavar="bridge|host|none", help="Kind of network.")
-    ] = "bridge",
-    memory: Annotated[str | None, typer.Option("-m", "--memory", help="Limit: 64Mi.")] = None,
-    cpus: Annotated[float | None, typer.Option("--cpus", help="Limit in cores.")] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Root read-only.")] = False,
-    init: Annotated[bool, typer.Option("--init", help="An init as pid 1 that reaps.")] = False,
-    restart: Annotated[str, typer.Option("--restart", help="Restart policy.")] = "no",
+    *,
+    program: Program,
+    files: Files,
+    net: Net,
+    limits: Limits,
+    rights: Rights,
+    life: Life,
 ) -> int:
     """Run a command in a new container that belongs to no project and is never pruned.
 
-    Exits with the command's code; 125, 126 and 127 as in Docker.
+    In the foreground it ends with us, signals are handed on to it, and we exit with its code;
+    125, 126 and 127 as in Docker.
 
     \b
     Examples:
       bayplan run --rm quickstart/python python3 -c 'print("hello")'
+      bayplan run --rm -it quickstart/python python3
       bayplan run -d --name page -p 8081:80 quickstart/python python3 -m http.server 80
     """
+    from provider.cli import words
     from provider.drivers.single import Request, make_single
     from runtime.errors import ContainerError, LaunchError
-    from runtime.supervisor.request import RESTART_POLICIES
 
     session: Session = context.obj
     session.require_root("run")
-    if restart not in RESTART_POLICIES:
-        raise UsageError(f"--restart {restart}", hint="one of: " + ", ".join(RESTART_POLICIES))
-    if remove and restart != "no":
+    if remove and life.restart != "no":
         raise UsageError("--rm and --restart do not go together")
-    if cpus is not None and not 0.01 <= cpus <= 4096:
-        raise UsageError(f"--cpus {cpus}", hint="between 0.01 and 4096 cores")
+    if terminal and interactive and not detach and not os.isatty(0):
+        raise UsageError("-it needs a terminal on standard input", hint="-i alone takes a pipe")
+    if detach and interactive and not terminal:
+        raise UsageError("-d does not go with -i alone: nobody could write to it")
     request = Request(
-        image=image,
-        command=tuple(command or ()),
+        container_spec(
+            image,
+            tuple(command) if command else None,
+            terminal=terminal,
+            program=program,
+            files=files,
+            net=net,
+            limits=limits,
+            rights=rights,
+            life=life,
+        ),
         name=name,
-        env=tuple(env or ()),
-        volumes=tuple(volume or ()),
-        publish=tuple(publish or ()),
-        user=user,
-        workdir=workdir,
-        network=network,
-        memory_bytes=None if memory is None else options.size(memory),
-        cpus=cpus,
-        read_only=read_only,
-        init=init,
-        restart=restart,
-        # In the foreground it is removed here, once its exit code is known.
-        remove=remove and detach,
+        labels=words.labels(program.label),
+        publish=words.publications(net.publish),
+        remove=remove,
     )
     try:
         containers, config = make_single(session.root, request)
+        if not detach:
+            return _foreground(containers, config, interactive=interactive)
         try:
-            for warning in containers.start(config.id):
-                print(f"warning: {warning}", file=sys.stderr)
+            _warn(containers.start(config.id))
         except BaseException:
             containers.remove(config.id, force=True)
             raise
-        if detach:
-            print(config.id)
-            return 0
-        return _follow(containers, config, remove=remove)
+        print(config.id)
+        return 0
     except LaunchError as error:
         raise RunError(str(error), exit_code=error.exit_code) from error
     except (ContainerError, ProviderError) as error:
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 
 
-def _follow(containers: "Containers", config: "ContainerConfig", *, remove: bool) -> int:
-    """Show the container's output until it ends, hand signals on, return its exit code."""
-    from runtime.container.containers import log_folder
-    from runtime.errors import StateError
-    from runtime.supervisor.logs import read_chunks
+def _foreground(containers: "Containers", config: "ContainerConfig", *, interactive: bool) -> int:
+    """Start it, be the other end of its streams until it has ended, return its exit code.
 
-    def hand_on(number: int, _frame: Any) -> None:
-        def send() -> None:
-            try:
-                containers.kill(config.id, number)
-            except StateError:
-                return
+    However this is left, the container does not run on; one to be removed is gone.
+    """
+    from provider.cli.streams import Hangup, Interrupted, ReaderGone
 
-        threading.Thread(target=send).start()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, hand_on)
-
-    def going() -> bool:
-        return not containers.status(config.id).ended
-
-    streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
-    folder = str(log_folder(containers.root, config.id))
+    grace: float | None = 0.0
     try:
-        for chunk in read_chunks(folder, going=going, history=True):
-            streams[chunk.stream].write(chunk.data)
-            streams[chunk.stream].flush()
-        status = containers.status(config.id)
-        return EXIT_OURS if status.exit_code is None else status.exit_code
+        code = _talk(containers, config, interactive=interactive)
+        grace = None
+        return EXIT_OURS if code is None else code
+    except (Interrupted, Hangup, ReaderGone) as gone:
+        return 128 + gone.number
     finally:
-        # Also when nobody reads our output any more (`| head`).
-        if remove:
+        if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
             containers.remove(config.id, force=True)
         else:
-            containers.stop(config.id)
+            containers.stop(config.id, grace=grace)
+
+
+def _talk(containers: "Containers", config: "ContainerConfig", *, interactive: bool) -> int | None:
+    from provider.cli.streams import (
+        Ending,
+        Pipes,
+        converse,
+        forwarding,
+        raw_terminal,
+        terminal_size,
+    )
+    from runtime.errors import ContainerError
+    from runtime.supervisor.client import Supervisor
+
+    def send(number: int) -> None:
+        with suppress(ContainerError):  # it has just ended
+            containers.kill(config.id, number)
+
+    terminal, supervisor = config.spec.process.terminal, Supervisor(containers.root)
+    names = ["stdout"] if terminal else ["stdout", "stderr"]
+    if interactive and not terminal:
+        names.insert(0, "stdin")
+    with ExitStack() as stack:
+        pipes = Pipes(*names, uid=config.spec.process.user.uid)
+        stack.callback(pipes.close)
+        _warn(containers.start(config.id, streams=pipes.theirs, size=terminal_size()))
+        pipes.handed_over()
+        ending = Ending(lambda: supervisor.wait(config.id))
+        master = None
+        if terminal:
+            with suppress(ContainerError):  # it has ended already
+                master = supervisor.attach(config.id)
+                stack.callback(os.close, master)
+                pipes.join(master, *(["stdin"] if interactive else []))
+        with forwarding(send, terminal=master), raw_terminal(terminal and interactive):
+            # Its streams end when all that it has written is here.
+            converse(pipes, ending, whole=True)
+            return ending.code()
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)

@@ -1,12 +1,13 @@
 """`bayplan stats`: what containers use."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli.containers import find, open_containers
-from provider.cli.output import Output, print_json, table
+from provider.cli.output import Output, show, table
 from provider.cli.session import Session
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def stats(
 ) -> None:
     """Show CPU, memory, tasks and I/O of containers, again and again until interrupted.
 
+    With -o json one reading, with -o jsonl one a line.
+
     \b
     Examples:
       bayplan stats --no-stream
       bayplan stats shop.redis
     """
-    from runtime.container.config import list_configs
+    from runtime.container.summary import summaries
 
     session: Session = context.obj
     containers = open_containers(session, "stats")
@@ -45,7 +48,7 @@ def stats(
             if names
             else [
                 config
-                for config in list_configs(session.root)
+                for config in summaries(session.root)
                 if containers.status(config.id).state == "running"
             ]
         )
@@ -58,8 +61,8 @@ def stats(
             (config.name, _cpu(first[config.id], second[config.id], elapsed), second[config.id])
             for config in configs
         ]
-        _show(rows, output, clear=not once)
-        if once:
+        _show(rows, output, clear=not once and sys.stdout.isatty())
+        if once or output is Output.JSON:
             return
 
 
@@ -67,7 +70,7 @@ def _show(rows: "list[tuple[str, float | None, Stats]]", output: Output, *, clea
     if output is not Output.TEXT:
         from runtime.spec import to_json
 
-        print_json([{"name": n, "cpuPercent": c, **to_json(s)} for n, c, s in rows])
+        show([{"name": n, "cpuPercent": c, **to_json(s)} for n, c, s in rows], output)
         return
     lines = [
         [

@@ -1,11 +1,12 @@
 """`bayplan status` and `bayplan get`: what is there now, by the kernel's word."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli import options
-from provider.cli.output import Output, print_json, table
+from provider.cli.output import Output, show, table
 from provider.cli.session import Session, check_project, projects
 from provider.errors import UsageError
 
@@ -38,14 +39,15 @@ def status(
     everything = {name: _observe(session, name) for name in chosen}
     findings = any(_fault(o) for found in everything.values() for o in found)
     if output is not Output.TEXT:
-        print_json(
+        show(
             {
                 "projects": [
                     {"project": name, "resources": [_document(o) for o in found]}
                     for name, found in everything.items()
                 ],
                 "findings": findings,
-            }
+            },
+            output,
         )
         return 1 if findings else 0
     if project and not everything[project]:
@@ -53,7 +55,7 @@ def status(
     for name, found in everything.items():
         if found:
             print(f"project {name}")
-            print(table([_row(o) for o in found], ["RESOURCE", "STATE", "ADDRESS", "NOTE"]))
+            print(_table(session, found))
     return 1 if findings else 0
 
 
@@ -82,13 +84,13 @@ def get(
         if not found:
             raise UsageError(f"project {project} has no {resource}")
     if output is Output.TEXT:
-        print(table([_row(o) for o in found], ["RESOURCE", "STATE", "ADDRESS", "NOTE"]))
+        print(_table(session, found))
         return
     documents = [
         _document(o) | {"spec": o.effective, "labels": (o.effective or {}).get("metadata")}
         for o in found
     ]
-    print_json({"project": project, "resources": documents})
+    show({"project": project, "resources": documents}, output)
 
 
 def _observe(session: Session, project: str) -> "list[Observed]":
@@ -112,7 +114,26 @@ def _fault(observed: "Observed") -> str:
     return ""
 
 
-def _row(observed: "Observed") -> list[str]:
+def _table(session: Session, found: "list[Observed]") -> str:
+    addresses = _addresses(session)
+    rows = [_row(o, addresses.get(o.object_id or "", ())) for o in found]
+    return table(rows, ["RESOURCE", "STATE", "ADDRESS", "NOTE"])
+
+
+def _addresses(session: Session) -> dict[str, list[str]]:
+    """Return what each container is reached at, by its id: on its first network first."""
+    from runtime.network import store
+
+    found: dict[str, list[tuple[int, str, str]]] = {}
+    for record in store.load_all(session.root):
+        for lease in record.leases:
+            found.setdefault(lease.container, []).append(
+                (len(lease.interface), lease.interface, lease.ip)
+            )
+    return {container: [ip for *_, ip in sorted(held)] for container, held in found.items()}
+
+
+def _row(observed: "Observed", addresses: Sequence[str]) -> list[str]:
     facts = observed.status
     state = str(facts.get("state") or ("applied" if observed.effective is not None else "unknown"))
     if "ready" in facts:
@@ -122,7 +143,7 @@ def _row(observed: "Observed") -> list[str]:
         state = str(result["state"])
     elif facts.get("health") not in (None, "none"):
         state += f" ({facts['health']})"
-    address = facts.get("address") or facts.get("subnet") or ""
+    address = ", ".join(addresses) or facts.get("subnet") or ""
     note = _fault(observed)
     if not note and facts.get("restarts"):
         note = f"restarted {facts['restarts']} times"

@@ -1,6 +1,10 @@
 """`bayplan version`."""
 
+from typing import Annotated
+
 import typer
+
+from provider.cli.output import Output, show
 
 
 def register(app: typer.Typer) -> None:
@@ -8,11 +12,26 @@ def register(app: typer.Typer) -> None:
     app.command()(version)
 
 
-def version() -> None:
+def version(
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
+) -> None:
     """Print the version of bayplan, of its manifest language, and of Python."""
-    import platform
+    import os
+    import sys
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    linux = os.uname().release
+    if output is not Output.TEXT:
+        found = {"version": own_version(), "manifests": "bayplan/v1alpha1"}
+        show({**found, "python": python, "linux": linux}, output)
+        return
+    print(f"bayplan {own_version()}")
+    print("manifests bayplan/v1alpha1")
+    print(f"python {python}, linux {linux}")
+
+
+def own_version() -> str:
+    """Return the version that is installed."""
     from importlib.metadata import version as installed
 
-    print(f"bayplan {installed('bayplan')}")
-    print("manifests bayplan/v1alpha1")
-    print(f"python {platform.python_version()}, linux {platform.release()}")
+    return installed("bayplan")

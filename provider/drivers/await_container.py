@@ -13,7 +13,9 @@ from provider.engine.ports import UnsettledError
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId
 from provider.model.tree import Tree
-from runtime.container.containers import Containers, log_folder, uptime
+from runtime.container.containers import Containers
+from runtime.container.folders import log_folder
+from runtime.container.state import uptime
 from runtime.supervisor import logs
 from runtime.supervisor.status import Status
 

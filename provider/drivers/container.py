@@ -17,18 +17,24 @@ from provider.drivers.container_config import Site, make_config
 from provider.drivers.container_files import environment_file, write_container_files
 from provider.drivers.container_observe import ContainerObserver
 from provider.drivers.passive import PassiveDriver
-from provider.drivers.publication import addresses_of, in_order, owner_of, publications
+from provider.drivers.publication import (
+    addresses_of,
+    in_order,
+    owner_of,
+    publications,
+    with_backend,
+)
 from provider.engine.ports import Context, Outcome
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import Condition
 from provider.model.tree import Tree
-from runtime.container import volume
+from runtime.container import inside, volume
 from runtime.container.config import read_config
 from runtime.errors import ContainerError, NotFoundError
 from runtime.image.store import ImageStore
-from runtime.network import firewall, store
+from runtime.network import firewall, network, store
 from runtime.network import observe as network_observe
 from runtime.network.firewall import Publication
 from runtime.root import Root
@@ -62,6 +68,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             result = await_container.completed(
                 self._containers, action.id, object_id, after, context.stopping, deadline
             )
+            network.release(self._root, object_id)
             return Outcome(object_id, after, record={"result": result})
         await_container.settled(
             self._containers,
@@ -111,6 +118,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
     def _perform_container(self, action: Action, context: Context) -> Outcome:
         if action.verb is Verb.DELETE:
             self._withdraw(action, action.object_id, context)
+            if action.before is None:
+                self._withdraw_stray(action.object_id)
             for object_id in filter(None, (*action.leftovers, action.object_id)):
                 self._containers.remove(object_id, force=True)
             return Outcome("", {})
@@ -130,7 +139,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         )
         if not settles:
             self._hand_over(action, object_id, context)
-        return Outcome(object_id, after)
+        # What a Job has done is not undone by new names around it.
+        return Outcome(object_id, after, record={} if replaces else action.record)
 
     def _hand_over(self, action: Action, object_id: str, context: Context) -> None:
         """Let published traffic go to the container that is ready, and remove those before it."""
@@ -152,24 +162,41 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         elif action.id.resource.kind is Kind.SERVICE:
             self._move_backends(action, context, remove=object_id)
 
+    def _withdraw_stray(self, container_id: str) -> None:
+        """Let no published traffic go to a container of which no ledger tells what it publishes."""
+        address = addresses_of(store.load_all(self._root)).get(container_id)
+        if address is None:
+            return
+        with firewall.commit(self._root) as change:
+            for owner, published in change.wanted.publications.items():
+                rest = [
+                    replace(p, backends=tuple(b for b in p.backends if b[0] != address))
+                    for p in published
+                ]
+                if rest != list(published):
+                    change.publish(owner, [p for p in rest if p.backends])
+
     def _move_backends(
         self, action: Action, context: Context, *, add: str = "", remove: str = ""
     ) -> None:
-        """Change who is behind the ports of a Service that is published already."""
-        owner = owner_of(action.id.resource)
+        """Change who is behind the ports of a Service, whichever those are by now.
+
+        The ports themselves are another action's, which may be at work at the same time.
+        """
         ports = context.find(InstanceId(action.id.resource, action.id.host))
         if ports is None or not ports.effective or add == remove:
             return
+        owner = owner_of(action.id.resource)
         addresses = addresses_of(store.load_all(self._root))
         with firewall.commit(self._root) as change:
-            current = firewall.publications(self._root).get(owner)
-            if not current:
-                return
-            serving = {address for p in current for address, _ in p.backends}
-            serving -= {addresses.get(remove, "")}
-            serving |= {addresses[add]} if add in addresses else set()
-            behind = [c for c, address in addresses.items() if address in serving]
-            wanted = publications(ports.effective["publish"], behind, addresses)
+            current = change.wanted.publications.get(owner, ())
+            wanted = with_backend(
+                current,
+                ports.effective["publish"],
+                add=addresses.get(add),
+                remove=addresses.get(remove),
+                leased=addresses.values(),
+            )
             if wanted != in_order(current):
                 change.publish(owner, wanted)
 
@@ -233,6 +260,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""
         before = read_config(self._root, action.object_id)
+        if action.id.resource.kind is Kind.JOB:
+            # It has ended, and must not hold on to a network that others have left.
+            network.release(self._root, before.id)
+        status = self._containers.status(before.id)
+        if status.state == "running":
+            inside.mend(before, status.pid, self._containers.cgroup(before.id))
         if action.consequence is Consequence.RESTART:
             self._containers.stop(before.id)
             # Secrets do not outlive a reboot; the folders are mounted anew at the start.
@@ -255,7 +288,11 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         warnings = list(self._containers.update(config))
         if action.consequence is Consequence.RESTART and after["state"] == "running":
             warnings += self._containers.start(before.id)
-        network_observe.repair(self._root, containers=frozenset({before.id}))
+        network_observe.repair(
+            self._root,
+            containers=frozenset({before.id}),
+            inside=not inside.owns_network(config),
+        )
         for warning in warnings:
             context.progress(warning)
 

@@ -20,9 +20,9 @@ from provider.model.ids import InstanceId, Kind
 from provider.model.tree import Tree
 from runtime.container import defaults
 from runtime.container.config import ContainerConfig, Health, Join, Logs
-from runtime.container.containers import ETC_FILES, etc_source
 from runtime.container.devices import device_rules
 from runtime.container.volume import data_folder
+from runtime.container.wiring import ETC_FILES, etc_source
 from runtime.kernel.seccomp_default import DEFAULT_PROFILE
 from runtime.root import Root
 from runtime.spec import (

@@ -11,8 +11,8 @@ from provider.engine.ports import Context
 from provider.errors import ApplyError
 from provider.model.tree import Tree
 from runtime.container import secretfs
-from runtime.container.config import state_folder
 from runtime.container.files import write_file, write_files
+from runtime.container.folders import state_folder
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.spec import Mount

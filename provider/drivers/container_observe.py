@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Verb
 from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
+from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.errors import NotFoundError
@@ -53,7 +54,7 @@ class ContainerObserver(PassiveObserver):
     def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
         """Yield every recorded instance with its root causes, then strays of the project."""
         configs = {config.id: config for config in list_configs(self._root)}
-        snapshot = network_observe.observe(self._root)
+        snapshot = network_observe.observe(self._root, inside=True)
         view = _View(self._containers, configs, snapshot)
         known: set[str] = set()
         for instance, entry in entries.items():
@@ -66,11 +67,13 @@ class ContainerObserver(PassiveObserver):
                 yield view.ports(entry, entry.effective)
             else:
                 yield view.container(entry, entry.effective)
-        yield from _unclaimed_ports(project, entries, snapshot)
-        for config in configs.values():
+        strays = set()
+        for config in view.configs:
             owner = instance_of(config.mark)
             if owner and owner.resource.project == project and config.id not in known:
-                yield Observed(owner, config.id, None, status=view.status_of(config))
+                strays.add(config.id)
+                yield view.stray(owner, config)
+        yield from _unclaimed_ports(project, entries, snapshot, strays)
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
         """Check ports, bind sources and devices."""
@@ -87,24 +90,38 @@ class _View:
         snapshot: network_observe.Snapshot,
     ) -> None:
         self._containers = containers
-        self._configs = configs
         self._snapshot = snapshot
         self._addresses = addresses_of(snapshot.records)
+        self._statuses: dict[str, Status] = {}
+        for name in configs:
+            with suppress(NotFoundError):  # removed since, by another project's apply
+                self._statuses[name] = containers.status(name)
+        self._configs = {name: configs[name] for name in self._statuses}
+        self._namespaces = inside.read_namespaces(
+            (configs[s.id], s.pid) for s in self._statuses.values() if s.state == "running"
+        )
+
+    @property
+    def configs(self) -> Iterable[ContainerConfig]:
+        """All containers there are, of whatever project."""
+        return self._configs.values()
 
     def container(self, entry: Entry, effective: Tree) -> Observed:
         """Return one container with what is wrong with it."""
         config = self._configs.get(entry.object_id)
         if config is None:
             cause = f"container {entry.object_id} is gone"
-            gone = Deviation("kernel.container", "present", "missing", cause, (), "replace")
+            lost = self._lost_ports(entry.object_id)
+            gone = Deviation("kernel.container", "present", "missing", cause, lost, "replace")
             return entry.observed(deviations=(gone,))
-        status = self._containers.status(config.id)
-        deviations = list(self._state(effective["state"], status, effective["container"]))
+        status = self._statuses[config.id]
+        deviations = list(self._state(effective, status))
         if status.state == "running" and not deviations:
             deviations += self._limits(config, effective)
             deviations += self._mounts(config, status)
+            deviations += self._inside(config, status)
         if not any(d.path == "state" for d in deviations):
-            deviations += self._links(config.id)
+            deviations += self._links(config)
             if "publish" in effective:  # a replica's ports are the Service's
                 deviations += self._published(entry, effective, [config.id])
         return entry.observed(deviations=tuple(deviations), status=self.status_of(config))
@@ -126,11 +143,18 @@ class _View:
         status = self.status_of(config) if config else {}
         return entry.observed(status=status | {"result": entry.record.get("result")})
 
+    def stray(self, owner: InstanceId, config: ContainerConfig) -> Observed:
+        """Return a container that is in no ledger, and what goes with it."""
+        effects = list(self._lost_ports(config.id))
+        return Observed(
+            owner, config.id, None, status=self.status_of(config) | {"effects": effects}
+        )
+
     def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
         """Ask the container nobody waited for how the Job ended."""
         made = [i for i in (*entry.leftovers, entry.object_id) if i in self._configs]
         config = self._configs[made[0]] if made else None
-        status = self._containers.status(config.id) if config else None
+        status = self._statuses[config.id] if config else None
         if config is None or status is None or status.state == "created":
             return entry.observed(status={"started": False})
         if not status.ended or status.exit_code is None:
@@ -149,7 +173,7 @@ class _View:
 
     def status_of(self, config: ContainerConfig) -> Tree:
         """Return facts for people and reports."""
-        status = self._containers.status(config.id)
+        status = self._statuses[config.id]
         return {
             "container": config.id,
             "name": config.name,
@@ -165,21 +189,24 @@ class _View:
         }
 
     def _is_ready(self, container_id: str) -> bool:
-        with suppress(NotFoundError):
-            status = self._containers.status(container_id)
-            return status.state == "running" and status.health in ("none", "healthy")
-        return False
+        status = self._statuses.get(container_id)
+        return bool(status and status.state == "running" and status.health in ("none", "healthy"))
 
-    def _state(self, wanted: str, status: Status, container: Tree) -> Iterable[Deviation]:
+    def _state(self, effective: Tree, status: Status) -> Iterable[Deviation]:
+        wanted = effective["state"]
         running = status.state in ("running", "restarting")
         if wanted == "running" and not running:
-            finished = container["restart"]["policy"] == "on-failure" and status.exit_code == 0
-            if not finished:
-                yield Deviation(
-                    "state", "running", status.state, how_it_ended(status), (), "restart"
-                )
+            policy = effective["container"]["restart"]["policy"]
+            if not (policy == "on-failure" and status.exit_code == 0):
+                cause, lost = how_it_ended(status), self._lost_ports(status.id)
+                yield Deviation("state", "running", status.state, cause, lost, "restart")
         if wanted == "stopped" and running:
             yield Deviation("state", "stopped", "running", "it was started", (), "restart")
+
+    def _lost_ports(self, container_id: str) -> tuple[str, ...]:
+        """Return, in words, which published ports suffer without the container."""
+        address = self._addresses.get(container_id)
+        return network_observe.lost_ports(self._snapshot.publications, {address or ""})[1]
 
     def _limits(self, config: ContainerConfig, effective: Tree) -> Iterable[Deviation]:
         group = self._containers.cgroup(config.id)
@@ -193,7 +220,8 @@ class _View:
             yield Deviation(path, found.expected, found.actual, cause)
 
     def _mounts(self, config: ContainerConfig, status: Status) -> Iterable[Deviation]:
-        mounted = {m.mount_point for m in read_mountinfo(status.pid) or ()}
+        found = read_mountinfo(status.pid) or ()
+        mounted = {m.mount_point for m in found}
         if not mounted:
             return
         for mount in config.spec.mounts:
@@ -207,10 +235,19 @@ class _View:
                     (),
                     "restart",
                 )
+        yield from map(_to_deviation, inside.compare_mounts(config, found))
 
-    def _links(self, container_id: str) -> Iterable[Deviation]:
+    def _inside(self, config: ContainerConfig, status: Status) -> Iterable[Deviation]:
+        values = self._namespaces.get(config.id, {})
+        yield from map(_to_deviation, inside.compare_namespaces(config, values))
+        group = self._containers.cgroup(config.id)
+        yield from map(_to_deviation, inside.compare_group(status.pid, group))
+
+    def _links(self, config: ContainerConfig) -> Iterable[Deviation]:
         for found in self._snapshot.deviations:
-            if found.container == container_id:
+            if found.container == config.id and not (
+                found.code in network_observe.INSIDE and inside.owns_network(config)
+            ):
                 yield to_deviation(found)
 
     def _published(
@@ -232,15 +269,32 @@ class _View:
 
 
 def _unclaimed_ports(
-    project: str, entries: Mapping[InstanceId, Entry], snapshot: network_observe.Snapshot
+    project: str,
+    entries: Mapping[InstanceId, Entry],
+    snapshot: network_observe.Snapshot,
+    strays: Collection[str],
 ) -> Iterable[Observed]:
-    """Yield what the project publishes for resources that are in no ledger."""
+    """Yield what the project publishes for resources that are in no ledger.
+
+    Ports of *strays* alone go with them.
+    """
     recorded = {owner_of(instance.resource) for instance in entries}
-    for owner in snapshot.publications:
+    addresses = addresses_of(snapshot.records)
+    leaving = {addresses[container] for container in strays if container in addresses}
+    for owner, published in snapshot.publications.items():
         mine, _, name = owner.rpartition("/")
+        backends = {address for p in published for address, _ in p.backends}
+        if backends and backends <= leaving:
+            continue
         if mine.startswith(f"{project}/") and owner not in recorded:
             resource = ResourceId(project, Kind.SERVICE, name)
             yield Observed(InstanceId(resource), owner, None)
+
+
+def _to_deviation(found: inside.Difference) -> Deviation:
+    consequence = "live" if found.live else "restart"
+    path = f"kernel.{found.what}"
+    return Deviation(path, found.wanted, found.actual, found.cause, (), consequence)
 
 
 def _is_gone(target: str, mounted: set[str], pid: int) -> bool:

@@ -13,7 +13,7 @@ from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Verb
 from provider.model.resource import Deviation, Observed, Resource
 from provider.model.tree import Tree
-from runtime.container.config import list_configs
+from runtime.container.recovery import sweep_images
 from runtime.errors import ContainerError, ImageError
 from runtime.image.inputkey import archive_key, debian_key, host_key
 from runtime.image.mutate import Overrides
@@ -83,16 +83,11 @@ class ImageObserver(PassiveObserver):
 class ImageDriver(ImageObserver, PassiveDriver):
     """Builds and forgets images."""
 
-    def __init__(self, root: Root) -> None:
-        super().__init__(root)
-        self._sweep = False
-
     def perform(self, action: Action, context: Context) -> Outcome:
         """Make the image the spec describes; its digest is its object id."""
         name = _tag(action.id.resource)
         if action.verb is Verb.DELETE:
             self._store.untag(name)
-            self._sweep = True
             return Outcome("", {})
         after = action.after or {}
         image = decode(specs.Image, {k: after[k] for k in ("archive", "host", "debian", "config")})
@@ -102,7 +97,6 @@ class ImageDriver(ImageObserver, PassiveDriver):
             self._store.layers(digest)
         except ContainerError as error:
             raise ApplyError(f"{action.id}: {error}", retryable=image.debian is not None) from error
-        self._sweep = self._sweep or bool(action.object_id and action.object_id != digest)
         record: Tree = {
             "digest": digest,
             "config": {
@@ -119,9 +113,7 @@ class ImageDriver(ImageObserver, PassiveDriver):
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Sweep what no image name and no container needs any more."""
-        if self._sweep:
-            self._store.gc([config.image for config in list_configs(self._root) if config.image])
-            self._sweep = False
+        sweep_images(self._root)
         return {}
 
     def _build(self, image: specs.Image, name: str, context: Context) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Network
 
 from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind, ResourceId
-from provider.model.plan import UNKNOWN, Action, Verb
+from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
 from runtime.container.connect import delete_network
@@ -73,6 +74,13 @@ class NetworkObserver(PassiveObserver):
         """Look for other people's firewall rules that would drop our traffic."""
         if all(action.verb is Verb.DELETE for action in actions):
             return
+        for action in actions:
+            if _needs_its_own_subnet(action):
+                yield Finding(
+                    "the new network needs the subnet of the old one: its containers are cut off"
+                    " until they are replaced",
+                    action.id,
+                )
         try:
             obstacles = foreign_obstacles(self._root)
         except ContainerError as error:
@@ -93,14 +101,22 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
     def __init__(self, root: Root) -> None:
         super().__init__(root)
         self._replaced: list[str] = []
+        self._strays: dict[InstanceId, str] = {}
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Delete replaced networks whose containers have moved; the others are found as strays."""
-        for network_id in self._replaced:
+        for replaced in self._replaced:
             with suppress(StateError):
-                delete_network(self._root, network_id)
+                delete_network(self._root, replaced)
+        failed: dict[InstanceId, ApplyError] = {}
+        for instance, stray in self._strays.items():
+            try:
+                delete_network(self._root, stray)
+            except ContainerError as error:
+                failed[instance] = ApplyError(f"{instance}: {error}")
         self._replaced.clear()
-        return {}
+        self._strays.clear()
+        return failed
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one network to what is wanted, and mend what is wrong with it."""
@@ -112,6 +128,10 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
     def _perform(self, action: Action, context: Context) -> Outcome:
         for leftover in action.leftovers:
             self._delete_made(action.id, leftover)
+        if action.verb is Verb.DELETE and action.before is None and action.object_id:
+            # Replaced by an apply that did not get to the end: this one moves its containers.
+            self._strays[action.id] = action.object_id
+            return Outcome("", {})
         if action.verb is Verb.DELETE:
             self._delete_made(action.id, action.object_id)
             return Outcome("", {})
@@ -120,6 +140,8 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         after = dict(action.after or {})
         fresh = context.object_id
         object_id = network_id(action.id, fresh) if fresh else action.object_id
+        if after["subnet"] != UNKNOWN:
+            self._make_room(action.id, object_id, after["subnet"])
         made = network.ensure_network(
             self._root,
             object_id,
@@ -133,6 +155,21 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         after |= {"subnet": made.subnet, "gateway": made.gateway}
         status: Tree = {"bridge": made.bridge, "subnet": made.subnet, "gateway": made.gateway}
         return Outcome(object_id, after, status=status)
+
+    def _make_room(self, instance: InstanceId, object_id: str, subnet: str) -> None:
+        """Delete networks of the same name, on their way out, that have addresses of *subnet*.
+
+        Their containers are replaced too, since they know their network by its id.
+        """
+        wanted = IPv4Network(subnet)
+        for found in network.networks(self._root):
+            same = found.id.startswith(network_id(instance, ""))
+            if found.id == object_id or not same or not wanted.overlaps(IPv4Network(found.subnet)):
+                continue
+            for holder, lease in network.leases(self._root):
+                if holder == found.id:
+                    network.detach(self._root, found.id, lease.container)
+            delete_network(self._root, found.id)
 
     def _delete_made(self, instance: InstanceId, object_id: str) -> None:
         """Delete a network by its id, or by the name an interrupted apply had for it."""
@@ -154,7 +191,16 @@ def to_deviation(found: observe.Deviation) -> Deviation:
     )
 
 
+def _needs_its_own_subnet(action: Action) -> bool:
+    before, after = action.before or {}, action.after or {}
+    replaced = action.consequence.rank >= Consequence.REPLACE.rank
+    return replaced and action.verb is Verb.UPDATE and before.get("subnet") == after["subnet"]
+
+
 _WORDS = {
+    "bridge-address": ("present", "missing"),
+    "inside-down": ("up", "down"),
+    "lo-down": ("up", "down"),
     "bridge-gone": ("present", "missing"),
     "bridge-down": ("up", "down"),
     "link-gone": ("present", "missing"),

@@ -1,6 +1,7 @@
 """Published ports: from a spec and the containers behind it to what the firewall is told. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from provider.model.ids import ResourceId
 from provider.model.tree import Tree
@@ -43,6 +44,30 @@ def publications(
         )
         for port in publish
     )
+    return in_order(found)
+
+
+def with_backend(
+    current: Iterable[Publication],
+    publish: Sequence[Tree],
+    *,
+    add: str | None,
+    remove: str | None,
+    leased: Iterable[str],
+) -> tuple[Publication, ...]:
+    """Return *current* with the address *add* behind each port, and *remove* no more.
+
+    A port that has no backend is one of *publish*, which tells its target. Addresses that are
+    not *leased* any more go as well.
+    """
+    targets = {(p["ip"], p["protocol"], p["port"]): p["targetPort"] for p in publish}
+    held = set(leased)
+    found = []
+    for port in current:
+        serving = ({address for address, _ in port.backends} | {add}) - {remove}
+        target = port.backends[0][1] if port.backends else targets.get(port.key)
+        backends = ((address, target) for address in sorted(held & serving) if target)
+        found.append(replace(port, backends=tuple(backends)))
     return in_order(found)
 
 

@@ -2,8 +2,8 @@
 
 import re
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from provider.drivers.container_config import Site, make_config
 from provider.errors import ProviderError, UsageError
@@ -11,9 +11,11 @@ from provider.model import specs
 from provider.model.codec import encode
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.tree import Tree
-from runtime.container.config import ContainerConfig, list_configs, new_id
+from runtime.container.config import ContainerConfig, new_id
 from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
+from runtime.container.defaults import PATH
+from runtime.container.summary import summaries
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network
@@ -21,27 +23,15 @@ from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for, in the words of the command line."""
+    """What is asked for; None in *spec* is the image's word."""
 
-    image: str
-    command: tuple[str, ...] = ()
+    spec: specs.ContainerSpec = field(kw_only=False)
     name: str | None = None
-    env: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    publish: tuple[str, ...] = ()
-    user: str | None = None
-    workdir: str | None = None
-    network: str = "bridge"
-    memory_bytes: int | None = None
-    cpus: float | None = None
-    read_only: bool = False
-    init: bool = False
-    restart: str = "no"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    publish: tuple[specs.Publish, ...] = ()
     remove: bool = False
 
 
@@ -55,25 +45,28 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
     """
     Containers(root).reap()
     store = ImageStore(root)
-    digest = store.resolve(request.image)
+    image = request.spec.image.name
+    digest = store.resolve(image)
     if digest is None:
-        raise ProviderError(f"no image {request.image}", hint="`bayplan images` lists them")
+        raise ProviderError(f"no image {image}", hint="`bayplan images` lists them")
     container_id = new_id()
     name = container_id if request.name is None else request.name
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise UsageError(
             f"--name {name!r}", hint="lower case letters, digits and inner hyphens, 63 at most"
         )
-    if any(config.name == name for config in list_configs(root)):
+    if any(known.name == name for known in summaries(root)):
         raise ProviderError(f"the name {name} is taken", hint="`bayplan rm` removes containers")
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
     account = resolve_user(layers, tree["container"]["user"])
+    groups = (resolve_user(layers, f"0:{group}").user.gid for group in request.spec.groups)
+    gids = tuple(dict.fromkeys([*account.user.additional_gids, *groups]))
     site = Site(
         root=root,
         container_id=container_id,
         layers=layers,
-        user=account.user,
+        user=replace(account.user, additional_gids=gids),
         home=account.home,
         created_at=time.time(),
     )
@@ -85,20 +78,27 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
         auto_remove=request.remove,
         volatile=request.remove,
     )
-    published = tuple(_publication(text) for text in request.publish)
     containers = Containers(root)
     containers.create(config)
     try:
-        if request.network == "bridge":
+        if request.spec.network_mode == "bridge":
             with host_lock(root, f"run {name}"):
                 network.ensure_network(root, RUN_NETWORK)
                 containers.reserve(container_id)
-        if published:
+        if request.publish:
             address = network.attachments(root, container_id)[0].ip
             firewall.publish(
                 root,
                 containers.publications_owner(container_id),
-                tuple(replace(p, backends=((address, p.backends[0][1]),)) for p in published),
+                tuple(
+                    firewall.Publication(
+                        port=p.port,
+                        protocol=p.protocol,
+                        backends=((address, p.target_port),),
+                        ip=p.ip,
+                    )
+                    for p in request.publish
+                ),
             )
     except BaseException:
         containers.remove(container_id, force=True)
@@ -107,67 +107,27 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
 
 
 def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
-    """Return an effective spec: what is asked for over what the image says."""
-    env = {"PATH": _PATH} | image.env | dict(_variable(text) for text in request.env)
-    bridged = request.network == "bridge"
-    if request.network not in ("bridge", "host", "none"):
-        raise UsageError(f"--network {request.network}", hint="one of: bridge, host, none")
-    if request.publish and not bridged:
-        raise UsageError("ports are published on --network bridge only")
-    spec = specs.ContainerSpec(
-        specs.ImageRef(request.image),
-        entrypoint=image.entrypoint,
-        command=request.command or image.command,
-        workdir=request.workdir or image.workdir or "/",
-        user=request.user or image.user or "0",
-        init=request.init,
-        network_mode=request.network,
-        networks=(specs.NetworkJoin(RUN_NETWORK),) if bridged else (),
-        volumes=tuple(_volume(text) for text in request.volumes),
-        resources=specs.Resources(memory=request.memory_bytes, cpus=request.cpus),
-        read_only=request.read_only,
-        stop_signal=image.stop_signal or "SIGTERM",
-        restart=specs.Restart(policy=request.restart),
+    """Return an effective spec: what is asked for over what the image says, as in Docker."""
+    asked = request.spec
+    command = asked.command
+    if command is None:
+        command = image.command if asked.entrypoint is None else ()
+    spec = replace(
+        asked,
+        entrypoint=image.entrypoint if asked.entrypoint is None else asked.entrypoint,
+        command=command,
+        workdir=asked.workdir or image.workdir or "/",
+        user=asked.user or image.user or "0",
+        networks=(specs.NetworkJoin(RUN_NETWORK),) if asked.network_mode == "bridge" else (),
+        stop_signal=asked.stop_signal or image.stop_signal or "SIGTERM",
     )
+    terminal = {"TERM": "xterm"} if asked.tty else {}
+    own = {name: source.value or "" for name, source in asked.env.items()}
     container = encode(spec)
-    container["env"] = env
+    container["env"] = {"PATH": PATH} | terminal | image.env | own
     container["image"]["digest"] = digest
     for join in container["networks"]:
         join["id"] = RUN_NETWORK
     for use in container["volumes"]:
         use["id"] = None
-    return {"container": container, "metadata": {"labels": {}}}
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not name or not sign:
-        raise UsageError(f"-e {text}", hint="NAME=VALUE")
-    return name, value
-
-
-def _volume(text: str) -> specs.VolumeMount:
-    source, _, rest = text.partition(":")
-    target, _, option = rest.partition(":")
-    if source.startswith("/") and not Path(source).exists():
-        raise UsageError(f"-v {text}: {source} does not exist")
-    if not source.startswith("/") or not target.startswith("/") or option not in ("", "ro", "rw"):
-        raise UsageError(f"-v {text}", hint="/HOST/PATH:/CONTAINER/PATH[:ro]")
-    return specs.VolumeMount(target, bind=source, read_only=option == "ro")
-
-
-def _publication(text: str) -> firewall.Publication:
-    """Return the publication with the target port in place of a backend's."""
-    ports, _, protocol = text.partition("/")
-    words = ports.split(":")
-    numbers = words[-2:]
-    if len(words) not in (2, 3) or not all(n.isdigit() for n in numbers):
-        raise UsageError(f"-p {text}", hint="[IP:]PORT:TARGET[/udp]")
-    if protocol not in ("", "tcp", "udp"):
-        raise UsageError(f"-p {text}: no protocol {protocol}", hint="tcp or udp")
-    return firewall.Publication(
-        port=int(numbers[0]),
-        protocol=protocol or "tcp",
-        backends=(("", int(numbers[1])),),
-        ip=words[0] if len(words) == 3 else "0.0.0.0",
-    )
+    return {"container": container, "metadata": {"labels": image.labels | dict(request.labels)}}

@@ -77,6 +77,7 @@ class _Awaiting(NamedTuple):
 
 
 _INTERRUPT = "interrupt"
+_INTERRUPTED = "interrupted"
 
 _AWAITED = {
     Kind.CONTAINER: "until it is healthy",
@@ -242,7 +243,7 @@ class _Run:
                 self._expire()
             elif message.about is _INTERRUPT:
                 self.interrupted = True
-                self._stop("interrupted")
+                self._stop(_INTERRUPTED)
             elif message.news is not None:
                 self._tell(message.about, Phase.PROGRESS, message.news)
             elif message.error is None or isinstance(message.error, ApplyError):
@@ -262,7 +263,9 @@ class _Run:
             self._await(need)
         for instance, reason in self.walk.take_skipped():
             failure = Failure("skipped", reason)
-            self.results[instance] = Result(self.actions[instance], Fate.SKIPPED, failure)
+            self.results[instance] = Result(
+                self.actions[instance], Fate.SKIPPED, failure, begun=False
+            )
             self._tell(instance, Phase.SKIPPED, reason)
 
     def _start(self, planned: Action) -> None:
@@ -382,10 +385,14 @@ class _Run:
             log_tail=log_tail,
         )
         duration = self._duration(action)
+        if self.interrupted and stage == "settle":
+            # It may well have become healthy; nobody waited for it.
+            failure = Failure("skipped", _INTERRUPTED)
+            self.results[action.id] = Result(action, Fate.SKIPPED, failure, duration)
+            self._tell(action.id, Phase.SKIPPED, _INTERRUPTED, duration_s=duration)
+            return
         self.results[action.id] = Result(action, Fate.FAILED, failure, duration)
         self._tell(action.id, Phase.FAILED, str(error), duration_s=duration, log_tail=log_tail)
-        if self.interrupted and stage == "settle":
-            return  # it may well have become healthy; nobody waited for it
         made = self.object_ids.get(action.id, "") if stage == "perform" else ""
         self.books.failed(action, object_id=made, stage=stage, error=str(error))
 

@@ -158,7 +158,7 @@ class Observer(Protocol):
 
         Beyond the entries, things that carry the project's mark but are in none of them (their
         object id neither an entry's *object_id* nor among its *leftovers*) are yielded as
-        strays, with ``effective=None``.
+        strays, with ``effective=None``; what goes with one is in its ``status["effects"]``.
         """
         ...
 

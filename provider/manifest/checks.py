@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from provider.errors import Origin, Problem
 from provider.manifest.draft import Catalog, Draft
+from provider.manifest.gap import each
+from provider.manifest.limits import limit_problems
+from provider.manifest.mounts import mount_problems
 from provider.model.ids import Kind, ResourceId
-from provider.model.tree import Tree, item, join
+from provider.model.tree import Tree, item
 
 _ENDLESS = ("always", "unless-stopped")
 
@@ -13,19 +16,34 @@ _ENDLESS = ("always", "unless-stopped")
 def check(catalog: Catalog, hosts: Mapping[ResourceId, Sequence[str]]) -> Iterator[Problem]:
     """Yield every problem with the drafts of *catalog*, each taken once."""
     yield from _former_names(catalog)
-    yield from _shared_names(catalog)
-    for draft in catalog:
-        if draft.container is None:
-            continue
-        yield from _mount_targets(draft, draft.container)
-        yield from _writers(draft, draft.container, catalog, len(hosts[draft.id]))
-        yield from _limits(draft, draft.container)
-        if draft.id.kind is Kind.JOB and draft.container["restart"]["policy"] in _ENDLESS:
-            yield draft.problem(
-                "container.restart",
-                f"a Job that restarts {draft.container['restart']['policy']} never completes",
-                expected="no or on-failure",
-            )
+    yield from each(catalog, lambda draft: _shared_names(draft, catalog))
+    yield from each(catalog, _empty_images)
+    yield from each(catalog, lambda draft: _of_container(draft, catalog, hosts[draft.id]))
+
+
+def _of_container(draft: Draft, catalog: Catalog, hosts: Sequence[str]) -> Iterator[Problem]:
+    container = draft.container
+    if container is not None:
+        checks = (mount_problems, limit_problems, _endless)
+        yield from each(checks, lambda check: check(draft, container))
+        yield from _writers(draft, container, catalog, hosts)
+        yield from _no_command(draft, container, catalog)
+
+
+def _empty_images(draft: Draft) -> Iterator[Problem]:
+    """Yield a problem if *draft* is an Image of the host's programs that takes nothing."""
+    host = draft.spec["host"] if draft.id.kind is Kind.IMAGE else None
+    if host is not None and not host["programs"] and not host["files"]:
+        yield draft.problem("host", "nothing is taken", expected="programs or files")
+
+
+def _endless(draft: Draft, container: Tree) -> Iterator[Problem]:
+    if draft.id.kind is Kind.JOB and container["restart"]["policy"] in _ENDLESS:
+        yield draft.problem(
+            "container.restart",
+            f"a Job that restarts {container['restart']['policy']} never completes",
+            expected="no or on-failure",
+        )
 
 
 def _former_names(catalog: Catalog) -> Iterator[Problem]:
@@ -49,85 +67,78 @@ def _former_names(catalog: Catalog) -> Iterator[Problem]:
         claimed.setdefault(former, draft)
 
 
-def _shared_names(catalog: Catalog) -> Iterator[Problem]:
-    """Yield Services that share name and network with a Container: one name, two answers."""
-    for service in catalog:
-        container = catalog.get(Kind.CONTAINER, service.id.name)
-        if service.id.kind is not Kind.SERVICE or container is None:
-            continue
-        shared = _joined(service) & _joined(container)
-        if shared:
-            network = min(shared)[1]
-            yield service.problem(
-                "metadata.name",
-                f"on network {network} the name {service.id.name} is that of {container.id} "
-                f"too{_at(container.origin)}",
-                suggestion="rename one of them",
-            )
+def _no_command(draft: Draft, container: Tree, catalog: Catalog) -> Iterator[Problem]:
+    """Yield a problem if neither *draft* nor its image, one of Debian packages, runs anything."""
+    image = container["image"]
+    if container["entrypoint"] is not None or container["command"] is not None:
+        return
+    if image["project"] not in (None, catalog.project):
+        return
+    source = catalog.get(Kind.IMAGE, image["name"])
+    if source is None or source.spec["debian"] is None:
+        return
+    config = source.spec["config"]
+    if config["entrypoint"] is None and config["command"] is None:
+        yield draft.problem(
+            "container",
+            f"there is no command to run, nor in {source.id}{_at(source.origin)}",
+            expected="command",
+        )
+
+
+def _shared_names(service: Draft, catalog: Catalog) -> Iterator[Problem]:
+    """Yield a problem if a Service shares name and network with a Container: two answers."""
+    container = catalog.get(Kind.CONTAINER, service.id.name)
+    if service.id.kind is not Kind.SERVICE or container is None:
+        return
+    shared = _joined(service) & _joined(container)
+    if shared:
+        network = min(shared)[1]
+        yield service.problem(
+            "metadata.name",
+            f"on network {network} the name {service.id.name} is that of {container.id} "
+            f"too{_at(container.origin)}",
+            suggestion="rename one of them",
+        )
 
 
 def _joined(draft: Draft) -> set[tuple[str, str]]:
-    networks = draft.container["networks"] if draft.container else ()
-    return {(use["project"] or draft.id.project, use["name"]) for use in networks}
+    def names(use: Tree) -> Iterator[tuple[str, str]]:
+        yield use["project"] or draft.id.project, use["name"]
+
+    return set(each(draft.container["networks"], names)) if draft.container is not None else set()
 
 
-def _mount_targets(draft: Draft, container: Tree) -> Iterator[Problem]:
-    first: dict[str, str] = {}
-    for member in ("volumes", "configs", "secrets"):
-        for mount in container[member]:
-            target, path = mount["target"], item(f"container.{member}", mount["target"])
-            if target == "/":
-                yield draft.problem(f"{path}.target", "nothing can be mounted over the root")
-            elif target in first:
-                where = _at(draft.origin_of(first[target]))
-                yield draft.problem(f"{path}.target", f"{target} is a mount already{where}")
-            first.setdefault(target, path)
-
-
-def _writers(draft: Draft, container: Tree, catalog: Catalog, hosts: int) -> Iterator[Problem]:
+def _writers(
+    draft: Draft, container: Tree, catalog: Catalog, hosts: Sequence[str]
+) -> Iterator[Problem]:
     """Yield named volumes that two containers of *draft* would write to at the same time."""
+    return each(container["volumes"], lambda mount: _written(draft, mount, catalog, hosts))
+
+
+def _written(
+    draft: Draft, mount: Tree, catalog: Catalog, hosts: Sequence[str]
+) -> Iterator[Problem]:
+    if mount["volume"] is None or mount["readOnly"]:
+        return
+    if mount["project"] not in (None, catalog.project):
+        return
+    volume = catalog.get(Kind.VOLUME, mount["volume"])
+    if volume is None or volume.spec["sharedWriters"]:
+        return
+    hint = f"mount it readOnly, or set sharedWriters: true on {volume.id}{_at(volume.origin)}"
+    path = item("container.volumes", mount["target"])
     replicas = draft.spec.get("replicas", 1)
-    start_first = draft.spec.get("update", {}).get("order") == "start-first"
-    for mount in container["volumes"]:
-        if mount["volume"] is None or mount["readOnly"]:
-            continue
-        if mount["project"] not in (None, catalog.project):
-            continue
-        volume = catalog.get(Kind.VOLUME, mount["volume"])
-        if volume is None or volume.spec["sharedWriters"]:
-            continue
-        hint = f"mount it readOnly, or set sharedWriters: true on {volume.id}{_at(volume.origin)}"
-        path = item("container.volumes", mount["target"])
-        if draft.id.kind is Kind.SERVICE and replicas > hosts:
-            yield draft.problem(
-                path, f"{replicas} replicas would write to {volume.id}", suggestion=hint
-            )
-        elif start_first:
-            yield draft.problem(
-                path,
-                f"with order start-first, old and new would both write to {volume.id}",
-                suggestion=f"use order: stop-first, or {hint}",
-            )
-
-
-def _limits(draft: Draft, container: Tree) -> Iterator[Problem]:
-    resources = container["resources"]
-    memory, reservation = resources["memory"], resources["memoryReservation"]
-    if resources["memorySwap"] is not None and memory is None:
+    if draft.id.kind is Kind.SERVICE and replicas > 1 and replicas > len(hosts):
         yield draft.problem(
-            "container.resources.memorySwap", "swap comes on top of memory, which has no limit"
+            path, f"{replicas} replicas would write to {volume.id}", suggestion=hint
         )
-    if memory is not None and reservation is not None and reservation > memory:
+    elif draft.spec.get("update", {}).get("order") == "start-first":
         yield draft.problem(
-            "container.resources.memoryReservation",
-            f"reserves {reservation} bytes of a limit of {memory}",
+            path,
+            f"with order start-first, old and new would both write to {volume.id}",
+            suggestion=f"use order: stop-first, or {hint}",
         )
-    for name, limit in container["ulimits"].items():
-        soft, hard = limit["soft"], limit["hard"]
-        if hard != -1 and (soft == -1 or soft > hard):
-            yield draft.problem(
-                join("container.ulimits", name), f"soft limit {soft} is above the hard limit {hard}"
-            )
 
 
 def _at(origin: Origin | None) -> str:

@@ -1,31 +1,32 @@
 """Documents to resources: the middle of ``load``, between reading and secrets.
 
-One pass finds everything that is wrong. A document that fails its schema is left out of what
-follows, but stays known by name, so that one mistake is one problem.
+One pass finds everything that is wrong. What is wrong in a document is a gap in its draft
+(provider.manifest.gap); what cannot be understood at all is `Lost`: nothing follows from either, so
+that one mistake is one problem.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
+import schemas
 from provider.errors import Origin, Problem
 from provider.manifest import checks, identity, implied, references
 from provider.manifest.addresses import address_problems
-from provider.manifest.compiled import Compiled, SecretSource
-from provider.manifest.content import Read, read_config
-from provider.manifest.document import Document
-from provider.manifest.draft import CONTAINER_KINDS, Catalog, Draft
-from provider.manifest.hosts import Inventory
+from provider.manifest.assemble import Assembly
+from provider.manifest.compiled import Compiled
+from provider.manifest.content import Read
+from provider.manifest.document import Document, TreePath
+from provider.manifest.draft import CONTAINER_KINDS, Catalog, Draft, Lost
+from provider.manifest.gap import sound
+from provider.manifest.hosts import select_hosts
 from provider.manifest.normalise import normalise
 from provider.manifest.order import dependency_order
 from provider.manifest.rendering import LateRenderer
-from provider.manifest.secrets import UNRESOLVED
 from provider.manifest.shape import spec_shape
 from provider.manifest.suggest import did_you_mean
-from provider.manifest.validate import validate
+from provider.manifest.validate import Verdict, judge
 from provider.model.ids import Kind, ResourceId
-from provider.model.resource import Dependency, Desired, Resource
-from provider.model.secret import SecretValue
+from provider.model.resource import Dependency, Desired
 from provider.model.tree import Tree, item, join
 
 _EVERYWHERE = frozenset({Kind.IMAGE, Kind.CONFIG, Kind.SECRET})
@@ -39,41 +40,48 @@ def compile_documents(
     folders: Mapping[str, str],
     read: Read,
     renderer: LateRenderer,
+    unread: Sequence[str | None] = (),
 ) -> tuple[Compiled, tuple[Problem, ...]]:
     """Return the project *documents* describe, and everything wrong with it, by place.
 
     *folders* maps the path of each document to the absolute folder its relative paths start at;
-    *read* returns the bytes of a file beside the manifests. With problems, the project holds
-    what could be understood.
+    *read* returns the bytes of a file beside the manifests. *unread* is what could not be parsed
+    (``Reading.unread``). With problems, the project holds what could be understood.
     """
     distinct, problems = identity.without_duplicates(documents)
     found = [*problems]
-    named = identity.find_project(documents, project)
+    verdicts = [(document, judge(_without_lifted_values(document))) for document in distinct]
+    lost = Lost(frozenset(_lost_names(verdicts)), tuple(unread))
+    named = identity.find_project(documents, project, may_be_lost=lost.may_hold(Kind.PROJECT))
     found += named.problems
     found += identity.strangers(distinct, named.name)
-    drafts, failed = _normalise(distinct, named.name, folders, found)
+    drafts = []
+    for document, verdict in verdicts:
+        found += verdict.problems
+        if not _is_lost(document, verdict):
+            draft, more = normalise(
+                document, project=named.name, folder=folders[document.path], gaps=verdict.unknown
+            )
+            drafts.append(draft)
+            found += more
     drafts = implied.lift_secret_variables(drafts)
-    drafts = implied.join_default_network(drafts, Catalog(named.name, drafts, failed))
-    catalog = Catalog(named.name, drafts, failed)
-    inventory = Inventory(
-        {draft.id.name: draft.labels for draft in catalog if draft.id.kind is Kind.HOST},
-        unread=[name for kind, name in failed if kind == Kind.HOST],
-    )
-    hosts: dict[ResourceId, tuple[str, ...]] = {}
+    drafts = implied.join_default_network(drafts, Catalog(named.name, drafts, lost))
+    catalog = Catalog(named.name, drafts, lost)
+    hosts, unselected = select_hosts(catalog)
+    found += unselected
     edges: dict[ResourceId, tuple[Dependency, ...]] = {}
     for draft in catalog:
-        hosts[draft.id], unknown = inventory.select(draft)
         edges[draft.id], missing = references.edges(draft, catalog)
-        found += unknown + missing
-        found += _ignored_paths(draft)
+        found += missing
+        found += sound(_ignored_paths(draft))
     found += checks.check(catalog, hosts)
     found += address_problems(catalog, hosts)
     _follow_dependents(hosts, edges)
-    builder = _Builder(hosts=hosts, edges=edges)
+    assembly = Assembly(hosts=hosts, edges=edges)
     for draft in catalog:
-        found += builder.add(draft, read, renderer)
-    found += builder.unusable_variables(catalog)
-    ordered, rest = dependency_order(builder.resources)
+        found += assembly.add(draft, read, renderer)
+    found += assembly.unusable_variables(catalog)
+    ordered, rest = dependency_order(assembly.resources)
     if rest:
         from provider.manifest.graph import cycle_problems  # networkx takes a third of a second.
 
@@ -82,30 +90,28 @@ def compile_documents(
     desired = Desired(
         project=named.name,
         resources=ordered + rest,
-        prune=project_draft.spec["prune"] if project_draft else True,
+        prune=project_draft.spec["prune"] if project_draft and project_draft.complete else True,
         sources=tuple(dict.fromkeys(document.path for document in documents)),
     )
-    return Compiled(desired, builder.sources, builder.values), tuple(found)
+    return Compiled(desired, assembly.sources, assembly.values), tuple(found)
 
 
-def _normalise(
-    documents: Iterable[Document],
-    project: str,
-    folders: Mapping[str, str],
-    found: list[Problem],
-) -> tuple[list[Draft], list[tuple[str, str]]]:
-    drafts: list[Draft] = []
-    failed: list[tuple[str, str]] = []
-    for document in documents:
-        problems = validate((_without_lifted_values(document),))
-        found += problems
-        if problems or document.faulty:
-            failed.append((document.kind, document.name))
+_NEEDED: tuple[TreePath, ...] = ((), ("kind",), ("metadata",), ("metadata", "name"), ("spec",))
+"""Without one of these nothing can be said of a document."""
+
+
+def _is_lost(document: Document, verdict: Verdict) -> bool:
+    return not document.name or any(path in _NEEDED for path in verdict.unknown)
+
+
+def _lost_names(verdicts: Iterable[tuple[Document, Verdict]]) -> Iterator[tuple[str, str]]:
+    for document, verdict in verdicts:
+        if not _is_lost(document, verdict):
             continue
-        draft, problems = normalise(document, project=project, folder=folders[document.path])
-        found += problems
-        drafts.append(draft)
-    return drafts, failed
+        has_kind = document.kind in schemas.KINDS and ("kind",) not in verdict.unknown
+        # What has neither kind nor metadata is something else that lies in the folder.
+        if has_kind or "metadata" in document.tree:
+            yield document.kind if has_kind else "", document.name
 
 
 def _without_lifted_values(document: Document) -> Document:
@@ -126,22 +132,20 @@ def _without_lifted_values(document: Document) -> Document:
     return dataclasses.replace(document, tree=tree)
 
 
-def _ignored_paths(draft: Draft) -> list[Problem]:
+def _ignored_paths(draft: Draft) -> Iterator[Problem]:
     shape = spec_shape(draft.id.kind)
-    return [
-        draft.problem(
-            item("lifecycle.ignore", path),
-            f"no field {path} in {draft.id.kind}.spec",
-            suggestion=did_you_mean(path, _field_paths(draft)),
-        )
-        for path in draft.lifecycle["ignore"]
-        if not path.startswith("metadata.") and shape.find(path) is None
-    ]
+    for path in draft.lifecycle["ignore"]:
+        if not path.startswith("metadata.") and shape.find(path) is None:
+            yield draft.problem(
+                item("lifecycle.ignore", path),
+                f"no field {path} in {draft.id.kind}.spec",
+                suggestion=did_you_mean(path, _field_paths(draft)),
+            )
 
 
 def _field_paths(draft: Draft) -> list[str]:
     def walk(tree: Tree, path: str) -> Iterator[str]:
-        for key, value in tree.items():
+        for key, value in sound(tree.items()):
             yield join(path, key)
             if isinstance(value, dict):
                 yield from walk(value, join(path, key))
@@ -150,91 +154,17 @@ def _field_paths(draft: Draft) -> list[str]:
 
 
 def _follow_dependents(
-    hosts: dict[ResourceId, tuple[str, ...]], edges: Mapping[ResourceId, tuple[Dependency, ...]]
+    hosts: dict[ResourceId, Sequence[str]], edges: Mapping[ResourceId, tuple[Dependency, ...]]
 ) -> None:
     """Narrow what selects no hosts itself to the hosts of those who need it, if anybody does."""
     users: dict[ResourceId, set[str]] = {}
     for dependent, needs in edges.items():
         for edge in needs:
             if edge.target.kind in _EVERYWHERE and dependent.kind in CONTAINER_KINDS:
-                users.setdefault(edge.target, set()).update(hosts[dependent])
+                users.setdefault(edge.target, set()).update(sound(hosts[dependent]))
     for target, wanted in users.items():
         if target in hosts:
-            hosts[target] = tuple(host for host in hosts[target] if host in wanted)
-
-
-@dataclass(slots=True)
-class _Builder:
-    """Makes resources of drafts, one after the other."""
-
-    hosts: Mapping[ResourceId, tuple[str, ...]]
-    edges: Mapping[ResourceId, tuple[Dependency, ...]]
-    resources: list[Resource] = field(default_factory=list)
-    sources: dict[ResourceId, SecretSource] = field(default_factory=dict)
-    values: dict[ResourceId, dict[str, SecretValue]] = field(default_factory=dict)
-
-    def add(self, draft: Draft, read: Read, renderer: LateRenderer) -> list[Problem]:
-        """Add the resource of *draft*; a Project is not a resource."""
-        problems: list[Problem] = []
-        spec = draft.spec
-        if draft.id.kind is Kind.PROJECT:
-            return problems
-        if draft.id.kind is Kind.CONFIG:
-            content = read_config(draft, read=read, renderer=renderer)
-            problems += content.problems
-            if content.secret:
-                self.values[draft.id] = content.secret
-            spec = spec | {"data": content.data | dict.fromkeys(content.secret, UNRESOLVED)}
-        if draft.id.kind is Kind.SECRET:
-            self._add_secret(draft)
-            spec = spec | {"data": dict.fromkeys(spec["data"], UNRESOLVED)}
-        self.resources.append(
-            Resource(
-                id=draft.id,
-                spec=spec,
-                labels=draft.labels,
-                annotations=draft.annotations,
-                former_name=draft.former_name,
-                dependencies=self.edges[draft.id],
-                hosts=self.hosts[draft.id],
-                prevent_destroy=draft.lifecycle["preventDestroy"],
-                prune=draft.lifecycle["prune"],
-                ignore=tuple(draft.lifecycle["ignore"]),
-                origin=draft.origin,
-                provenance=draft.provenance,
-            )
-        )
-        return problems
-
-    def _add_secret(self, draft: Draft) -> None:
-        items = draft.spec["data"].items()
-        outside = {key: source for key, source in items if source["text"] is None}
-        inside = {
-            key: SecretValue(source["text"].encode())
-            for key, source in items
-            if source["text"] is not None
-        }
-        if outside:
-            self.sources[draft.id] = SecretSource(draft.folder, draft.spec["identity"], outside)
-        if inside:
-            self.values[draft.id] = inside
-
-    def unusable_variables(self, catalog: Catalog) -> Iterable[Problem]:
-        """Yield environment variables taken from Config items that are no plain text."""
-        data = {r.id: r.spec["data"] for r in self.resources if r.id.kind is Kind.CONFIG}
-        for draft in catalog:
-            for name, variable in (draft.container["env"] if draft.container else {}).items():
-                config = ResourceId(draft.id.project, Kind.CONFIG, variable["config"] or "")
-                content = data.get(config, {}).get(variable["key"], "")
-                if variable["key"] in self.values.get(config, {}):
-                    fault = f"{config} key {variable['key']} holds a secret"
-                    hint = "make it a Secret and use {secret, key}"
-                elif not isinstance(content, str) or "\0" in content:
-                    fault = f"{config} key {variable['key']} is not text"
-                    hint = "mount it with configs"
-                else:
-                    continue
-                yield draft.problem(join("container.env", name), fault, suggestion=hint)
+            hosts[target] = tuple(host for host in sound(hosts[target]) if host in wanted)
 
 
 def sorted_problems(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
@@ -249,4 +179,5 @@ def sorted_problems(problems: Iterable[Problem], files: Sequence[str]) -> tuple[
         position = -1 if problem.origin is None else rank.get(origin.path, len(rank))
         return position, origin.path, origin.line, origin.column
 
-    return tuple(sorted(dict.fromkeys(problems), key=key))
+    # Texts tell apart what equal problems do not: the items of a loop.
+    return tuple(sorted({str(problem): problem for problem in problems}.values(), key=key))

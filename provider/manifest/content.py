@@ -1,15 +1,17 @@
 """Content of Configs: text in the manifest, files beside it, templates."""
 
 import base64
+import contextlib
 import os.path
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from provider.errors import Origin, Problem
 from provider.manifest.draft import Draft
+from provider.manifest.gap import GapError, sound
 from provider.manifest.rendering import LateRenderer
 from provider.model.secret import SecretValue
-from provider.model.tree import Json, join
+from provider.model.tree import Json, Tree, join
 
 Read = Callable[[str], bytes]
 """Returns the bytes of a file; raises OSError."""
@@ -32,38 +34,57 @@ class ConfigContent:
 def read_config(draft: Draft, *, read: Read, renderer: LateRenderer) -> ConfigContent:
     """Return the content of the Config *draft*."""
     result = ConfigContent()
-    for key, source in draft.spec["data"].items():
-        path = join("data", key)
-        origin = draft.origin_of(path) or Origin(draft.folder)
-        content: bytes | Problem
-        if source["file"] is None:
-            content = source["text"].encode()
-        else:
-            file = os.path.join(draft.folder, source["file"])
-            content, origin = _read(draft, path, file, read), Origin(file)
-        is_secret = path in draft.sensitive
-        if draft.spec["template"] and not isinstance(content, Problem):
-            content, was_put_in = _rendered(content, origin, renderer)
-            is_secret |= was_put_in
-        if isinstance(content, Problem):
-            result.problems.append(content)
-        elif is_secret:
-            result.secret[key] = SecretValue(content)
-        else:
-            result.data[key] = _canonical(content)
+    for key, source in sound(_items(draft)):
+        with contextlib.suppress(GapError):
+            _add(result, draft, key, source, read=read, renderer=renderer)
     return result
+
+
+def _items(draft: Draft) -> Iterator[tuple[str, Tree]]:
+    yield from draft.spec["data"].items()
+
+
+def _add(
+    result: ConfigContent,
+    draft: Draft,
+    key: str,
+    source: Tree,
+    *,
+    read: Read,
+    renderer: LateRenderer,
+) -> None:
+    path = join("data", key)
+    origin = draft.origin_of(path) or Origin(draft.folder)
+    content: bytes | Problem | None
+    if source["file"] is None:
+        content = source["text"].encode()
+    else:
+        file = os.path.join(draft.folder, source["file"])
+        content, origin = _read(draft, path, file, read), Origin(file)
+    is_secret = path in draft.sensitive
+    if not isinstance(content, Problem) and draft.spec["template"]:
+        content, was_put_in = _rendered(content, origin, renderer)
+        is_secret |= was_put_in
+    if content is None:
+        return
+    if isinstance(content, Problem):
+        result.problems.append(content)
+    elif is_secret:
+        result.secret[key] = SecretValue(content)
+    else:
+        result.data[key] = _canonical(content)
 
 
 def _rendered(
     content: bytes, origin: Origin, renderer: LateRenderer
-) -> tuple[bytes | Problem, bool]:
-    """Return the rendered content, and whether a secret went into it."""
+) -> tuple[bytes | Problem | None, bool]:
+    """Return the rendered content, and whether a secret went into it; None as the renderer."""
     try:
         text = content.decode()
     except UnicodeDecodeError:
         return Problem("a template has to be UTF-8", origin), False
     rendered = renderer.render_content(text, origin=origin)
-    if isinstance(rendered, Problem):
+    if rendered is None or isinstance(rendered, Problem):
         return rendered, False
     return rendered.text.encode(), rendered.sensitive
 

@@ -119,6 +119,8 @@ class Reading:
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
+    unread: tuple[str | None, ...] = ()
+    """Texts that could not be understood, None where not even the text is known."""
 
 
 def dotted(path: TreePath) -> str:

@@ -45,19 +45,20 @@ def read_files(
     stdin: bytes | None = None,
     stdin_template: bool = False,
     exclude: Iterable[str] = (),
+    folders: bool = True,
 ) -> Files:
     """Read the files named, the manifests of the folders named, and *stdin* for ``-``.
 
     A folder stands for its ``*.yaml``, ``*.yml``, ``*.json`` and ``*.yaml.j2``, those of its
     sub-folders too, sorted by path; hidden ones and folders called ``overlays`` are left out, and
-    so are the files *exclude* names (values files). What cannot be read is a Problem; the rest is
-    read all the same.
+    so are the files *exclude* names (values files). Without *folders* one is a Problem, as is what
+    cannot be read; the rest is read all the same.
     """
     reader = _Reader(os.path.realpath(path) for path in exclude)
     for path in paths:
         if path == STDIN:
             reader.take_stdin(stdin, template=stdin_template)
-        elif os.path.isdir(path):
+        elif folders and os.path.isdir(path):
             reader.read_folder(path)
         else:
             reader.read_file(path)
@@ -97,7 +98,7 @@ class _Reader:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # entry.is_dir raises for links that go in circles
                 if entry.name != OVERLAYS:
                     yield from self._manifests(entry.path, above | {real})
             elif entry.name.endswith(_SUFFIXES):

@@ -18,19 +18,25 @@ class ProjectName(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def find_project(documents: Iterable[Document], given: str | None) -> ProjectName:
-    """Return the project that documents and ``--project`` agree on."""
+def find_project(
+    documents: Iterable[Document], given: str | None, *, may_be_lost: bool = False
+) -> ProjectName:
+    """Return the project that documents and ``--project`` agree on.
+
+    With *may_be_lost*, what names it may be among what could not be understood.
+    """
     problems: list[Problem] = []
     if given is not None and not _NAME.match(given):
         problems.append(
             Problem(
-                f"--project {given} is not a name",
+                f"--project `{given}` is not a name",
                 expected="a name of a-z, 0-9 and -, at most 63 characters",
             )
         )
-    declared = [d for d in documents if d.kind == Kind.PROJECT and d.name]
+        given = ""  # Nothing else is compared with it.
+    declared = [d for d in documents if d.kind == Kind.PROJECT and _NAME.match(d.name)]
     name = given or (declared[0].name if declared else "")
-    if given is None and not declared:
+    if not name and given is None and not may_be_lost:
         problems.append(
             Problem(
                 "no project is named",
@@ -38,7 +44,7 @@ def find_project(documents: Iterable[Document], given: str | None) -> ProjectNam
                 "apiVersion, or pass --project NAME",
             )
         )
-    for document in declared if given is not None else ():
+    for document in declared if given else ():
         if document.name != given:
             problems.append(
                 Problem(

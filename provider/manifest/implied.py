@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable
 
 from provider.manifest.draft import CONTAINER_KINDS, Catalog, Draft
+from provider.manifest.gap import GapError
 from provider.manifest.normalise import canonical_spec
 from provider.model.ids import Kind, ResourceId
 from provider.model.tree import Tree, join
@@ -24,16 +25,24 @@ def join_default_network(drafts: Iterable[Draft], known: Catalog) -> list[Draft]
     needed = False
     for draft in drafts:
         container = draft.container
-        if container and container["networkMode"] == "bridge" and not container["networks"]:
+        try:
+            joins = container is not None and _joins_default(container)
+        except GapError:
+            joins, needed = False, True  # Perhaps it joins.
+        if container is not None and joins:
             joined: list[Tree] = [
                 {"name": DEFAULT_NETWORK, "project": None, "aliases": [], "ip": None}
             ]
             draft = _with_container(draft, container | {"networks": joined})
             needed = True
         result.append(draft)
-    if needed and not known.is_known(Kind.NETWORK, DEFAULT_NETWORK):
+    if needed and not known.may_exist(Kind.NETWORK, DEFAULT_NETWORK):
         result.append(_implied(known.project, Kind.NETWORK, DEFAULT_NETWORK))
     return result
+
+
+def _joins_default(container: Tree) -> bool:
+    return container["networkMode"] == "bridge" and not container["networks"]
 
 
 def lift_secret_variables(drafts: Iterable[Draft]) -> list[Draft]:
@@ -44,12 +53,15 @@ def lift_secret_variables(drafts: Iterable[Draft]) -> list[Draft]:
     """
     result: list[Draft] = []
     for draft in drafts:
+        if draft.container is None or not draft.complete:
+            result.append(draft)
+            continue
         names = [
             name
-            for name in (draft.container["env"] if draft.container else ())
+            for name in draft.container["env"]
             if join("container.env", name) in draft.sensitive
         ]
-        if not names or draft.container is None:
+        if not names:
             result.append(draft)
             continue
         env = dict(draft.container["env"])

@@ -77,3 +77,27 @@ class _Reader:
 def item_note(items: list[str]) -> str:
     """Return ``loop item 3``, or ``loop item 3.2`` for item 2 of a loop inside of item 3."""
     return f"loop item {'.'.join(items)}" if items else ""
+
+
+def find_name(name: str, text: str, line: int) -> tuple[str, int, int] | None:
+    """Return how the template *text* writes *name* nearest to *line*, with line and column.
+
+    An error comes up where a value is used, which may be lines away from its name: after a
+    ``set``, or in an expression over several lines.
+    """
+    word = re.escape(name)
+    pattern = rf"[\w.]+\[['\"]?{word}['\"]?\]|(?:\w[\w.\[\]'\"]*\.)?(?<!\w){word}(?!\w)"
+    found = []
+    for tag in _TAG.finditer(text):
+        for match in re.finditer(pattern, tag[0]):
+            start = tag.start() + match.start()
+            number = text.count("\n", 0, start) + 1
+            column = start - text.rfind("\n", 0, start)
+            found.append((abs(number - line), number, column, match[0]))
+    if not found:
+        return None
+    _, number, column, written = min(found)
+    return written, number, column
+
+
+_TAG = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)

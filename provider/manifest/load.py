@@ -5,7 +5,9 @@ read the secrets. Everything that is wrong comes out as one ManifestError. What 
 does not need is imported on the other way only.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +96,8 @@ class _Inputs:
     sets: tuple[str, ...]
     project: str | None
     problems: tuple[Problem, ...]
+    manifests_complete: bool
+    values_complete: bool
 
     @classmethod
     def read(
@@ -118,8 +122,8 @@ class _Inputs:
             stdin_template=template_stdin,
             exclude=(*values, *secret_values),
         )
-        plain = read_files(values, stdin=stdin)
-        secret = read_files(secret_values, stdin=stdin)
+        plain = read_files(values, stdin=stdin, folders=False)
+        secret = read_files(secret_values, stdin=stdin, folders=False)
         over = [(folder, read_files([folder], stdin=stdin)) for folder in overlays]
         problems = [found.problems, plain.problems, secret.problems]
         problems += [read.problems for _, read in over]
@@ -131,6 +135,8 @@ class _Inputs:
             sets=sets,
             project=project,
             problems=tuple(problem for each in problems for problem in each),
+            manifests_complete=not found.problems,
+            values_complete=not plain.problems and not secret.problems,
         )
 
     @property
@@ -172,29 +178,40 @@ def _compiled(inputs: _Inputs, cache_dir: Path | None) -> tuple[Compiled, tuple[
 
 @dataclass(slots=True)
 class _Reads:
-    """Reads files and remembers what it read, for the cache."""
+    """Reads files, not much more than a Config may hold, and remembers them for the cache."""
 
     content: dict[str, bytes] = field(default_factory=dict)
 
     def __call__(self, path: str) -> bytes:
-        with open(path, "rb") as file:
-            self.content[path] = content = file.read()
+        from provider.manifest.content import LIMIT_BYTES
+
+        # Not blocking, as a FIFO nobody writes to would.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            self.content[path] = content = file.read(LIMIT_BYTES + 1)
         return content
 
 
 def _compile(inputs: _Inputs, reads: _Reads) -> tuple[Compiled, tuple[Problem, ...]]:
     from provider.manifest.compile import compile_documents
+    from provider.manifest.draft import Lost
     from provider.manifest.overlay import merge_overlay
     from provider.manifest.rendering import LateRenderer
     from provider.manifest.source import read_sources
 
-    renderer = LateRenderer(inputs.values, inputs.secret_values, inputs.sets)
+    renderer = LateRenderer(
+        inputs.values, inputs.secret_values, inputs.sets, complete=inputs.values_complete
+    )
     reading = read_sources(inputs.manifests, renderer=renderer)
     problems = [*inputs.problems, *reading.problems]
     documents = reading.documents
+    unread = reading.unread if inputs.manifests_complete else (None, *reading.unread)
     for folder, files in inputs.overlays:
         over = read_sources(files, renderer=renderer)
-        documents, unknown = merge_overlay(documents, over.documents, folder=folder)
+        documents, unknown = merge_overlay(
+            documents, over.documents, folder=folder, lost=Lost(texts=unread)
+        )
         problems += [*over.problems, *unknown]
     compiled, found = compile_documents(
         documents,
@@ -202,6 +219,7 @@ def _compile(inputs: _Inputs, reads: _Reads) -> tuple[Compiled, tuple[Problem, .
         folders={document.path: _folder(document.path) for document in documents},
         read=reads,
         renderer=renderer,
+        unread=unread,
     )
     reads.content.update(renderer.included)
     return compiled, (*problems, *renderer.problems, *found)

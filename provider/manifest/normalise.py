@@ -7,7 +7,7 @@ it is when it goes in again. Every node that was written keeps its place. Pure.
 
 import functools
 import os.path
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,22 @@ from provider.errors import Origin, Problem
 from provider.manifest import scalars, shorthand
 from provider.manifest.document import Document, TreePath, dotted
 from provider.manifest.draft import CONTAINER_KINDS, Draft
+from provider.manifest.gap import (
+    GAP,
+    GapError,
+    GappedList,
+    GappedTree,
+    seal_list,
+    seal_tree,
+    with_gaps,
+    without,
+)
 from provider.manifest.shape import Shape, document_shape, key_text
 from provider.model.ids import Kind, ResourceId
 from provider.model.tree import Tree, item, join
 
 _LIFTED = frozenset({"dependsOn", "hosts", "lifecycle"})
+_LIFECYCLE: Tree = {"preventDestroy": False, "prune": True, "ignore": []}
 
 _KIND_DEFAULTS: Mapping[tuple[Kind, str], str] = {(Kind.JOB, "container.restart.policy"): "no"}
 """Defaults that differ by kind where the schema is shared."""
@@ -33,34 +44,52 @@ _SPELLINGS: Mapping[str, Callable[[str], str]] = {
 
 
 def normalise(
-    document: Document, *, project: str, folder: str
+    document: Document, *, project: str, folder: str, gaps: Iterable[TreePath] = ()
 ) -> tuple[Draft, tuple[Problem, ...]]:
-    """Return what *document*, which passed its schema, says in canonical form.
+    """Return what *document* says in canonical form; it passed its schema but for *gaps*.
 
     *folder* is where relative paths in it start. The problems are merge keys that stand twice,
     and secret values in places where they would be shown.
     """
     kind = Kind(document.kind)
+    tree = with_gaps(document.tree, gaps)
     walk = _Walk(document, kind, folder)
     shape = document_shape(kind).properties["spec"]
-    spec: Tree = walk.value(shape, document.tree.get("spec") or {}, ("spec",), "", "")
+    spec: Tree = walk.value(shape, tree.get("spec") or {}, ("spec",), "", "")
     sensitive, exposed = _sensitive(document, kind)
-    metadata = document.tree["metadata"]
+    metadata = tree["metadata"]
+    former_name = metadata.get("formerName")
+    waits = _lifted(spec, "dependsOn", GappedList(), ())
     draft = Draft(
         id=ResourceId(project, kind, document.name),
-        spec={key: value for key, value in spec.items() if key not in _LIFTED},
-        labels=dict(sorted((metadata.get("labels") or {}).items())),
-        annotations=dict(sorted((metadata.get("annotations") or {}).items())),
-        former_name=metadata.get("formerName") or "",
-        depends_on=tuple(spec.get("dependsOn", ())),
-        hosts=spec.get("hosts"),
-        lifecycle=spec.get("lifecycle") or {"preventDestroy": False, "prune": True, "ignore": []},
+        spec=without(spec, _LIFTED),
+        labels=_texts(metadata.get("labels")),
+        annotations=_texts(metadata.get("annotations")),
+        former_name="" if former_name is GAP else former_name or "",
+        depends_on=waits if isinstance(waits, GappedList) else tuple(waits),
+        hosts=_lifted(spec, "hosts", GappedTree({}, ("names", "matchLabels"))),
+        lifecycle=_lifted(spec, "lifecycle", GappedTree({}, ("ignore",)), _LIFECYCLE),
         origin=document.origin,
         folder=folder,
         provenance=walk.provenance | _metadata_places(document),
         sensitive=sensitive,
+        complete=tree is document.tree and not walk.problems,
     )
     return draft, (*walk.problems, *exposed)
+
+
+def _lifted(spec: Tree, name: str, unknown: Any, default: Any = None) -> Any:
+    try:
+        return spec.get(name, default)
+    except GapError:
+        return unknown
+
+
+def _texts(tree: Any) -> Tree:
+    """Return labels or annotations, sorted."""
+    if tree is GAP:
+        return GappedTree({}, ())
+    return seal_tree(dict(sorted((tree or {}).items())))
 
 
 def canonical_spec(kind: Kind, tree: Tree) -> Tree:
@@ -68,7 +97,7 @@ def canonical_spec(kind: Kind, tree: Tree) -> Tree:
     spec: Tree = _Walk(None, kind, "").value(
         document_shape(kind).properties["spec"], tree, None, "", ""
     )
-    return {key: value for key, value in spec.items() if key not in _LIFTED}
+    return without(spec, _LIFTED)
 
 
 def merge_key(kind: Kind, shape: Shape, element: Any, pattern: str) -> str:
@@ -95,8 +124,8 @@ class _Walk:
         """Return the canonical form of *value*, and write down where it is from."""
         if raw is not None and path and self.document is not None:
             self.provenance[path] = self.document.positions.nearest(raw)
-        if value is None:
-            return None
+        if value is None or value is GAP:
+            return value
         try:
             tree = shorthand.expand(pattern, value)
             if isinstance(tree, dict):
@@ -105,8 +134,11 @@ class _Walk:
                 return self._list(shape, tree, raw, path, pattern)
             return self._scalar(shape, tree, raw, pattern)
         except ValueError as error:
-            self._report(raw, str(error))
-            return None
+            expected = error.expected if isinstance(error, scalars.OutOfRangeError) else ""
+            self._report(raw, str(error), expected)
+            return GAP
+        except GapError:
+            return GAP
 
     def _object(
         self,
@@ -124,12 +156,14 @@ class _Walk:
             return raw if short or raw is None else (*raw, key)
 
         if shape.values is not None:
-            return {
-                key: self.value(
-                    shape.values, tree[key], below(key), join(path, key), f"{pattern}.*"
-                )
-                for key in sorted(tree)
-            }
+            return seal_tree(
+                {
+                    key: self.value(
+                        shape.values, tree[key], below(key), join(path, key), f"{pattern}.*"
+                    )
+                    for key in sorted(tree)
+                }
+            )
         result = {}
         for name, member in shape.properties.items():
             deeper = f"{pattern}.{name}" if pattern else name
@@ -138,7 +172,7 @@ class _Walk:
                 result[name] = self.value(member, written, below(name), join(path, name), deeper)
             else:
                 result[name] = _default(self.kind, pattern, name)
-        return shorthand.complete(pattern, result)
+        return shorthand.complete(pattern, seal_tree(result))
 
     def _list(
         self, shape: Shape, elements: list[Any], raw: TreePath | None, path: str, pattern: str
@@ -147,12 +181,19 @@ class _Walk:
         below = f"{pattern}.*"
         if shape.mark not in ("set", "map"):
             # An atomic list is compared as a whole, so its own place is enough.
-            return [self.value(shape.items, element, None, "", below) for element in elements]
+            return seal_list(
+                [self.value(shape.items, element, None, "", below) for element in elements]
+            )
         found: dict[str, Any] = {}
+        keyless: list[Any] = []
         for position, element in enumerate(elements):
             here = None if raw is None else (*raw, position)
             # The key has to be known before the places below it can be named.
-            key = key_text(self.value(shape.items, element, None, "", below), shape.keys)
+            try:
+                key = key_text(self.value(shape.items, element, None, "", below), shape.keys)
+            except GapError:
+                keyless.append(self.value(shape.items, GAP, here, item(path, position), below))
+                continue
             if key not in found:
                 found[key] = self.value(shape.items, element, here, item(path, key), below)
             elif shape.mark == "map":
@@ -160,10 +201,11 @@ class _Walk:
                 self._report(
                     here, f"{key} stands here twice" + (f"; first {first}" if first else "")
                 )
-        items = [element for element in found.values() if element is not None]
+        known = [element for element in found.values() if element is not GAP]
+        lost = keyless + [GAP] * (len(found) - len(known))
         if shape.mark == "set":
-            return sorted(set(items))
-        return sorted(items, key=lambda element: [element[name] for name in shape.keys])
+            return seal_list(sorted(set(known)) + lost)
+        return seal_list(sorted(known, key=lambda e: [e[name] for name in shape.keys]) + lost)
 
     def _scalar(self, shape: Shape, value: Any, raw: TreePath | None, pattern: str) -> Any:
         document = self.document
@@ -180,10 +222,11 @@ class _Walk:
             return scalars.absolute_path(os.path.join(self.folder, result))
         return result
 
-    def _report(self, raw: TreePath | None, message: str) -> None:
+    def _report(self, raw: TreePath | None, message: str, expected: str = "") -> None:
         if raw is not None and self.document is not None:
-            origin = self.document.positions.nearest(raw)
-            self.problems.append(Problem(message, origin, dotted(raw)))
+            positions = self.document.positions
+            origin = positions.value(raw) if raw in positions else positions.nearest(raw)
+            self.problems.append(Problem(message, origin, dotted(raw), expected))
 
 
 @functools.cache

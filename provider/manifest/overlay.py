@@ -14,20 +14,27 @@ from typing import Any
 from provider.errors import Origin, Problem
 from provider.manifest import shorthand
 from provider.manifest.document import Document, Positions, TreePath
+from provider.manifest.draft import Lost
 from provider.manifest.normalise import merge_key
 from provider.manifest.shape import Shape, document_shape
-from provider.manifest.suggest import did_you_mean
+from provider.manifest.suggest import closest, did_you_mean
 from provider.model.ids import Kind
 
 _KINDS = frozenset(Kind)
+_NOTHING = Lost()
 
 
 def merge_overlay(
-    documents: Sequence[Document], overlay: Iterable[Document], *, folder: str
+    documents: Sequence[Document],
+    overlay: Iterable[Document],
+    *,
+    folder: str,
+    lost: Lost = _NOTHING,
 ) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
     """Return *documents* with those of *overlay* merged in; *folder* is what messages call it.
 
-    Neither is validated yet. Problems: overlays for what the manifests do not define.
+    Neither is validated yet. Problems: overlays for what the manifests do not define, not even in
+    what of them is *lost*.
     """
     merged = list(documents)
     position = {(d.kind, d.name): i for i, d in reversed(list(enumerate(documents)))}
@@ -36,21 +43,28 @@ def merge_overlay(
         at = position.get((patch.kind, patch.name))
         if at is not None and patch.kind in _KINDS:
             merged[at] = _merge_documents(merged[at], patch, f"overlay {folder}")
-        else:
+        elif patch.kind not in _KINDS or not lost.may_hold(Kind(patch.kind), patch.name):
             problems.append(_unknown(patch, documents, folder))
     return tuple(merged), tuple(problems)
 
 
 def _unknown(patch: Document, documents: Iterable[Document], folder: str) -> Problem:
-    origin = dataclasses.replace(patch.origin, note=f"overlay {folder}")
+    def place(*path: str) -> Origin:
+        return dataclasses.replace(patch.positions.nearest(path), note=f"overlay {folder}")
+
     if not patch.kind or not patch.name:
-        return Problem("an overlay document needs kind and metadata.name", origin)
-    known = [f"{d.kind}/{d.name}" for d in documents]
+        return Problem("an overlay document needs kind and metadata.name", place())
+    if patch.kind not in _KINDS:
+        advice = did_you_mean(patch.kind, _KINDS)
+        return Problem(f"kind {patch.kind} is unknown", place("kind"), "kind", suggestion=advice)
+    near = closest(patch.name, [d.name for d in documents if d.kind == patch.kind])
+    known = [f"{d.kind}/{d.name}" for d in documents if d.name == patch.name]
+    meant = f"{patch.kind}/{near}" if near else "".join(known[:1])
     return Problem(
         f"the manifests define no {patch.kind}/{patch.name} to lay this over",
-        origin,
+        place("metadata", "name"),
         "metadata.name",
-        suggestion=did_you_mean(f"{patch.kind}/{patch.name}", known),
+        suggestion=f"did you mean `{meant}`?" if meant else "",
     )
 
 

@@ -22,18 +22,22 @@ class LateRenderer:
         values: Iterable[SourceFile],
         secret_values: Iterable[SourceFile],
         sets: Iterable[str],
+        *,
+        complete: bool = True,
     ) -> None:
+        """Without *complete*, some values could not be read: what is undefined may be theirs."""
         self._inputs = tuple(values), tuple(secret_values), tuple(sets)
+        self._complete = complete
         self._template: Template | None = None
         self.problems: tuple[Problem, ...] = ()
         if any(self._inputs):
             self._ready()
 
-    def render(self, file: SourceFile) -> Rendered | Problem:
-        """Return what *file* renders to, or the Problem that stopped it."""
+    def render(self, file: SourceFile) -> Rendered | Problem | None:
+        """Return what *file* renders to, or the Problem that stopped it; None: told already."""
         return self._ready().render(file)
 
-    def render_content(self, text: str, *, origin: Origin) -> "Content | Problem":
+    def render_content(self, text: str, *, origin: Origin) -> "Content | Problem | None":
         """Return *text*, written at *origin*, as the content of a Config."""
         return self._ready().render_content(text, origin=origin)
 
@@ -51,5 +55,9 @@ class LateRenderer:
             values, problems = read_values(files=plain, sets=sets)
             hidden, more = read_values(files=secret)
             self.problems = (*problems, *more)
-            self._template = Template(values, secrets=hidden if secret else None)
+            self._template = Template(
+                values,
+                secrets=hidden if secret else None,
+                complete=self._complete and not self.problems,
+            )
         return self._template

@@ -13,6 +13,7 @@ from provider.manifest.compiled import Compiled, SecretSource
 from provider.manifest.fingerprint import desired_fingerprint
 from provider.manifest.provenance import place
 from provider.manifest.secrets import SecretSourceError, Surroundings, read_secret
+from provider.manifest.variable import is_too_long
 from provider.model.ids import Kind, ResourceId
 from provider.model.resource import Desired, Resource
 from provider.model.secret import SecretValue
@@ -81,10 +82,14 @@ def _unfit_variables(
         for name, variable in container.get("env", {}).items():
             secret = ResourceId(desired.project, Kind.SECRET, variable["secret"] or "")
             value = values.get(secret, {}).get(variable["key"])
-            if value is not None and b"\0" in value.reveal():
-                path = join("container.env", name)
-                text = f"{secret} key {variable['key']} holds a NUL, which no variable can"
-                yield _problem(resource, path, text)
+            if value is None:
+                continue
+            path = join("container.env", name)
+            text = f"{secret} key {variable['key']}"
+            if b"\0" in value.reveal():
+                yield _problem(resource, path, f"{text} holds a NUL, which no variable can")
+            elif is_too_long(name, value.reveal()):
+                yield _problem(resource, path, f"{text} is longer than 128 KiB; mount it instead")
 
 
 def _problem(resource: Resource, path: str, message: str) -> Problem:

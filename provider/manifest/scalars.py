@@ -26,11 +26,34 @@ def canonical(shape: Shape, value: Any, text: Callable[[], str]) -> Any:
         ValueError: *value* is not what its shape says; the schema lets none through.
     """
     if shape.unit:
-        return _QUANTITIES[shape.unit](value)
+        return _within(shape, _QUANTITIES[shape.unit](value), str(value))
     if "string" in shape.types and not isinstance(value, str):
         value = text()
     tidy = _SPELLINGS.get(shape.definition)
     return tidy(value) if tidy and isinstance(value, str) else value
+
+
+class OutOfRangeError(ValueError):
+    """A quantity is smaller or larger than its schema allows; *expected* says what that is."""
+
+    def __init__(self, message: str, expected: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+
+
+def _within(shape: Shape, value: float, text: str) -> float:
+    """Return *value*, which the schema could judge only if it was written as a number."""
+    low = shape.minimum is not None and value < shape.minimum
+    if low or (shape.above is not None and value <= shape.above):
+        keyword, bound = ("minimum", shape.minimum) if low else ("exclusiveMinimum", shape.above)
+        message = "too small"
+    elif shape.maximum is not None and value > shape.maximum:
+        keyword, bound, message = "maximum", shape.maximum, "too large"
+    else:
+        return value
+    raise OutOfRangeError(
+        f"`{text}` is {message}", units.bound_in_words(keyword, bound or 0, shape.unit)
+    )
 
 
 def capability(name: str) -> str:
@@ -67,15 +90,26 @@ def _address(text: str) -> str:
 def _signal(text: str) -> str:
     if text.isdecimal():
         number = int(text)
-        try:
-            return signal.Signals(number).name
-        except ValueError:
-            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
-    return text if text.startswith("SIG") else f"SIG{text}"
+    else:
+        name, sign, offset = re.split(r"([+-]|\Z)", text.removeprefix("SIG"), maxsplit=1)
+        number = signal.Signals[f"SIG{name}"] + int(f"{sign}{offset or 0}")
+    if number in _SIGNAL_NAMES:
+        return _SIGNAL_NAMES[number]
+    if number < signal.SIGRTMIN:
+        raise ValueError(f"signal {number} is the C library's own")
+    return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+_SIGNAL_NAMES = {member.value: member.name for member in signal.Signals}
+_LARGEST_ID = 2**32 - 2
 
 
 def _number(text: str) -> str:
-    return str(int(text)) if re.fullmatch(r"[0-9]+", text) else text
+    if not re.fullmatch(r"[0-9]+", text):
+        return text
+    if int(text) > _LARGEST_ID:
+        raise OutOfRangeError(f"`{text}` is too large", f"an id of {_LARGEST_ID} or less")
+    return str(int(text))
 
 
 def _user(text: str) -> str:

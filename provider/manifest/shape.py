@@ -26,6 +26,10 @@ class Shape:
     """Name of the shared definition it refers to: ``size``, ``mode``, ``mountTarget``."""
     unit: str = ""
     """``bytes | seconds | cores``, or none."""
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    """Exclusive minimum."""
     properties: Mapping[str, "Shape"] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     """Default of each property that has one."""
@@ -86,6 +90,9 @@ def _shape(node: Tree, root: Tree) -> Shape:
         types=frozenset([types] if isinstance(types, str) else types),
         definition=definition,
         unit=node.get("x-unit", ""),
+        minimum=node.get("minimum"),
+        maximum=node.get("maximum"),
+        above=node.get("exclusiveMinimum"),
         properties={name: _shape(member, root) for name, member in properties.items()},
         defaults=_defaults(properties, root),
         exclusive=tuple(node.get("then", {}).get("x-exactly-one-of", ())),

@@ -49,8 +49,8 @@ class Rendered:
 class Renderer(Protocol):
     """What turns a template into YAML: provider.manifest.template.Template."""
 
-    def render(self, file: SourceFile) -> Rendered | Problem:
-        """Return what *file* renders to, or why it does not."""
+    def render(self, file: SourceFile) -> Rendered | Problem | None:
+        """Return what *file* renders to, or why it does not; None: that was said already."""
         ...
 
 
@@ -61,11 +61,13 @@ def read_sources(files: Iterable[SourceFile], *, renderer: Renderer | None = Non
     """
     documents: list[Document] = []
     problems: list[Problem] = []
+    unread: list[str | None] = []
     for file in files:
         reading = _read_template(file, renderer) if file.template else _read_plain(file)
         documents += reading.documents
         problems += reading.problems
-    return Reading(tuple(documents), tuple(problems))
+        unread += reading.unread
+    return Reading(tuple(documents), tuple(problems), tuple(unread))
 
 
 def parse_value(text: str, *, origin: Origin) -> Json:
@@ -103,12 +105,12 @@ def parse_mapping(file: SourceFile) -> tuple[Tree, tuple[Problem, ...]]:
 def _read_plain(file: SourceFile) -> Reading:
     text = decode(file.content)
     if isinstance(text, Wording):
-        return Reading(problems=(_problem_of(text, file.path),))
+        return Reading(problems=(_problem_of(text, file.path),), unread=(None,))
     stream = _Stream(_Text(file.path, join_surrogates(text)))
     documents = tuple(stream.documents())
     if not documents and not stream.problems:
         stream.problems.append(Problem("the file holds no document", Origin(file.path)))
-    return Reading(documents, tuple(stream.problems))
+    return Reading(documents, tuple(stream.problems), tuple(stream.unread))
 
 
 def _problem_of(wording: Wording, path: str) -> Problem:
@@ -119,8 +121,8 @@ def _read_template(file: SourceFile, renderer: Renderer | None) -> Reading:
     if renderer is None:
         return Reading(problems=(Problem("templates are not rendered here", Origin(file.path)),))
     rendered = renderer.render(file)
-    if isinstance(rendered, Problem):
-        return Reading(problems=(rendered,))
+    if not isinstance(rendered, Rendered):
+        return Reading(problems=(rendered,) if rendered else (), unread=(None,))
     secrets = rendered.shadow is not None
     text = _Text(file.path, rendered.text, rendered.lines, rendered.substitutes, secrets)
     stream = _Stream(text)
@@ -128,7 +130,7 @@ def _read_template(file: SourceFile, renderer: Renderer | None) -> Reading:
     if rendered.shadow is not None:
         shadow = _Stream(replace(text, text=rendered.shadow))
         documents = _mark_sensitive(documents, [document.tree for document in shadow.documents()])
-    return Reading(tuple(documents), tuple(stream.problems))
+    return Reading(tuple(documents), tuple(stream.problems), tuple(stream.unread))
 
 
 def _mark_sensitive(documents: list[Document], shadows: list[Tree]) -> list[Document]:
@@ -168,10 +170,11 @@ class _Text:
 
 
 class _Stream:
-    """The documents of one text; what is wrong collects in *problems*."""
+    """The documents of one text; what is wrong collects in *problems* and *unread*."""
 
     def __init__(self, source: _Text) -> None:
         self.problems: list[Problem] = []
+        self.unread: list[str | None] = []
         self._source = source
 
     def documents(self) -> Iterator[Document]:
@@ -181,6 +184,7 @@ class _Stream:
                 yield self._document(root, root.value)
             else:
                 self.problem("a document must be a mapping", root.place, "begin with `apiVersion:`")
+                self.unread.append(str(root.value))
 
     def roots(self) -> Iterator[Root]:
         """Yield the documents that are not empty; after a syntax error go on at the next one."""
@@ -203,7 +207,9 @@ class _Stream:
             except BoundError as error:
                 self.problem(str(error), error.place)
                 stopped = error.place[0] - skipped
-            text, passed = _next_document(text, stopped)
+            rest, passed = _next_document(text, stopped)
+            self.unread.append(_around(text, stopped, passed))
+            text = rest
             skipped += passed
 
     def _document(self, root: Root, tree: Tree) -> Document:
@@ -270,6 +276,13 @@ def _next_document(text: str, line: int) -> tuple[str, int]:
         if marker == "---" and (not rest or (lines[index][3] in " \t" and index >= line)):
             return "\n".join(lines[index:]), index
     return "", len(lines)
+
+
+def _around(text: str, line: int, end: int) -> str:
+    """Return the document that holds *line*, down to line *end*."""
+    lines = text.split("\n")
+    starts = [index for index in range(min(line - 1, end)) if lines[index].startswith("---")]
+    return "\n".join(lines[starts[-1] if starts else 0 : end])
 
 
 def _events(text: str, skipped: int) -> Iterator[Event]:

@@ -17,6 +17,12 @@ def same_word(word: str, choices: Iterable[str]) -> str | None:
     return next((choice for choice in choices if _plain(choice) == plain), None)
 
 
+def misspelt(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice somebody meant who wrote *word*, which is none of them, if it is plain."""
+    names = tuple(choices)
+    return same_word(word, names) or closest(word, names)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``did you mean `replicas`?``, or nothing where nothing looks like *word*."""
     choice = closest(word, choices)

@@ -14,7 +14,6 @@ is found by rendering once more with other secrets: what comes out otherwise has
 stays the same (a length, that a value is there) is not seen as secret.
 """
 
-import json
 import os
 import re
 import secrets as tokens
@@ -35,7 +34,15 @@ from provider.manifest.files import STDIN, SourceFile
 from provider.manifest.source import Rendered
 from provider.manifest.suggest import did_you_mean
 from provider.manifest.syntax import Wording, decode
-from provider.manifest.values import SecretText, disguise, leaves, mark, merge, placeholders
+from provider.manifest.values import (
+    as_text,
+    as_yaml,
+    disguise,
+    leaves,
+    mark,
+    merge,
+    placeholders,
+)
 from provider.model.tree import Tree
 
 _CAPTURING = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
@@ -62,8 +69,9 @@ class Content:
 class Template:
     """Renders templates with one set of values; implements source.Renderer."""
 
-    def __init__(self, values: Tree, *, secrets: Tree | None = None) -> None:
-        """*secrets* (--secret-values) lie upon *values*."""
+    def __init__(self, values: Tree, *, secrets: Tree | None = None, complete: bool = True) -> None:
+        """*secrets* (--secret-values) lie upon *values*; *complete*: all could be read."""
+        self._complete = complete
         self._included: dict[str, bytes] = {}
         self._values = values
         self._shadow: Tree | None = None
@@ -81,29 +89,29 @@ class Template:
         """Files read by include and import so far, for cache keys: path -> content."""
         return self._included
 
-    def render(self, file: SourceFile) -> Rendered | Problem:
-        """Return the YAML *file* renders to, or the Problem that stopped it."""
+    def render(self, file: SourceFile) -> Rendered | Problem | None:
+        """Return the YAML *file* renders to, or what stopped it; None: that was told already."""
         text = decode(file.content)
         if isinstance(text, Wording):
             origin = Origin(file.path, *text.place)
             return Problem(text.message, origin, suggestion=text.suggestion)
-        environment = self._environment(file.path, _as_yaml, marked=True)
+        environment = self._environment(file.path, as_yaml, marked=True)
         output = self._run(environment, text, file.path, self._values)
-        if isinstance(output, Problem):
+        if not isinstance(output, str):
             return output
         clean, lines = linemap.read_marks(output, file.path)
         shadow = None
         if self._shadow is not None:
             other = self._run(environment, text, file.path, self._shadow)
-            shadow = "" if isinstance(other, Problem) else linemap.read_marks(other, "")[0]
+            shadow = linemap.read_marks(other, "")[0] if isinstance(other, str) else ""
         return Rendered(clean, lines, self._substitutes, shadow)
 
-    def render_content(self, text: str, *, origin: Origin) -> Content | Problem:
+    def render_content(self, text: str, *, origin: Origin) -> Content | Problem | None:
         """Return *text*, which was written at *origin* (a Config with ``template: true``)."""
-        environment = self._environment(origin.path, _as_text, marked=False)
+        environment = self._environment(origin.path, as_text, marked=False)
         output = self._run(environment, text, origin.path, self._values)
-        if isinstance(output, Problem):
-            return _inside(output, origin)
+        if not isinstance(output, str):
+            return output and _inside(output, origin)
         if self._shadow is None:
             return Content(output)
         shadow = self._run(environment, text, origin.path, self._shadow)
@@ -117,12 +125,16 @@ class Template:
 
     def _run(
         self, environment: "_Environment", text: str, path: str, values: Tree
-    ) -> str | Problem:
+    ) -> str | Problem | None:
         try:
             template = environment.loader.compile(environment, text, path)
             return template.render(values)
         except _FAILURES as error:
-            return _problem(error, path, text, tuple(values), hidden=self._hidden)
+            if isinstance(error, _UndefinedNameError) and not self._complete:
+                return None
+            sources = {name: content.decode() for name, content in self._included.items()}
+            scope = _Scope(tuple(values), environment, self._hidden)
+            return _problem(error, path, sources | {path: text}, scope)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -141,28 +153,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         # The same input gives the same output, always.
         del self.globals["lipsum"]
         del self.filters["random"]
-
-
-def _as_yaml(value: Any) -> Any:
-    if isinstance(value, SecretText):
-        return value.placeholder
-    if value is None or isinstance(value, (bool, list, tuple, dict)):
-        return json.dumps(_with_placeholders(value), ensure_ascii=False, default=str)
-    return value
-
-
-def _as_text(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, list, tuple, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value
-
-
-def _with_placeholders(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(_as_yaml(key)): _with_placeholders(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_placeholders(item) for item in value]
-    return value.placeholder if isinstance(value, SecretText) else value
 
 
 class _UndefinedNameError(jinja2.UndefinedError):
@@ -235,10 +225,10 @@ class _Loader(jinja2.BaseLoader):
                 content = file.read()
         except OSError as error:
             raise jinja2.TemplateRuntimeError(f"cannot read {path}: {error.strerror}") from error
-        self._included[path] = content
         text = decode(content)
         if isinstance(text, Wording):
             raise jinja2.TemplateRuntimeError(f"{path}:{text.place[0]}: {text.message}")
+        self._included[path] = content
         return self.compile(environment, text, path)
 
     def _find(self, name: str) -> str:
@@ -248,7 +238,7 @@ class _Loader(jinja2.BaseLoader):
             steps = split_template_path(name)
         except jinja2.TemplateNotFound:
             steps = []
-        path = os.path.join(self._folder, *steps)
+        path = os.path.normpath(os.path.join(self._folder, *steps))
         root = os.path.realpath(self._folder)
         if not steps or not os.path.realpath(path).startswith(os.path.join(root, "")):
             raise jinja2.TemplateRuntimeError(f"{name} is outside of the template's folder")
@@ -308,30 +298,55 @@ class _Marker:
 
 
 def _problem(
-    error: BaseException,
-    path: str,
-    text: str,
-    names: tuple[str, ...],
-    *,
-    hidden: tuple[str, ...] | None,
+    error: BaseException, path: str, sources: Mapping[str, str], scope: "_Scope"
 ) -> Problem:
     """Return *error* in words, at the innermost template line it happened in.
 
-    A value may be in the text of an error: with secrets, *hidden*, only what cannot hold one is
-    repeated.
+    *sources* are the texts of all templates that took part.
     """
     if isinstance(error, jinja2.TemplateSyntaxError):
         origin = Origin(error.filename or error.name or path, error.lineno)
-        return Problem(f"template: {_sentence(error.message or '')}", origin)
+        message = _sentence(error.message or "")
+        return Problem(f"template: {message}", origin, suggestion=scope.word_nearest(message))
     origin = _innermost(error.__traceback__, path)
     if isinstance(error, _UndefinedNameError):
-        return _undefined(error, origin, path, text, names, confidential=hidden is not None)
+        return _undefined(error, origin, sources, scope)
     if isinstance(error, jinja2.TemplateError):
         message = _sentence(error.message or "")
-        if not any(secret in message for secret in hidden or ()):
+        if not any(secret in message for secret in scope.hidden or ()):
             return Problem(f"template: {message}", origin)
-    detail = f": {error}" if hidden is None else ""
-    return Problem(f"template: {type(error).__name__}{detail}", origin)
+    if scope.hidden is not None:
+        return Problem(f"template: {type(error).__name__}", origin)
+    text = re.sub(r"\b(?:do|test)_(\w+)\(\)", r"`\1`", str(error))
+    return Problem(f"template: {_sentence(text)}", origin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What templates see, for suggestions."""
+
+    names: Sequence[str]
+    environment: _Environment
+    hidden: tuple[str, ...] | None
+    """Texts of secrets: a value may be in the text of an error, so with secrets only what cannot
+    hold one is repeated. None: there are none."""
+
+    def nearest(self, name: str, text: str) -> str:
+        """Return a suggestion for a variable, from the values and what *text* defines."""
+        try:
+            tree = self.environment.parse(text)
+        except jinja2.TemplateSyntaxError:
+            return did_you_mean(name, self.names)
+        own = [node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"]
+        return did_you_mean(name, (*self.names, *own))
+
+    def word_nearest(self, message: str) -> str:
+        """Return a suggestion for a filter or test that is none, if *message* is about one."""
+        found = re.match(r"no (filter|test) named '(\w+)'", message)
+        if not found:
+            return ""
+        known = self.environment.filters if found[1] == "filter" else self.environment.tests
+        return did_you_mean(found[2], known)
 
 
 def _sentence(message: str) -> str:
@@ -352,28 +367,27 @@ def _innermost(trace: TracebackType | None, path: str) -> Origin:
 
 
 def _undefined(
-    error: _UndefinedNameError,
-    origin: Origin,
-    path: str,
-    text: str,
-    names: Sequence[str],
-    *,
-    confidential: bool,
+    error: _UndefinedNameError, origin: Origin, sources: Mapping[str, str], scope: _Scope
 ) -> Problem:
-    name, column = error.name, 0
-    lines = text.split("\n")
-    if origin.path == path and 0 < origin.line <= len(lines):
-        found = re.search(rf"([\w.\[\]]+\.)?\b{re.escape(name)}\b", lines[origin.line - 1])
-        if found:
-            name, column = found[0], found.start() + 1
-    if confidential and not column:  # a name that was computed, from a secret perhaps
+    text = sources.get(origin.path, "")
+    name = error.name
+    found = linemap.find_name(name, text, origin.line)
+    if scope.hidden is not None and not found:  # a name that was computed, from a secret perhaps
         return Problem("a name is undefined", origin)
+    if found:
+        name, line, column = found
+        origin = Origin(origin.path, line, column, origin.note)
     if error.choices is None:
-        suggestion = did_you_mean(error.name, names) or f"give it with --set {name}=... or --values"
+        suggestion = scope.nearest(error.name, text)
+        suggestion = suggestion or f"give it with --set {error.name}=... or --values"
     else:
         suggestion = did_you_mean(error.name, error.choices)
-    place = Origin(origin.path, origin.line, column, origin.note)
-    return Problem(f"`{name}` is undefined", place, suggestion=suggestion)
+        if not suggestion and error.choices:
+            suggestion = f"it has: {', '.join(sorted(error.choices)[:_SHOWN])}"
+    return Problem(f"`{name}` is undefined", origin, suggestion=suggestion)
+
+
+_SHOWN = 8
 
 
 def _inside(problem: Problem, origin: Origin) -> Problem:

@@ -7,6 +7,7 @@ what there is to word. A test holds the two to the same verdict.
 import functools
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
@@ -15,8 +16,10 @@ import schemas
 from provider.errors import Problem
 from provider.manifest import foreign
 from provider.manifest.document import Document, TreePath
+from provider.manifest.gap import unknown_paths
 from provider.manifest.suggest import closest
-from provider.manifest.wording import Failure, problems
+from provider.manifest.wording import Failure
+from provider.manifest.wording import problems as word
 from provider.model.tree import Json, Tree
 
 
@@ -25,26 +28,43 @@ def validate(documents: Iterable[Document]) -> tuple[Problem, ...]:
 
     Places the reader has complained about already (``Document.faulty``) are passed over.
     """
-    return tuple(problem for document in documents for problem in _problems(document))
+    return tuple(problem for document in documents for problem in judge(document).problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with one document."""
+
+    problems: tuple[Problem, ...] = ()
+    unknown: tuple[TreePath, ...] = ()
+    """Where nothing can be said of the value: what is wrong, missing, or perhaps misspelt."""
+
+
+def judge(document: Document) -> Verdict:
+    """Return what the schema of its kind does not allow in *document*.
+
+    Places the reader has complained about already (``Document.faulty``) are unknown, without
+    another problem.
+    """
+    if document.kind not in schemas.KINDS:
+        known = ("kind",) in document.faulty
+        return Verdict(() if known else (_unknown_kind(document),), ((),))
+    faulty = tuple(sorted(document.faulty, key=str))
+    if is_valid(document.kind, document.tree):
+        return Verdict((), faulty)
+    elsewhere = functools.partial(_elsewhere, document.kind)
+    problems: dict[Problem, None] = {}
+    unknown: dict[TreePath, None] = dict.fromkeys(faulty)
+    for failure in failures(document.kind, document.tree):
+        unknown.update(dict.fromkeys(unknown_paths(failure)))
+        if not _is_faulty(document, failure.path):
+            problems.update(dict.fromkeys(word(failure, document, elsewhere)))
+    return Verdict(tuple(sorted(problems, key=_place)), tuple(unknown))
 
 
 def is_valid(kind: str, tree: Json) -> bool:
     """Return whether *tree* is a document of that kind, or a plan or report (any schema's name)."""
     return _validator(kind.lower()).is_valid(tree)
-
-
-def _problems(document: Document) -> list[Problem]:
-    if document.kind not in schemas.KINDS:
-        return [] if ("kind",) in document.faulty else [_unknown_kind(document)]
-    if is_valid(document.kind, document.tree):
-        return []
-    found = {
-        problem: None
-        for failure in failures(document.kind, document.tree)
-        if not _is_faulty(document, failure.path)
-        for problem in problems(failure, document, functools.partial(_elsewhere, document.kind))
-    }
-    return sorted(found, key=_place)
 
 
 def _place(problem: Problem) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Values for templates: from files, from ``--set``, and secret ones."""
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from provider.errors import ManifestError, Origin, Problem
@@ -45,12 +46,28 @@ def read_values(
         mapping, found = parse_mapping(file)
         values = merge(values, mapping)
         problems += found
+    given: dict[str, str] = {}
     for text in sets:
+        name = text.partition("=")[0]
         try:
-            values = merge(values, parse_set(text))
+            tree = parse_set(text)
+            problems += _given_twice(name, text, given)
+            values = merge(values, tree)
         except ManifestError as error:
             problems += error.problems
     return values, tuple(problems)
+
+
+def _given_twice(name: str, text: str, given: dict[str, str]) -> Iterator[Problem]:
+    """Yield a problem if *name*, or something it holds or that holds it, is in *given*."""
+    for earlier, assignment in given.items():
+        if f"{name}.".startswith(f"{earlier}.") or f"{earlier}.".startswith(f"{name}."):
+            yield Problem(
+                f"given twice: {assignment}, then {text}",
+                Origin(f"--set {name}"),
+                suggestion="keep one of them",
+            )
+    given[name] = text
 
 
 def parse_set(text: str) -> Tree:
@@ -60,10 +77,14 @@ def parse_set(text: str) -> Tree:
         ManifestError: there is no ``=``, a name is none, or the value is not YAML.
     """
     names, equals, value = text.partition("=")
-    origin = Origin("--set", note=names)
+    origin = Origin(f"--set {names}")
     steps = names.split(".")
     if not equals or not all(map(_NAME.match, steps)):
-        problem = Problem("not an assignment", Origin("--set", note=text), expected="NAME=VALUE")
+        problem = Problem(
+            "not an assignment",
+            Origin(f"--set {text}"),
+            expected="NAME=VALUE, with a name such as web.port",
+        )
         raise ManifestError((problem,))
     tree: Json = parse_value(value, origin=origin) if value else ""
     for step in reversed(steps):
@@ -145,3 +166,27 @@ def leaves(value: Json) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(text for item in value for text in leaves(item))
     return () if value is None or value == "" or isinstance(value, bool) else (str(value),)
+
+
+def as_yaml(value: Any) -> Any:
+    """Return what a template writes for *value* into YAML."""
+    if isinstance(value, SecretText):
+        return value.placeholder
+    if value is None or isinstance(value, (bool, list, tuple, dict)):
+        return json.dumps(_with_placeholders(value), ensure_ascii=False, default=str)
+    return value
+
+
+def as_text(value: Any) -> Any:
+    """Return what a template writes for *value* into any text."""
+    if value is None or isinstance(value, (bool, list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value
+
+
+def _with_placeholders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(as_yaml(key)): _with_placeholders(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_placeholders(item) for item in value]
+    return value.placeholder if isinstance(value, SecretText) else value

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import schemas
 from provider.errors import Problem
 from provider.manifest import foreign
 from provider.manifest.document import Document, TreePath, dotted
-from provider.manifest.suggest import did_you_mean, same_word
+from provider.manifest.suggest import closest, did_you_mean, misspelt, same_word
 from provider.model.tree import Json, Tree
+from provider.model.units import bound_in_words
 
 _SHOWN = 60
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _GOT = {
     "NoneType": "nothing",
@@ -99,7 +102,7 @@ class _Worder:
         if self._is_sensitive():
             return "the value (sensitive)"
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        text = text.replace("\n", "\\n")
+        text = _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
         return f"`{text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}`"
 
     def unknown(self) -> Iterator[Problem]:
@@ -127,9 +130,11 @@ class _Worder:
         """Say which fields are missing (required)."""
         failure = self._failure
         assert isinstance(failure.got, dict)
+        allowed = failure.schema.get("properties", {})
+        meant = {misspelt(name, allowed) for name in failure.got.keys() - allowed.keys()}
         for name in failure.asked:
-            if name not in failure.got:
-                expected = failure.schema.get("properties", {}).get(name, {})
+            if name not in failure.got and name not in meant:
+                expected = allowed.get(name, {})
                 yield Problem(
                     f"`{name}` is missing",
                     self._document.positions.nearest(failure.path),
@@ -190,21 +195,32 @@ class _Worder:
         """Say that a text does not look as it should (pattern)."""
         got = str(self._failure.got)
         values = self._failure.hint("x-values") or ()
-        suggestion = did_you_mean(got, values)
+        hints = self._failure.hint("x-hints") or {}
+        suggestion = did_you_mean(got.removeprefix("SIG"), values)
         if self._failure.path[-1:] == ("image",):
             suggestion = foreign.image(got)
-        yield from self._value(f"{self._shown(got)} is not allowed", suggestion=suggestion)
+        elif self._failure.path[-2:-1] == ("dependsOn",):
+            kind = closest(got.partition("/")[0], schemas.KINDS)
+            suggestion = f"did you mean `{kind}/{got.partition('/')[2]}`?" if kind else ""
+        elif got.isdecimal() and "integer" in (self._failure.hint("type") or ()):
+            suggestion = "leave out the quotes"
+        message = f"{self._shown(got)} is not allowed"
+        yield from self._value(message, suggestion=hints.get(got, suggestion))
 
     def range(self) -> Iterator[Problem]:
         """Say that a number is too small or too large (minimum, maximum, exclusiveMinimum)."""
         failure = self._failure
-        asked = failure.asked
-        low = failure.keyword in ("minimum", "exclusiveMinimum")
-        bound = f"more than {asked}" if failure.keyword == "exclusiveMinimum" else ""
-        bound = bound or (f"at least {asked}" if low else f"at most {asked}")
+        if failure.hint(failure.keyword) != failure.asked:
+            return  # Where it is used, more is asked than where it is defined.
+        got = failure.got
+        if isinstance(got, float) and not got.is_integer() and "number" not in failure.hint("type"):
+            return  # Not a whole number, which is said already.
+        unit = failure.hint("x-unit") or ""
+        bound = bound_in_words(failure.keyword, failure.asked, unit)
+        extreme = "large" if failure.keyword == "maximum" else "small"
         yield from self._value(
-            f"{self._shown(failure.got)} is too {'small' if low else 'large'}",
-            self._expected or bound,
+            f"{self._shown(failure.got)} is too {extreme}",
+            bound if unit else self._expected or bound,
         )
 
     def size(self) -> Iterator[Problem]:

@@ -57,6 +57,20 @@ def parse_cpus(text: str | int | float) -> float:
     return round(float(text), 3)
 
 
+def bound_in_words(keyword: str, value: float, unit: str) -> str:
+    """Return what a JSON Schema *keyword* asks of a quantity: ``at least 1Mi``, ``at most 14d``."""
+    words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}
+    if unit == "bytes":
+        text = format_size(int(value))
+    elif unit == "seconds" and value >= 86400:
+        text = f"{value / 86400:g}d"
+    elif unit == "seconds":
+        text = format_duration(value)
+    else:
+        text = f"{value:g} cores" if unit == "cores" else f"{value}"
+    return f"{words[keyword]} {text}"
+
+
 def format_size(size_bytes: int) -> str:
     """Return the shortest exact text: ``64Mi``, ``1500``."""
     for power, unit in reversed(list(enumerate("KMGTP", 1))):

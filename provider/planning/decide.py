@@ -237,16 +237,33 @@ def _undecided(wanted: Wanted, found: Observed | None) -> Action:
 def _wish(wanted: Wanted, before: Tree, found: Observed) -> tuple[Tree, tuple[str, ...]]:
     """Return the tree to bring *found* to: the wanted one, less what is to be left as it is."""
     after, resource = wanted.tree, wanted.resource
-    if resource.id.kind is Kind.NETWORK:
+    if resource.id.kind is Kind.NETWORK and not _is_made_anew(after, before):
         after = inherit_addresses(after, before)
     if resource.ignore:
         after = keep(before, after, _with_image(resource.ignore, wanted, found))
     if resource.id.kind is Kind.JOB and after["rerun"] == "never":
         after = after | {"container": before["container"]}
     warnings: tuple[str, ...] = ()
-    if after.get("state") == "stopped" and "container" in after:
+    if after.get("state") == "stopped" and "container" in after and not _is_lost(found):
         after, warnings = _deferred(wanted, before, after, found)
     return _close(after, found), warnings
+
+
+def _is_lost(found: Observed) -> bool:
+    """Tell whether the object is made anew in any case, so that nothing has to wait for that."""
+    attempt = unfinished(found)
+    taken = [Consequence(deviation.consequence) for deviation in found.deviations]
+    taken += [attempt[0]] if attempt else []
+    return _worst(taken).rank >= Consequence.REPLACE.rank
+
+
+def _is_made_anew(after: Tree, before: Tree) -> bool:
+    """Tell whether a Network is replaced, and so needs other addresses than it has meanwhile."""
+    return any(
+        consequence_of(Kind.NETWORK, found.pattern).rank >= Consequence.REPLACE.rank
+        for found in differences(before, after)
+        if found.after != UNKNOWN
+    )
 
 
 def _with_image(paths: tuple[str, ...], wanted: Wanted, found: Observed) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from provider.model.ids import InstanceId
 from provider.model.plan import Action, Consequence, Need, Verb
 from provider.model.resource import Condition, Observed, Resource
 from provider.model.tree import Tree
+from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
 from provider.planning.facts import Facts
 
@@ -70,10 +71,17 @@ def order_deletes(
 ) -> tuple[Action, ...]:
     """Return *deletes*, each in need of all that was built on its instance: dependents first.
 
-    A dependent that stays was built on it and is changed now so that it is not any more.
+    A dependent that stays was built on it and is changed now so that it is not any more. No
+    record tells what a stray container, or one never finished, was built on: anything may be.
     """
     moving = [*deletes, *pending]
     built_on: dict[InstanceId, list[InstanceId]] = {}
+    half_made = [
+        a.id for a in deletes if a.before is None and a.id.resource.kind in CONTAINER_KINDS
+    ]
+    for action in deletes:
+        if action.id.resource.kind not in CONTAINER_KINDS:
+            built_on[action.id] = [*half_made]
     for action in moving:
         record = records.get(action.renamed_from or action.id)
         for target in record.needs if record else ():

@@ -253,7 +253,7 @@ class _Planning:
         # Its mark may name something that is recorded as well; its object id is its own.
         resource = ResourceId(self.desired.project, stray.id.resource.kind, stray.object_id)
         instance = InstanceId(resource, stray.id.host)
-        reason = f"{STRAY} (marked as {stray.id})"
+        reason = "; ".join([f"{STRAY} (marked as {stray.id})", *stray.status.get("effects", ())])
         self.deletes.append(self._delete(replace(stray, id=instance), reason))
 
     # -- the whole

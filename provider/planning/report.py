@@ -39,11 +39,13 @@ class Result:
     fate: Fate = Fate.OK
     failure: Failure | None = None
     duration_s: float = 0.0
+    begun: bool = True
+    """False if it was skipped before anything was done."""
 
     @property
     def changed(self) -> bool:
         """True if the host is (or, failed half way, may be) different from before."""
-        return self.action.verb is not Verb.NOOP and self.fate is not Fate.SKIPPED
+        return self.action.verb is not Verb.NOOP and self.begun
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ Written once as ``state/containers/<id>/config.json`` when the container is crea
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from runtime.container.folders import config_file, private_folder
 from runtime.errors import NotFoundError
+from runtime.kernel.replace import replace_file
 from runtime.root import Root
 from runtime.spec import Spec, from_json, to_json
 from runtime.supervisor.request import Restart
@@ -90,40 +90,15 @@ class ContainerConfig:
 
 def new_id() -> str:
     """Return a fresh container id: 12 hexadecimal digits."""
-    return secrets.token_hex(6)
-
-
-def state_folder(root: Root, container_id: str) -> Path:
-    """Return where the container's lasting state is."""
-    return root.state / "containers" / container_id
-
-
-def run_folder(root: Root, container_id: str) -> Path:
-    """Return where the container's state of this boot is."""
-    return root.run / "containers" / container_id
-
-
-def netns_path(root: Root, container_id: str) -> Path:
-    """Return where the container's network namespace is pinned."""
-    return root.run / "netns" / container_id
-
-
-def private_folder(folder: Path) -> None:
-    """Make *folder* and what is missing above it for root alone. Idempotent."""
-    if not folder.is_dir():
-        private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    return os.urandom(6).hex()
 
 
 def write_config(root: Root, config: ContainerConfig) -> None:
     """Write the container's config; atomic; makes its folder."""
-    folder = state_folder(root, config.id)
-    private_folder(folder)
-    temporary = folder / "config.json.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        file.write(json.dumps(to_json(config)))  # json.dump would be the slow, pure Python one
-    temporary.rename(folder / "config.json")
+    path = config_file(root, config.id)
+    private_folder(path.parent)
+    # Not json.dump, which is the slow, pure Python one.
+    replace_file(path, json.dumps(to_json(config)).encode())
 
 
 def read_config(root: Root, container_id: str) -> ContainerConfig:
@@ -133,7 +108,7 @@ def read_config(root: Root, container_id: str) -> ContainerConfig:
         NotFoundError: there is no such container.
     """
     try:
-        data = (state_folder(root, container_id) / "config.json").read_bytes()
+        data = config_file(root, container_id).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"no container {container_id}") from None
     return from_json(ContainerConfig, json.loads(data))
@@ -145,24 +120,3 @@ def list_configs(root: Root) -> Iterator[ContainerConfig]:
         for name in sorted(os.listdir(root.state / "containers")):
             with suppress(NotFoundError):
                 yield read_config(root, name)
-
-
-def find_config(root: Root, name_or_id: str) -> ContainerConfig:
-    """Return the container of that name, id, or unambiguous beginning of an id.
-
-    Of several with the name (one is being replaced by the other), the youngest.
-
-    Raises:
-        NotFoundError: there is none, or more than one id begins so.
-    """
-    everything = list(list_configs(root))
-    exact = [c for c in everything if name_or_id in (c.name, c.id)]
-    if exact:
-        return max(exact, key=lambda c: c.created_at)
-    found = [c for c in everything if c.id.startswith(name_or_id)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(c.id for c in found)
-        raise NotFoundError(f"more than one container id begins with {name_or_id}: {ids}")
-    raise NotFoundError(f"no container {name_or_id}; `bayplan ps -a` lists them")

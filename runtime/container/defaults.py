@@ -36,12 +36,6 @@ READONLY_PATHS = (
     "/proc/sysrq-trigger",
 )
 
-SYSCTLS = {
-    "net.ipv4.ip_unprivileged_port_start": "0",
-    "net.ipv4.ping_group_range": "0 2147483647",
-}
-"""For a network namespace of its own: low ports and ping for any user of the container."""
-
 
 def default_namespaces(
     *, network: str | None = "", pid: str | None = "", ipc: str | None = "", uts: str | None = ""

@@ -8,25 +8,32 @@ moment. Who mends must keep applies from running meanwhile.
 
 import os
 import re
+import select
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.cgroup import Cgroup, Hierarchy, list_groups
-from runtime.container import secretfs
-from runtime.container.config import list_configs
-from runtime.container.containers import is_unattended
+from runtime.container import secretfs, volume
+from runtime.container.config import ContainerConfig, list_configs
+from runtime.container.folders import graveyard
+from runtime.container.recovery import images_in_use
+from runtime.container.state import is_unattended
+from runtime.container.temporary import unfinished
+from runtime.errors import ImageError, NotFoundError, StateError, SupervisorError
+from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
-from runtime.kernel.procfs import read_mountinfo
+from runtime.kernel.procfs import read_mountinfo, read_stat
 from runtime.network import firewall, links, netns, network, observe, store
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
 
 _SUPERVISOR_GROUP = "supervisor"
-_TEMPORARY = re.compile(r".*\.tmp\Z|\..+\.\d+\Z")
+_DEATH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,8 +41,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     kind: str
-    """``supervisor | publication | cgroup | netns | link | lease | mount | folder | file | secret |
-    network``"""
+    """``supervisor | process | publication | cgroup | netns | link | lease | mount | folder |
+    file | secret | volume | image | layer | network``"""
     object: str
     problem: str
     """In words, without the object."""
@@ -44,15 +51,19 @@ class Finding:
 
 def examine(root: Root) -> tuple[Finding, ...]:
     """Return everything wrong in this world, sorted. Changes nothing."""
-    owners = frozenset(config.id for config in list_configs(root))
+    configs = tuple(list_configs(root))
+    owners = frozenset(config.id for config in configs)
     found = [
+        *_processes(root),
         *_groups(root, owners),
         *_namespaces(root, owners),
         *_leases(root, owners),
         *_links(root),
         *_folders(root, owners),
         *_mounts(root),
-        *_temporary_files(root),
+        *_files(root),
+        *_volumes(root),
+        *_images(root, configs),
     ]
     if is_unattended(root):
         found.append(Finding("supervisor", str(root.run), "is gone; nobody looks after containers"))
@@ -75,21 +86,30 @@ def mend(root: Root) -> tuple[Finding, ...]:
     """
     with host_lock(root, "doctor"):
         found = examine(root)
-        order = (
-            "publication",
-            "cgroup",
-            "netns",
-            "lease",
-            "link",
-            "mount",
-            "secret",
-            "folder",
-            "file",
-        )
+        order = [*_MEND]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
-            _MEND.get(finding.kind, _nothing)(root, finding.object)
+            if finding.mendable and finding.kind in _MEND:
+                _MEND[finding.kind](root, finding.object)
         observe.repair(root)
     return found
+
+
+def _processes(root: Root) -> Iterator[Finding]:
+    """Yield what runs beside the supervisor, in its cgroup, and is none of its descendants."""
+    members = Cgroup(Hierarchy.detect(), f"{root.cgroup}/{_SUPERVISOR_GROUP}").pids()
+    if not members:
+        return
+    pair: set[int] = set()
+    with suppress(NotFoundError, StateError, SupervisorError):
+        told = Supervisor(root, start=False).ping()
+        pair = {told["pid"], told["keeper"]}
+    parents = {pid: stat.ppid for pid in members if (stat := read_stat(pid)) is not None}
+    for pid in parents:
+        above = pid
+        while above in parents and above not in pair:
+            above = parents[above]
+        if above not in pair:
+            yield Finding("process", str(pid), "is of a supervisor that is gone")
 
 
 def _groups(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
@@ -127,33 +147,60 @@ def _folders(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
         for path in _entries(parent):
             if path.name not in owners:
                 yield Finding("folder", str(path), "belongs to no container")
+    for path in _entries(graveyard(root)):
+        yield Finding("folder", str(path), "is of a container that is gone")
     for path in _entries(root.run / "secrets"):
         if path.name not in owners:
             yield Finding("secret", str(path), "belongs to no container")
 
 
 def _mounts(root: Root) -> Iterator[Finding]:
-    """Yield the tmpfs for secrets where nobody has any; other mounts are none of our making."""
-    top = root.run / "secrets"
-    mounted = [m for m in read_mountinfo() or () if m.mount_point == str(top)]
-    if mounted and not _entries(top):
-        yield Finding("mount", str(top), "holds no secrets any more")
+    """Yield mounts in places that are ours alone: of containers' folders nobody else sees any."""
+    secrets, pins = root.run / "secrets", root.run / "netns"
+    for mount in read_mountinfo() or ():
+        point = Path(mount.mount_point)
+        if point == secrets and not _entries(secrets):
+            yield Finding("mount", str(point), "holds no secrets any more")
+        inside = root.run in point.parents or root.state / "containers" in point.parents
+        if inside and point != secrets and point.parent != pins:
+            yield Finding("mount", str(point), "is none that a container needs")
 
 
-def _temporary_files(root: Root) -> Iterator[Finding]:
+def _files(root: Root) -> Iterator[Finding]:
     """Yield half-written files whose writer is dead; those of the living are no concern."""
-    for folder in (root.state / "networks", root.state / "projects", root.state / "volumes"):
-        for parent, _, names in os.walk(folder):
-            if "/data/" in f"{parent}/":
-                continue  # what containers call their files is theirs
-            for name in names:
-                if _TEMPORARY.match(name) and not _writer_lives(name):
-                    yield Finding("file", os.path.join(parent, name), "was never finished")
+    for path in (*unfinished(root), *volume.half_copied(root)):
+        yield Finding("file", str(path), "was never finished")
 
 
-def _writer_lives(name: str) -> bool:
-    _, _, number = name.rpartition(".")
-    return number.isdigit() and os.path.exists(f"/proc/{number}")
+def _volumes(root: Root) -> Iterator[Finding]:
+    """Yield folders without a record, and records without their folder."""
+    known = {found.id for found in volume.list_volumes(root)}
+    for path in _entries(root.state / "volumes"):
+        data = path / "data"
+        if path.name not in known:
+            full = data.is_dir() and any(data.iterdir())
+            problem = "belongs to no volume" + (", but there is data in it" if full else "")
+            yield Finding("volume", str(path), problem, mendable=not full)
+        elif not data.is_dir():
+            yield Finding("volume", str(path), "lost its data", mendable=False)
+
+
+def _images(root: Root, configs: Sequence[ContainerConfig]) -> Iterator[Finding]:
+    """Yield content that no image and no container needs, and layers that are missing."""
+    store = ImageStore(root)
+    problem = "belongs to no image and no container"
+    try:
+        loose = store.loose(config.image for config in configs if config.image)
+    except ImageError as error:
+        yield Finding("image", str(store.folder), str(error), mendable=False)
+    else:
+        yield from (Finding("image", digest, problem) for digest in loose.blobs)
+        yield from (Finding("layer", str(path), problem) for path in loose.layers)
+        yield from (Finding("image", str(p), "was never finished") for p in loose.temporaries)
+    for layer in sorted({layer for config in configs for layer in config.layers}):
+        if not os.path.isdir(layer):
+            users = ", ".join(config.name for config in configs if layer in config.layers)
+            yield Finding("layer", layer, f"is gone; {users} cannot be started again without")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -161,10 +208,6 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except FileNotFoundError:
         return []
-
-
-def _nothing(_root: Root, _name: str) -> None:
-    return
 
 
 def _mend_group(root: Root, name: str) -> None:
@@ -176,9 +219,17 @@ def _mend_group(root: Root, name: str) -> None:
 
 
 def _mend_lease(root: Root, ip: str) -> None:
+    owners = {config.id for config in list_configs(root)}
     for _, lease in network.leases(root):
-        if lease.ip == ip and not (root.state / "containers" / lease.container).is_dir():
+        if lease.ip == ip and lease.container not in owners:
             network.release(root, lease.container)
+
+
+def _mend_file(_root: Root, path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def _mend_folder(_root: Root, path: str) -> None:
@@ -186,8 +237,29 @@ def _mend_folder(_root: Root, path: str) -> None:
         shutil.rmtree(path)
 
 
+def _mend_process(root: Root, pid: str) -> None:
+    """Kill it, unless that pid is somebody else's by now."""
+    group = Cgroup(Hierarchy.detect(), f"{root.cgroup}/{_SUPERVISOR_GROUP}")
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(int(pid))
+        with os.fdopen(pidfd):
+            if int(pid) in group.pids():
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                select.select([pidfd], [], [], _DEATH_S)
+
+
+def _mend_layer(root: Root, path: str) -> None:
+    """Unpack it again if a container needs it; else sweep."""
+    needed = [config.image for config in list_configs(root) if path in config.layers]
+    if needed:
+        ImageStore(root).layers(needed[0])
+    else:
+        ImageStore(root).gc(images_in_use(root))
+
+
 # In the order in which they are mended.
 _MEND: dict[str, Callable[[Root, str], object]] = {
+    "process": _mend_process,
     "supervisor": lambda root, _folder: Supervisor(root).ping(),
     "publication": lambda root, owner: firewall.unpublish(root, owner),
     "cgroup": _mend_group,
@@ -197,5 +269,8 @@ _MEND: dict[str, Callable[[Root, str], object]] = {
     "secret": lambda root, path: secretfs.remove_folder(root, os.path.basename(path)),
     "mount": lambda _root, point: umount2(point, MNT_DETACH),
     "folder": _mend_folder,
-    "file": lambda _root, path: Path(path).unlink(missing_ok=True),
+    "file": _mend_file,
+    "volume": _mend_folder,
+    "image": lambda root, _digest: ImageStore(root).gc(images_in_use(root)),
+    "layer": _mend_layer,
 }

@@ -14,6 +14,7 @@ The order is what makes it right:
 
 from collections.abc import Sequence
 
+from runtime.container.defaults import PATH
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel import mount as kernel
 from runtime.kernel.capability import to_mask
@@ -31,7 +32,6 @@ from runtime.kernel.seccomp import compile_profile, filter_flags
 from runtime.rootfs.plan import cgroup_view, plan_mounts
 from runtime.spec import Capabilities, Process, Seccomp, Spec
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
 
 # getrlimit(2); asm-generic/resource.h
@@ -210,7 +210,7 @@ def _seccomp_operations(seccomp: Seccomp | None) -> list[Operation]:
 
 def _search_path(env: Sequence[str]) -> str:
     values = [item.removeprefix("PATH=") for item in env if item.startswith("PATH=")]
-    return values[-1] if values else DEFAULT_PATH
+    return values[-1] if values else PATH
 
 
 def _namespaces(spec: Spec, netns: str | None) -> tuple[dict[str, str], set[str]]:

@@ -15,12 +15,13 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.errors import ContainerError, NotFoundError
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
+from runtime.network.files import write_json
 from runtime.root import Root
 from runtime.rootfs.overlay import mount_overlay
 from runtime.rootfs.resolve import open_in_root
@@ -88,11 +89,7 @@ def ensure_volume(
 
 def write_record(root: Root, volume: Volume) -> None:
     """Replace the volume's record; atomic."""
-    path = root.state / "volumes" / volume.id / "meta.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(to_json(volume)))
-    temporary.chmod(0o600)
-    temporary.rename(path)
+    write_json(root.state / "volumes" / volume.id / "meta.json", to_json(volume))
 
 
 def delete_volume(root: Root, volume_id: str) -> None:
@@ -116,7 +113,11 @@ def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> 
     data, incoming = folder / "data", folder / "incoming"
     with _locked(folder):
         volume = read_volume(root, volume_id)
-        if volume.populated or any(data.iterdir()):
+        if volume.populated:
+            return
+        done = replace(volume, populated=True)
+        if any(data.iterdir()):
+            write_record(root, done)
             return
         with suppress(FileNotFoundError):
             shutil.rmtree(incoming)
@@ -124,11 +125,25 @@ def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> 
         if _copy(layers, target, incoming):
             kept = data.stat()
             os.chown(incoming, kept.st_uid, kept.st_gid)
-            data.rmdir()
-            incoming.rename(data)
+            incoming.rename(data)  # in one step: an empty folder is replaced, see rename(2)
         else:
             incoming.rmdir()
-        write_record(root, Volume(volume.id, volume.mark, populated=True))
+        write_record(root, done)
+
+
+def half_copied(root: Root) -> Iterator[Path]:
+    """Yield the copies into volumes that nobody is at work on any more."""
+    for found in list_volumes(root):
+        folder = root.state / "volumes" / found.id
+        if (folder / "incoming").is_dir() and not _is_locked(folder):
+            yield folder / "incoming"
+
+
+def drop_half_copied(root: Root) -> None:
+    """Remove the copies that were never finished; the next populate starts over."""
+    for incoming in half_copied(root):
+        with _locked(incoming.parent), suppress(FileNotFoundError):
+            shutil.rmtree(incoming)
 
 
 @contextmanager
@@ -139,6 +154,20 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        fd = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _copy(layers: Sequence[str], target: str, destination: Path) -> bool:

@@ -2,7 +2,8 @@
 
 Marked is what the names and the given live images reach: index -> manifest -> configuration and
 layers -> unpacked folders. All else goes, unless it is younger than the grace period: it may belong
-to a build that has not tagged its result yet. Temporaries of dead writers go at once.
+to a build that has not tagged its result yet (see `unswept`). Temporaries of dead writers go at
+once.
 
 Files are unlinked under the store's exclusive lock, so that nobody counts on a blob while it goes.
 Folders are only renamed under it and deleted afterwards, which may take seconds.
@@ -21,6 +22,7 @@ from runtime.image.catalog import Catalog
 from runtime.image.lock import TEMPORARY, StoreLock, leftovers
 from runtime.image.model import Configuration, Index, Manifest, parse_document
 from runtime.image.unpack import LayerFolders, folder_names
+from runtime.image.unswept import Unswept
 
 DEFAULT_GRACE_S = 600.0
 DEFAULT_DEBS_BYTES = 512 << 20
@@ -45,6 +47,15 @@ class Damage:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """What nothing needs: digests, layer folders, and what dead writers have left."""
+
+    blobs: tuple[str, ...]
+    layers: tuple[Path, ...]
+    temporaries: tuple[Path, ...]
+
+
 @dataclass(slots=True)
 class _Marks:
     blobs: set[str]
@@ -56,14 +67,16 @@ def collect(
     catalog: Catalog,
     unpacked: LayerFolders,
     lock: StoreLock,
+    unswept: Unswept,
     *,
     live: frozenset[str],
-    grace_s: float,
+    grace_s: float | None,
     debs_bytes: int,
 ) -> GcReport:
     """Sweep; idempotent, safe at any time beside builds and runs, and after being killed itself.
 
-    The cache of Debian builds is cut to *debs_bytes*, oldest use first.
+    *grace_s* None: nothing is young while nobody builds. The cache of Debian builds is cut to
+    *debs_bytes*, oldest use first.
 
     Raises:
         ImageError: an image that must stay is damaged, so what it needs cannot be known. Nothing
@@ -72,32 +85,58 @@ def collect(
     folder = blobs.folder
     if not (folder / "oci-layout").exists():
         return GcReport((), (), 0, 0)
+    with unswept.sweeping() as alone:
+        if grace_s is None:
+            grace_s = 0.0 if alone else DEFAULT_GRACE_S
+        with lock.exclusive():
+            loose = find_loose(blobs, catalog, unpacked, live=live, grace_s=grace_s)
+            freed = sum(blobs.delete(digest) for digest in loose.blobs)
+            doomed = [_set_aside(path) for path in loose.layers] + list(loose.temporaries)
+            freed += _cut_cache(folder / "debs", debs_bytes)
+        for path in doomed:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    return GcReport(
+        blobs=loose.blobs,
+        layers=tuple(path.name for path in loose.layers),
+        leftovers=len(loose.temporaries),
+        freed=freed,
+    )
+
+
+def find_loose(
+    blobs: BlobStore,
+    catalog: Catalog,
+    unpacked: LayerFolders,
+    *,
+    live: frozenset[str],
+    grace_s: float,
+) -> Loose:
+    """Return what a sweep would delete. Changes nothing.
+
+    Who acts upon it holds the store's lock exclusively; without it, what is just being put in its
+    place may be among it.
+
+    Raises:
+        ImageError: as for `collect`.
+    """
     before = time.time() - grace_s
-    doomed: list[Path] = []
-    with lock.exclusive():
-        marks = _mark(blobs, [*(tag.digest for tag in catalog.tags()), *sorted(live)])
-        swept = [d for d in blobs.digests() if d not in marks.blobs and blobs.used(d) < before]
-        freed = sum(blobs.delete(digest) for digest in swept)
-        layers = [
+    marks = _mark(blobs, [*(tag.digest for tag in catalog.tags()), *sorted(live)])
+    folder = blobs.folder
+    return Loose(
+        blobs=tuple(d for d in blobs.digests() if d not in marks.blobs and blobs.used(d) <= before),
+        layers=tuple(
             path
             for path in unpacked.paths()
-            if path.name not in marks.folders and path.stat().st_mtime < before
-        ]
-        doomed += [_set_aside(path) for path in layers]
-        doomed += leftovers(unpacked.folder)
-        doomed += leftovers(folder / "tmp")
-        doomed += leftovers(folder / "keys")
-        freed += _cut_cache(folder / "debs", debs_bytes)
-    for path in doomed:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return GcReport(
-        blobs=tuple(swept),
-        layers=tuple(path.name for path in layers),
-        leftovers=len(doomed) - len(layers),
-        freed=freed,
+            if path.name not in marks.folders and path.stat().st_mtime <= before
+        ),
+        temporaries=(
+            *leftovers(unpacked.folder),
+            *leftovers(folder / "tmp"),
+            *leftovers(folder / "keys"),
+        ),
     )
 
 

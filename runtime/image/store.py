@@ -10,7 +10,8 @@ be killed at any moment.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from runtime.image.gc import (
     DEFAULT_GRACE_S,
     Damage,
     GcReport,
+    Loose,
     collect,
+    find_loose,
     verify,
 )
 from runtime.image.lock import StoreLock
@@ -39,6 +42,7 @@ from runtime.image.model import (
 from runtime.image.mutate import Overrides, override, seal
 from runtime.image.progress import Progress, ignore_progress
 from runtime.image.unpack import LayerFolders
+from runtime.image.unswept import Unswept
 from runtime.root import Root
 
 
@@ -62,6 +66,7 @@ class ImageStore:
         self.lock = StoreLock(self.folder / "lock")
         self.blobs = BlobStore(self.folder, self.lock)
         self.catalog = Catalog(self.folder, self.lock)
+        self.unswept = Unswept(self.folder / "unswept")
         self.unpacked = LayerFolders(root.state / "layers", self.blobs, self.lock)
 
     # Sources
@@ -85,8 +90,8 @@ class ImageStore:
         # The sources are imported when used: most runs build nothing.
         from runtime.image.host import build
 
-        self.prepare()
-        return self._finish(build(self.blobs, programs, files, progress=progress), config, name)
+        with self._changing():
+            return self._finish(build(self.blobs, programs, files, progress=progress), config, name)
 
     def build_debian(
         self,
@@ -108,11 +113,11 @@ class ImageStore:
         """
         from runtime.image.debian import build
 
-        self.prepare()
-        manifest = build(
-            self.blobs, self.lock, packages, suite=suite, variant=variant, progress=progress
-        )
-        return self._finish(manifest, config, name)
+        with self._changing():
+            manifest = build(
+                self.blobs, self.lock, packages, suite=suite, variant=variant, progress=progress
+            )
+            return self._finish(manifest, config, name)
 
     def load_archive(
         self,
@@ -132,9 +137,9 @@ class ImageStore:
         """
         from runtime.image.archive import load
 
-        self.prepare()
-        loaded = load(self.blobs, Path(path), reference, progress=progress)
-        return self._finish(loaded, config, name)
+        with self._changing():
+            loaded = load(self.blobs, Path(path), reference, progress=progress)
+            return self._finish(loaded, config, name)
 
     # Names
 
@@ -146,11 +151,13 @@ class ImageStore:
             ImageError: *name* is no name.
         """
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.catalog.tag(name, self.describe(digest), at=at.replace("+00:00", "Z"))
+        manifest = self.describe(digest)
+        with self._changing():
+            self.catalog.tag(name, manifest, at=at.replace("+00:00", "Z"))
 
     def untag(self, name: str) -> bool:
         """Drop *name*; say whether it was there. Content stays until `gc`."""
-        return bool(self.catalog.untag(lambda tag: tag.name != name))
+        return bool(self._untag(lambda tag: tag.name != name))
 
     def resolve(self, name: str) -> str | None:
         """Return the digest *name* points at; a stored digest stands for itself."""
@@ -164,7 +171,7 @@ class ImageStore:
 
     def remove(self, digest: str) -> tuple[str, ...]:
         """Drop every name of *digest* and return them. Content stays until `gc`. Idempotent."""
-        return tuple(tag.name for tag in self.catalog.untag(lambda tag: tag.digest != digest))
+        return tuple(tag.name for tag in self._untag(lambda tag: tag.digest != digest))
 
     # Content
 
@@ -224,21 +231,37 @@ class ImageStore:
         self,
         live: Iterable[str] = (),
         *,
-        grace_s: float = DEFAULT_GRACE_S,
+        grace_s: float | None = None,
         debs_bytes: int = DEFAULT_DEBS_BYTES,
     ) -> GcReport:
         """Delete what no name and none of the images *live* needs; see `runtime.image.gc`.
 
-        *live* are the digests of images that containers, records or revisions still need.
+        *live* are the digests of images that containers, records or revisions still need. What
+        is younger than *grace_s* stays; None spares it only while somebody builds.
         """
         return collect(
             self.blobs,
             self.catalog,
             self.unpacked,
             self.lock,
+            self.unswept,
             live=frozenset(live),
             grace_s=grace_s,
             debs_bytes=debs_bytes,
+        )
+
+    def loose(self, live: Iterable[str] = ()) -> Loose:
+        """Return what `gc` would delete. Changes nothing and takes no lock.
+
+        Raises:
+            ImageError: a named or live image is damaged.
+        """
+        return find_loose(
+            self.blobs,
+            self.catalog,
+            self.unpacked,
+            live=frozenset(live),
+            grace_s=DEFAULT_GRACE_S if self.unswept.is_busy() else 0.0,
         )
 
     def verify(self) -> tuple[Damage, ...]:
@@ -250,6 +273,19 @@ class ImageStore:
         self.root.state.mkdir(0o700, parents=True, exist_ok=True)
         self.catalog.prepare()
         self.unpacked.prepare()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Make the store's folders, and hold sweeps off until what is made has its name."""
+        self.prepare()
+        with self.unswept.changing():
+            yield
+
+    def _untag(self, keep: Callable[[Tag], bool]) -> tuple[Tag, ...]:
+        if not self.catalog.tags():
+            return ()  # nor may there be a store
+        with self._changing():
+            return self.catalog.untag(keep)
 
     def _finish(self, loaded: str, config: Overrides | None, name: str | None) -> str:
         digest = loaded

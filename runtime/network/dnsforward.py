@@ -46,8 +46,8 @@ class Upstreams:
         return self._servers
 
 
-class UdpQuery:
-    """One question on its way by UDP: the servers in turn, twice around, until one answers."""
+class _Query:
+    """One question on its way, on at most one socket and until at most one deadline."""
 
     def __init__(
         self, loop: Loop, question: dnswire.Question, data: bytes, servers: list[str], done: Done
@@ -55,11 +55,11 @@ class UdpQuery:
         self._loop = loop
         self._question = question
         self._data = data
-        self._attempts = servers * ROUNDS
+        self._servers = list(servers)
+        """Those still to be asked, in order."""
         self._done = done
         self._socket: socket.socket | None = None
         self._timer: Timer | None = None
-        self._refusal: bytes | None = None
         self._id = 0
 
     def start(self) -> None:
@@ -71,9 +71,31 @@ class UdpQuery:
         self._leave()
 
     def _next(self) -> None:
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._loop.forget(self._socket)
+            self._socket.close()
+            self._socket = None
+
+
+class UdpQuery(_Query):
+    """One question on its way by UDP: the servers in turn, twice around, until one answers."""
+
+    def __init__(
+        self, loop: Loop, question: dnswire.Question, data: bytes, servers: list[str], done: Done
+    ) -> None:
+        super().__init__(loop, question, data, servers * ROUNDS, done)
+        self._refusal: bytes | None = None
+
+    def _next(self) -> None:
         self._leave()
-        while self._attempts:
-            server = self._attempts.pop(0)
+        while self._servers:
+            server = self._servers.pop(0)
             self._id = struct.unpack(">H", os.urandom(2))[0]
             try:
                 self._socket = _connect(socket.SOCK_DGRAM, server)
@@ -98,7 +120,7 @@ class UdpQuery:
         if not dnswire.is_answer_to(data, self._id, self._question.raw):
             return
         data = dnswire.with_id(data, self._question.id)
-        if dnswire.rcode_of(data) in (dnswire.SERVFAIL, dnswire.REFUSED) and self._attempts:
+        if dnswire.rcode_of(data) in (dnswire.SERVFAIL, dnswire.REFUSED) and self._servers:
             # Another one may know better; if none does, this is what is said.
             self._refusal = data
             self._next()
@@ -106,40 +128,12 @@ class UdpQuery:
         self._leave()
         self._done(data)
 
-    def _leave(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._socket is not None:
-            self._loop.forget(self._socket)
-            self._socket.close()
-            self._socket = None
 
-
-class TcpQuery:
+class TcpQuery(_Query):
     """One question on its way by TCP, to one server after the other."""
 
-    def __init__(
-        self, loop: Loop, question: dnswire.Question, data: bytes, servers: list[str], done: Done
-    ) -> None:
-        self._loop = loop
-        self._question = question
-        self._data = data
-        self._servers = list(servers)
-        self._done = done
-        self._socket: socket.socket | None = None
-        self._timer: Timer | None = None
-        self._out = b""
-        self._in = b""
-        self._id = 0
-
-    def start(self) -> None:
-        """Ask."""
-        self._next()
-
-    def cancel(self) -> None:
-        """Ask no more, and call nobody."""
-        self._leave()
+    _out = b""
+    _in = b""
 
     def _next(self) -> None:
         self._leave()
@@ -178,15 +172,6 @@ class TcpQuery:
             self._done(dnswire.with_id(message, self._question.id))
         elif message is not None or not received:
             self._next()
-
-    def _leave(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._socket is not None:
-            self._loop.forget(self._socket)
-            self._socket.close()
-            self._socket = None
 
 
 def framed(message: bytes) -> bytes:

@@ -16,6 +16,7 @@ import socket
 import sys
 from typing import Protocol
 
+from runtime.kernel.passing import receive_fds
 from runtime.network import dnswire
 from runtime.network.dnsforward import TcpQuery, UdpQuery, Upstreams, framed, unframed
 from runtime.network.dnsloop import IN, OUT, Loop, Timer
@@ -281,7 +282,7 @@ class Connection:
 def obey(server: Server, orders: socket.socket) -> None:
     """Carry out the order that waits on *orders*; ends the process when there are no more."""
     try:
-        data, fds, _, _ = socket.recv_fds(orders, 4096, 2)
+        data, fds = receive_fds(orders, 4096, 2)
     except BlockingIOError:
         return
     if not data:

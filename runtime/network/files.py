@@ -5,36 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from runtime.kernel.replace import replace_file
+
 Stamp = tuple[int, int, int]
 """Inode, time and size: another one means another content."""
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o600, durable: bool = False) -> Stamp:
-    """Replace *path* atomically and return the new file's stamp; its folder must exist.
-
-    *durable*: also survives a loss of power right after. Without it, the old or the new content
-    does.
-    """
-    temporary = f"{path}.{os.getpid()}.tmp"
+    """Replace *path*, see replace_file, and return the new file's stamp."""
     data = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        # The umask is not ours to rely on: the DNS server reads zones as nobody.
-        os.fchmod(fd, mode)
-        os.write(fd, data)
-        if durable:
-            os.fsync(fd)
-        stamp = _stamp(os.fstat(fd))
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
-    if durable:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return stamp
+    return _stamp(replace_file(path, data, mode=mode, durable=durable))
 
 
 def stamp_of(path: Path) -> Stamp | None:

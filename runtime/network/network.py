@@ -213,8 +213,10 @@ def attachments(root: Root, container_id: str) -> tuple[Attachment, ...]:
     return tuple(sorted(found, key=lambda a: plumbing.interface_number(a.interface)))
 
 
-def relink(root: Root, network_id: str, container_id: str) -> None:
+def relink(root: Root, network_id: str, container_id: str, *, strip: bool = False) -> None:
     """Mend the container's link, addresses and route; a link that is gone is made anew.
+
+    With *strip* addresses that are not ours go from its interface.
 
     Raises:
         NotFoundError: the container holds no lease on it.
@@ -228,7 +230,7 @@ def relink(root: Root, network_id: str, container_id: str) -> None:
         if not plumbing.has_link(netlink, lease, lease.netns):
             lease = replace(lease, link=_link_name(root))
             _put(root, record, lease)
-        plumbing.connect(record.network, lease)
+        plumbing.connect(record.network, lease, strip=strip)
 
 
 def _new(

@@ -73,8 +73,10 @@ def has_link(netlink: Netlink, lease: Lease, path: str) -> bool:
         os.close(fd)
 
 
-def connect(network: Network, lease: Lease) -> None:
+def connect(network: Network, lease: Lease, *, strip: bool = False) -> None:
     """Bring the container's link, address, route and neighbours to what the lease says.
+
+    With *strip* its interface keeps no other address.
 
     Raises:
         NetworkError: the namespace or the bridge is gone.
@@ -91,6 +93,8 @@ def connect(network: Network, lease: Lease) -> None:
                 netlink.request(_mend_port(network, lease, bridge))
         with netns.open_netlink(fd) as inner:
             inner.request(_inside(network, lease))
+            if strip:
+                inner.request(_strip(inner, network, lease))
     finally:
         os.close(fd)
 
@@ -153,6 +157,16 @@ def _inside(network: Network, lease: Lease) -> list[Message]:
         metric = interface_number(lease.interface)
         messages.append(rtnetlink.add_default_route(index, network.gateway, metric=metric))
     return messages
+
+
+def _strip(inner: Netlink, network: Network, lease: Lease) -> list[Message]:
+    index = index_inside(lease.interface)
+    extra = [
+        given.partition("/")
+        for given in rtnetlink.addresses(inner).get(index, ())
+        if given != f"{lease.ip}/{network.prefix}"
+    ]
+    return [rtnetlink.delete_address(index, ip, int(prefix)) for ip, _, prefix in extra]
 
 
 def _take_back(netlink: Netlink, record: Record, bridge: rtnetlink.Link) -> None:

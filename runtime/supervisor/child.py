@@ -11,15 +11,22 @@ MOST_BYTES = 65536
 class Child:
     """State of the forked child; nothing in here outlives exec."""
 
-    __slots__ = ("channel", "init_fd", "more_environment", "program", "root_fd", "slots", "target")
+    __slots__ = (
+        *("channel", "init_fd", "more_environment", "program", "root_fd"),
+        *("size", "slots", "target"),
+    )
 
-    def __init__(self, channel: socket.socket, *, target: int, init_fd: int) -> None:
+    def __init__(
+        self, channel: socket.socket, *, target: int, init_fd: int, size: tuple[int, int] | None
+    ) -> None:
         self.channel = channel
         """To the parent: one JSON object a packet; closed by exec."""
         self.target = target
         """pidfd of the process whose namespaces are to be entered, or -1."""
         self.init_fd = init_fd
         """The built-in init, or -1."""
+        self.size = size
+        """Rows and columns a terminal has from its first moment on."""
         self.root_fd = -1
         """The container's root, once it is in view."""
         self.slots: dict[int, int] = {}

@@ -5,6 +5,7 @@ end has been acted on, that it is gone. So nobody's exit code is lost by a super
 killed in between, and no child either.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -21,7 +22,8 @@ from runtime.supervisor.loop import IN, Timer
 
 _UNKNOWN_AFTER_S = 2.0
 """How long the keeper may take to tell how a child of its own ended."""
-
+_PROCESS_GROUP = 1 << 2
+"""PIDFD_SIGNAL_PROCESS_GROUP, pidfd_send_signal(2)."""
 
 _HOST_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -51,6 +53,7 @@ class Starting:
         *,
         standard: tuple[int | None, int | None, int | None] = (None, None, None),
         target: int | None = None,
+        size: tuple[int, int] | None = None,
         timeout: float,
         forked: Callable[[int], None] = lambda _pid: None,
         done: Callable[[Launched], None],
@@ -60,7 +63,7 @@ class Starting:
 
         ``forked(pid)`` is called at once if there is a child, long before that can get to exec.
         *name* is what the keeper knows it by; after *done* the process is announced. *standard*
-        stays the caller's, who may close it at once.
+        stays the caller's, who may close it at once. *size* is the terminal's, if there is one.
         """
         self._context = context
         self._name = name
@@ -72,7 +75,12 @@ class Starting:
         stdin, stdout, stderr = standard
         try:
             launch = interpreter.start(
-                _as_without_us(program), stdin=stdin, stdout=stdout, stderr=stderr, target=target
+                _as_without_us(program),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                target=target,
+                size=size,
             )
         except (LaunchError, OSError) as error:
             # OSError: out of descriptors. Told later: the caller does not have this object yet.
@@ -80,8 +88,8 @@ class Starting:
             self._timer = context.loop.call_later(0, partial(self._fail, failure))
             return
         self._launch = launch
-        context.link.forked(name, launch._pid)
-        forked(launch._pid)
+        context.link.forked(name, launch.pid)
+        forked(launch.pid)
         self._fd = launch.fileno()
         self._timer = context.loop.call_later(timeout, self._time_out)
         context.loop.watch(self._fd, IN, self._advance)
@@ -160,6 +168,16 @@ class Process:
         """Send a signal; does nothing if it has ended already."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to all of the process group it leads; nothing if it has ended."""
+        with suppress(ProcessLookupError):
+            try:
+                signal.pidfd_send_signal(self._pidfd, number, None, _PROCESS_GROUP)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # Linux before 6.9
+                    raise
+                os.killpg(self.pid, number)
 
     def keeper_says(self, code: int) -> None:
         """Take the keeper's word for how it ended."""

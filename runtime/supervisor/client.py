@@ -5,8 +5,8 @@ that loses its connection is made again: a supervisor that was killed has a succ
 milliseconds, and all requests but ``exec`` are such that twice is once.
 """
 
+import errno
 import os
-import secrets
 import select
 import signal as signals
 import socket
@@ -65,9 +65,18 @@ class Event:
 class Exec:
     """A process that was put into a container. Close it, or use it as a context manager."""
 
-    def __init__(self, supervisor: "Supervisor", name: str, pid: int, terminal: int | None) -> None:
+    def __init__(
+        self,
+        supervisor: "Supervisor",
+        name: str,
+        pid: int,
+        terminal: int | None,
+        line: socket.socket | None,
+    ) -> None:
         self._supervisor = supervisor
         self._name = name
+        self._line = line
+        """Kept open by an attached one: that it is lost tells that we are gone."""
         self.pid = pid
         """In the host's pid namespace."""
         self.terminal = terminal
@@ -85,12 +94,13 @@ class Exec:
         Raises:
             TimeoutError: it still runs after *timeout* seconds; wait() may be called again.
         """
-        answer, _fds = self._supervisor.talk("execWait", {"exec": self._name}, timeout=timeout)
+        asked = {"exec": self._name, "attached": self._line is not None}
+        answer, _fds = self._supervisor.talk("execWait", asked, timeout=timeout)
         code: int | None = answer["exitCode"]
         return code
 
     def kill(self, signal: int = signals.SIGKILL) -> None:
-        """Send a signal; does nothing if it has ended."""
+        """Send a signal to its process group; does nothing if it has ended."""
         self._supervisor.ask("execKill", {"exec": self._name, "signal": int(signal)})
 
     def resize(self, rows: int, columns: int) -> None:
@@ -104,10 +114,13 @@ class Exec:
         resize_terminal(self.terminal, rows=rows, columns=columns)
 
     def close(self) -> None:
-        """Close the terminal, if there is one."""
+        """Close the terminal, if there is one, and let go: an attached one is hung up on."""
         if self.terminal is not None:
             os.close(self.terminal)
             self.terminal = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
 class Supervisor:
@@ -118,21 +131,31 @@ class Supervisor:
         self._root = root
         self._start = start
 
-    def launch(self, wanted: LaunchRequest, *, stdin: int | None = None) -> Launched:
+    def launch(
+        self,
+        wanted: LaunchRequest,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Launched:
         """Start a container and return once its program runs.
 
-        *stdin* is its standard input (for the first start only), else that is /dev/null. A
-        container of that id that has ended is replaced.
+        *stdin* is its standard input (for the first start only), else that is /dev/null. *stdout*
+        and *stderr*, write ends of pipes, get what it writes, as its log does, until it has ended
+        for good; they hold it up when they are full. All three stay the caller's. A container of
+        that id that has ended is replaced.
 
         Raises:
             StateError: it runs, or waits to be started again.
             LaunchError: it could not be started; its status says so too. Nothing is left.
         """
         if not wanted.token:
-            wanted = replace(wanted, token=secrets.token_hex(8))
-        fds = () if stdin is None else (stdin,)
-        message = {"request": request.encode(wanted)}
-        answer, _fds = self.talk("launch", message, fds=fds, timeout=ANSWER_S)
+            wanted = replace(wanted, token=os.urandom(8).hex())
+        given = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        streams = {name: fd for name, fd in given.items() if fd is not None}
+        message = {"request": request.encode(wanted), "streams": [*streams]}
+        answer, _fds = self.talk("launch", message, fds=[*streams.values()], timeout=ANSWER_S)
         return Launched(answer["pid"], tuple(answer["warnings"]))
 
     def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
@@ -180,11 +203,20 @@ class Supervisor:
                 is not known, and if it was it is killed.
         """
         message = {"request": request.encode(wanted)}
-        answer, received = self.talk("exec", message, fds=fds, timeout=ANSWER_S, tries=1)
+        line = self._connect()
+        try:
+            answer, received = _first_answer(line, "exec", message, fds, _deadline(ANSWER_S))
+        except ConnectionError as error:
+            line.close()
+            raise SupervisorError("the supervisor hung up on exec") from error
+        except BaseException:
+            line.close()
+            raise
+        if not wanted.attached:
+            line.close()
         terminal = received[0] if received else None
-        if terminal is not None:
-            resize_terminal(terminal, rows=wanted.rows, columns=wanted.columns)
-        return Exec(self, answer["exec"], answer["pid"], terminal)
+        kept = line if wanted.attached else None
+        return Exec(self, answer["exec"], answer["pid"], terminal, kept)
 
     def attach(self, id: str) -> int:
         """Return a duplicate of the master of a container's terminal, non-blocking.
@@ -250,7 +282,7 @@ class Supervisor:
         Raises:
             TimeoutError: *timeout* seconds after the call.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         while True:
             with self._connect() as connection:
                 messages = _exchange(connection, {"n": 1, "op": "events"}, (), deadline)
@@ -322,7 +354,6 @@ class Supervisor:
         *,
         fds: Sequence[int] = (),
         timeout: float | None = None,
-        tries: int = _TRIES,
     ) -> tuple[Message, tuple[int, ...]]:
         """Return the answer to one request, and its descriptors, now the caller's.
 
@@ -331,19 +362,34 @@ class Supervisor:
         Raises:
             TimeoutError: there was none within *timeout* seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for _ in range(tries):
-            with self._connect() as connection:
-                asked = {"n": 1, "op": op, **members}
-                with suppress(ConnectionError):
-                    for message, received in _exchange(connection, asked, fds, deadline):
-                        if "error" in message:
-                            raise error_from_json(message["error"])
-                        return message["ok"], tuple(received)
+        deadline = _deadline(timeout)
+        for _ in range(_TRIES):
+            with self._connect() as connection, suppress(ConnectionError):
+                return _first_answer(connection, op, members, fds, deadline)
         raise SupervisorError(f"the supervisor hung up on {op}")
 
     def _connect(self) -> socket.socket:
         return start.connect(self._root, start=self._start)
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _first_answer(
+    connection: socket.socket,
+    op: str,
+    members: Message,
+    fds: Sequence[int],
+    deadline: float | None,
+) -> tuple[Message, tuple[int, ...]]:
+    """Return the answer to one request, and its descriptors; ConnectionError if there is none."""
+    asked = {"n": 1, "op": op, **members}
+    for message, received in _exchange(connection, asked, fds, deadline):
+        if "error" in message:
+            raise error_from_json(message["error"])
+        return message["ok"], tuple(received)
+    raise ConnectionResetError(errno.ECONNRESET, "no answer")
 
 
 def _exchange(

@@ -14,7 +14,7 @@ request, and status.json, written before the world is told of a transition.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,6 +25,7 @@ from runtime.supervisor import adoption, exits, record, status
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.logfile import STREAMS
 from runtime.supervisor.loop import Timer
 from runtime.supervisor.names import CONTAINER
 from runtime.supervisor.output import Output
@@ -90,6 +91,15 @@ class Container:
         record.write_request(self._folder, self.request)
         self._on_launched.append(reply)
         self._start(stdin)
+
+    def follow(self, pipes: Mapping[str, int]) -> None:
+        """Write what it writes to *pipes* (``stdout``, ``stderr``) as well; still the caller's.
+
+        Until it has ended for good, or nobody reads them any more.
+        """
+        for stream, name in STREAMS.items():
+            if name in pipes:
+                self._output.follow(stream, os.dup(pipes[name]))
 
     def join_launch(self, reply: Reply) -> None:
         """Be told as well how the launch under way goes, or went."""
@@ -220,6 +230,7 @@ class Container:
     # -- starting
 
     def _start(self, stdin: int | None = None) -> None:
+        rows, columns = self.request.rows, self.request.columns
         try:
             self._output.prepare(self.request)
             with self._output.child_ends() as (stdout, stderr):
@@ -228,6 +239,7 @@ class Container:
                     self._name,
                     Program.from_json(self.request.program),
                     standard=(stdin, stdout, stderr),
+                    size=(rows, columns) if rows and columns else None,
                     timeout=LAUNCH_TIMEOUT_S,
                     forked=self._forked,
                     done=self._launched,

@@ -13,6 +13,7 @@ import socket
 from contextlib import suppress
 
 from runtime.errors import NetworkError
+from runtime.kernel.replace import replace_file
 from runtime.supervisor.context import Context
 from runtime.supervisor.loop import IN, Timer
 from runtime.supervisor.names import command
@@ -120,9 +121,7 @@ class DnsServer:
             os.unlink(self._path)
 
     def _remember(self) -> None:
-        with open(self._path + ".tmp", "w", encoding="ascii") as file:
-            json.dump(list(self._sockets), file)
-        os.rename(self._path + ".tmp", self._path)
+        replace_file(self._path, json.dumps(list(self._sockets)).encode())
 
     def _start(self) -> None:
         self._timer = None

@@ -1,11 +1,13 @@
 """Processes put into running containers by ``exec``.
 
 Their streams are the client's own descriptors, or a terminal whose master only the client has:
-no byte passes through here. So when the client vanishes, a process on a terminal is hung up,
-and one without goes on, with nobody at the other end, as under Docker.
+no byte passes through here. When the client vanishes, a process on a terminal is hung up by the
+kernel, and an *attached* one without is treated the same here: SIGHUP to its process group. What
+shall outlive its client ignores that, as under nohup(1), or was not attached.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +19,7 @@ from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
 from runtime.supervisor.names import EXEC
 from runtime.supervisor.request import ExecRequest
+from runtime.supervisor.server import Connection
 
 TIMEOUT_S = 30.0
 _REMEMBERED = 1024
@@ -35,6 +38,8 @@ class Executions:
         self._starting: set[str] = set()
         self._running: dict[str, Process] = {}
         self._waiting: dict[str, list[Ended]] = {}
+        self._clients: dict[str, int] = {}
+        """How many connections each attached one has."""
         self._codes: dict[str, int | None] = {}
 
     @property
@@ -74,6 +79,7 @@ class Executions:
             Program.from_json(wanted.program),
             standard=standard,
             target=pidfd,
+            size=(wanted.rows, wanted.columns) if wanted.terminal else None,
             timeout=TIMEOUT_S,
             done=done,
             failed=refused,
@@ -125,7 +131,7 @@ class Executions:
         return cancel
 
     def signal(self, name: str, number: int) -> None:
-        """Send it a signal; does nothing if it has ended.
+        """Send its process group a signal; does nothing if it has ended.
 
         Raises:
             NotFoundError: there is no such process.
@@ -134,7 +140,23 @@ class Executions:
             if name in self._codes:
                 return
             raise NotFoundError(f"no exec {name}")
-        self._running[name].signal(number)
+        self._running[name].signal_group(number)
+
+    def attach(self, name: str, connection: Connection) -> None:
+        """Tie it to a client: when the last of its connections is lost it is hung up."""
+        self._clients[name] = self._clients.get(name, 0) + 1
+
+        def lost() -> None:
+            left = self._clients.pop(name) - 1
+            if left:
+                self._clients[name] = left
+            elif name in self._running:
+                self._running[name].signal_group(signal.SIGHUP)
+
+        if connection.closed:
+            lost()
+        else:
+            connection.on_close.append(lost)
 
     def _follow(
         self, name: str, pid: int, pidfd: int, ended: Callable[[str, int | None], None]

@@ -65,7 +65,8 @@ class Launch:
     """A launch under way, from clone to exec."""
 
     def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
-        self._pid = pid
+        self.pid = pid
+        """Of the child; it may still go on as a sibling, whose pid is another."""
         self._pidfd = pidfd
         self._channel = channel
         self._terminal: int | None = None
@@ -139,7 +140,7 @@ class Launch:
         """Take the child's sibling *pid* in its place."""
         _collect(self._pidfd)
         os.close(self._pidfd)
-        self._pid = pid
+        self.pid = pid
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
@@ -147,7 +148,7 @@ class Launch:
             self.abandon()
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
-        return Launched(self._pid, self._pidfd, self._terminal, tuple(self._warnings))
+        return Launched(self.pid, self._pidfd, self._terminal, tuple(self._warnings))
 
     def _take(self, packet: "_Packet") -> None:
         if len(packet.data) == 4:  # from the built-in init: its exec failed with this errno
@@ -219,10 +220,12 @@ def start(
     stdout: int | None = None,
     stderr: int | None = None,
     target: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Launch:
     """Fork the child that runs *program*, and return without waiting for it.
 
-    *target* is a pidfd of the process whose namespaces an ``enter`` operation enters.
+    *target* is a pidfd of the process whose namespaces an ``enter`` operation enters, *size* the
+    rows and columns of the terminal that a ``console`` operation makes.
 
     Raises:
         LaunchError: there is no child: no such cgroup, or the kernel refused the namespaces.
@@ -246,7 +249,8 @@ def start(
             ours.close()
             raise
         if pid == 0:
-            child = Child(theirs, target=-1 if target is None else target, init_fd=init_fd)
+            entered = -1 if target is None else target
+            child = Child(theirs, target=entered, init_fd=init_fd, size=size)
             _run(child, program, standard)
     ours.setblocking(False)
     return Launch(pid, pidfd, ours)

@@ -31,6 +31,7 @@ import socket
 import time
 from contextlib import suppress
 
+from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
 from runtime.supervisor import leaf, strays
 from runtime.supervisor.names import (
@@ -44,7 +45,6 @@ from runtime.supervisor.names import (
     Home,
     command,
 )
-from runtime.supervisor.passing import receive_fds
 
 MAX_LINE = 4096
 _OOM_SCORE = b"-900"

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from runtime.kernel.passing import receive_fds
 from runtime.supervisor.loop import IN, OUT, Loop
 from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
-from runtime.supervisor.passing import receive_fds
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")

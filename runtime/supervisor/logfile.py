@@ -95,18 +95,20 @@ class LogWriter:
         existing = numbers(folder)
         self._open(existing[-1] if existing else 1)
 
-    def move(self, fd: int, stream: int) -> int:
-        """Move up to CHUNK bytes from pipe *fd* to the log and return how many; 0: it is empty.
+    def move(self, fd: int, stream: int, most: int = CHUNK) -> int:
+        """Move up to *most* bytes from pipe *fd* to the log and return how many; 0: it is empty.
 
         Raises:
             OSError: the disk is full or broken. The bytes are still in the pipe.
         """
-        count, rotate = CHUNK, False
-        if self._size + CHUNK > self.max_size:
+        count, rotate = most, False
+        if self._size + most > self.max_size:
             count, rotate = self._until_cut(fd)
             if rotate and not count:
                 self._rotate()
                 count, rotate = self._until_cut(fd)
+            if count > most:
+                count, rotate = most, False
         moved = self._splice(fd, stream, count) if count else 0
         if rotate and moved == count:
             self._rotate()

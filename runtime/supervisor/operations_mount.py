@@ -13,7 +13,7 @@ from collections.abc import Callable
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import mount as kernel
 from runtime.kernel.path import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
-from runtime.kernel.terminal import open_terminal
+from runtime.kernel.terminal import open_terminal, resize_terminal
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.rootfs.resolve import open_file, open_folder, open_in_root
 from runtime.supervisor.child import Child
@@ -46,7 +46,13 @@ def attributes(
 
 def private(child: Child) -> None:
     """Keep what is mounted from here on from the host, and the other way round."""
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    try:
+        kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        text = "/ is no mount point here (a chroot?): bind it on itself first (mount --bind)"
+        raise LaunchError(text) from error
 
 
 def overlay_root(
@@ -177,6 +183,8 @@ def console(child: Child, bind: bool, uid: int) -> None:
     """Make a terminal the standard streams, and hand its master to the parent."""
     master, slave = open_terminal(child.root_fd)
     os.fchown(slave, uid, -1)
+    if child.size is not None:
+        resize_terminal(slave, rows=child.size[0], columns=child.size[1])
     if bind:
         place = open_file(child.root_fd, "/dev/console")
         clone = kernel.open_tree(slave, "", _CLONE)

@@ -13,6 +13,8 @@ from runtime.supervisor.pump import FIFOS, Pump, make_fifos, open_fifo
 from runtime.supervisor.request import LaunchRequest, Logs
 
 _RETRY_S = 1.0
+_FOLLOWER_S = 0.02
+"""A follower that is behind has the rest soon."""
 
 
 class Output:
@@ -24,6 +26,7 @@ class Output:
         self._folder = folder
         self._names = {stream: f"{name}/{fifo}" for stream, fifo in FIFOS.items()}
         self._terminal_name = f"{name}/terminal"
+        self._follower_names = {s: f"{name}/{fifo}-follower" for s, fifo in FIFOS.items()}
         self._pump: Pump | None = None
         self._closing = False
 
@@ -83,9 +86,21 @@ class Output:
             peek=self._context.peek,
         )
         fifos = {stream: held[name] for stream, name in self._names.items()}
-        self._pump = Pump(self._context.loop, writer, fifos)
+        self._pump = Pump(self._context.loop, writer, fifos, left=self._follower_left)
+        for stream, name in self._follower_names.items():
+            if name in held:
+                self._pump.follow(stream, held[name])
         if self.terminal is not None:
             self._pump.attach_terminal(self.terminal)
+
+    def follow(self, stream: int, pipe: int) -> None:
+        """Have *pipe*, ours from now on, get all that comes from *stream* from here on."""
+        os.set_blocking(pipe, False)
+        if self._pump is not None:
+            self._pump.unfollow(stream)
+        self._context.link.hold(self._follower_names[stream], pipe)
+        if self._pump is not None:
+            self._pump.follow(stream, pipe)
 
     def configure(self, logs: Logs) -> None:
         """Rotate as *logs* say from now on."""
@@ -110,7 +125,8 @@ class Output:
     def finish(self) -> None:
         """Close, as soon as everything is in the log.
 
-        While the disk is full that takes a while: rather keep the bytes in their pipes.
+        While the disk is full, or a follower does not read, that takes a while: rather keep the
+        bytes in their pipes.
         """
         self._closing = True
         self._try_close()
@@ -120,12 +136,16 @@ class Output:
         if self._pump is not None:
             self._pump.close()
             self._pump = None
-        for name in self._names.values():
+        for name in (*self._names.values(), *self._follower_names.values()):
             self._context.link.drop(name)
+
+    def _follower_left(self, stream: int) -> None:
+        self._context.link.drop(self._follower_names[stream])
 
     def _try_close(self) -> None:
         # prepare() may have come in between.
         if self._closing and (self._pump is None or self._pump.drain()):
             self.close()
         elif self._closing:
-            self._context.loop.call_later(_RETRY_S, self._try_close)
+            slow = _RETRY_S if self._pump is not None and self._pump.error else _FOLLOWER_S
+            self._context.loop.call_later(slow, self._try_close)

@@ -14,8 +14,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_NO_NEW_PRIVS, prctl
-from runtime.supervisor.passing import receive_fds
 
 _NOBODY = 65534
 _MAX_MESSAGE = 65536

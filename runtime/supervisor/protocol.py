@@ -20,7 +20,7 @@ from typing import Any
 
 from runtime import errors
 from runtime.errors import ContainerError, LaunchError, SupervisorError
-from runtime.supervisor.passing import receive_fds
+from runtime.kernel.passing import receive_fds
 
 VERSION = 1
 MAX_FRAME = 8 << 20

@@ -2,17 +2,25 @@
 
 The pump never holds a byte: see logfile. The FIFOs are made here too; the container and the
 supervisor each open them for reading and writing, so that neither sees the other's end.
+
+A stream may have a *follower*: the pipe of a client that started the container in the foreground.
+It gets each byte before the log does, by tee(2), and one that is full holds the stream up, as
+any pipe does: nothing is dropped, whatever the log rotates away. Only a supervisor that is killed
+between the two may, as its successor, hand the last pipe-full over a second time.
 """
 
 import errno
 import fcntl
 import os
+import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
-from runtime.kernel.pipe import SPLICE_F_MOVE, SPLICE_F_NONBLOCK
+from runtime.errors import KernelError
+from runtime.kernel.pipe import SPLICE_F_MOVE, SPLICE_F_NONBLOCK, tee
 from runtime.supervisor.logfile import CHUNK, STDERR, STDOUT, LogWriter
-from runtime.supervisor.loop import HUP, IN, Loop, Timer
+from runtime.supervisor.loop import HUP, IN, OUT, Loop, Timer
 
 FIFOS = {STDOUT: "stdout", STDERR: "stderr"}
 
@@ -24,6 +32,10 @@ _RETRY_S = 1.0
 """After an error of the disk."""
 _TERMINAL_ROUNDS = 64
 _FLAGS = SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+_FIONREAD = 0x541B  # asm-generic/ioctls.h
+_DISK = -1
+_FOLLOWER = -2
+"""Who is in the way of a move."""
 
 
 def make_fifos(folder: str, *, uid: int, gid: int) -> None:
@@ -45,16 +57,32 @@ def open_fifo(folder: str, stream: int, *, blocking: bool) -> int:
 
 
 class Pump:
-    """Feeds one container's log from now until close(). Owns the log, not the FIFOs."""
+    """Feeds one container's log from now until close(). Owns the log, not the other descriptors."""
 
-    def __init__(self, loop: Loop, log: LogWriter, fifos: dict[int, int]) -> None:
-        """Start moving from *fifos*: stream to descriptor, non-blocking."""
+    def __init__(
+        self,
+        loop: Loop,
+        log: LogWriter,
+        fifos: dict[int, int],
+        *,
+        left: Callable[[int], None] = lambda _stream: None,
+    ) -> None:
+        """Start moving from *fifos*: stream to descriptor, non-blocking.
+
+        ``left(stream)`` is called when nobody reads a follower any more.
+        """
         self.log = log
         self._fifos = fifos
         self.error = ""
         """Why the log cannot be written right now; empty when it can."""
         self._loop = loop
         self._timers: dict[int, Timer] = {}
+        self._left = left
+        self._followers: dict[int, int] = {}
+        self._ahead: dict[int, int] = {}
+        """How many bytes a follower has of what is still in the FIFO."""
+        self._held_up: set[int] = set()
+        """Streams whose follower is full: watched instead of the FIFO."""
         self._terminal = -1
         self._terminal_waits = False
         for stream, fd in fifos.items():
@@ -78,12 +106,25 @@ class Pump:
             return
         self._pause_terminal()
         for _ in range(_TERMINAL_ROUNDS):
-            if self._from_terminal() <= 0 or not self._move_all(STDOUT):
+            if self._from_terminal() <= 0:
                 break
+            self._move_all(STDOUT)
         self._terminal, self._terminal_waits = -1, False
 
+    def follow(self, stream: int, pipe: int) -> None:
+        """Copy what comes from now on to *pipe*, non-blocking, until unfollow() or its end."""
+        self._followers[stream], self._ahead[stream] = pipe, 0
+
+    def unfollow(self, stream: int) -> None:
+        """Copy no more. Idempotent. Call before closing the pipe."""
+        pipe = self._followers.pop(stream, None)
+        if pipe is not None and stream in self._held_up:
+            self._held_up.discard(stream)
+            self._loop.forget(pipe)
+            self._watch(stream)
+
     def drain(self) -> bool:
-        """Move what is in the pipes now; return False if the disk does not take it."""
+        """Move what is in the pipes now; return False if disk or follower does not take it."""
         return all([self._move_all(stream) for stream in self._fifos])
 
     def close(self) -> None:
@@ -91,7 +132,7 @@ class Pump:
         self.detach_terminal()
         for timer in self._timers.values():
             timer.cancel()
-        for fd in self._fifos.values():
+        for fd in (*self._fifos.values(), *self._followers.values()):
             self._loop.forget(fd)
         self.log.close()
 
@@ -102,7 +143,9 @@ class Pump:
         begun = time.monotonic()
         moved = self._move(stream)
         took = time.monotonic() - begun
-        if moved < 0:
+        if moved == _FOLLOWER:
+            self._await_follower(stream)
+        elif moved == _DISK:
             self._rest(stream, _RETRY_S)
         elif took > _SLOW_S:
             self._rest(stream, took * _REST)
@@ -111,16 +154,51 @@ class Pump:
         self._loop.forget(self._fifos[stream])
         self._timers[stream] = self._loop.call_later(delay, lambda: self._watch(stream))
 
+    def _await_follower(self, stream: int) -> None:
+        pipe = self._followers[stream]
+        self._held_up.add(stream)
+        self._loop.forget(self._fifos[stream])
+
+        def ready(_events: int) -> None:
+            self._held_up.discard(stream)
+            self._loop.forget(pipe)
+            self._watch(stream)
+
+        self._loop.watch(pipe, OUT, ready)
+
+    def _copy(self, stream: int) -> int:
+        """Give the follower its copy; return how many bytes may go to the log, or _FOLLOWER."""
+        pipe = self._followers.get(stream)
+        if pipe is None:
+            return CHUNK
+        if not self._ahead[stream]:
+            try:
+                self._ahead[stream] = tee(self._fifos[stream], pipe, CHUNK, SPLICE_F_NONBLOCK)
+            except KernelError as error:
+                if error.errno == errno.EPIPE:
+                    self.unfollow(stream)
+                    self._left(stream)
+                    return CHUNK
+                if error.errno != errno.EAGAIN:
+                    raise
+                return _FOLLOWER if _waiting(self._fifos[stream]) else 0
+        return self._ahead[stream]
+
     def _move(self, stream: int) -> int:
-        """Move once; return the bytes moved, or -1 if the log cannot be written."""
+        """Move once; return the bytes moved, or else who is in the way."""
+        most = self._copy(stream)
+        if most <= 0:
+            return most
         try:
-            moved = self.log.move(self._fifos[stream], stream)
+            moved = self.log.move(self._fifos[stream], stream, most)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
                 raise
             self.error = f"{self.log.folder}: {error.strerror}"
-            return -1
+            return _DISK
         self.error = ""
+        if stream in self._followers:
+            self._ahead[stream] -= moved
         if moved and stream == STDOUT and self._terminal_waits:
             self._watch_terminal()
         return moved
@@ -163,3 +241,9 @@ class Pump:
             if error.errno != errno.EIO:  # nobody has the terminal open
                 raise
             return -1
+
+
+def _waiting(pipe: int) -> int:
+    """Return how many bytes are in a pipe."""
+    data = fcntl.ioctl(pipe, _FIONREAD, bytes(4))
+    return int(struct.unpack("i", data)[0])

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
+from runtime.kernel.replace import replace_file
 from runtime.supervisor import request, status
 from runtime.supervisor.pump import FIFOS
 from runtime.supervisor.request import LaunchRequest
@@ -18,11 +19,8 @@ LAUNCH_FILE = "launch.json"
 
 def write_request(folder: str, wanted: LaunchRequest) -> None:
     """Keep *wanted*, atomically."""
-    path = os.path.join(folder, LAUNCH_FILE)
-    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(json.dumps(request.encode(wanted)).encode())
-    os.rename(path + ".tmp", path)
+    data = json.dumps(request.encode(wanted)).encode()
+    replace_file(os.path.join(folder, LAUNCH_FILE), data)
 
 
 def read_request(folder: str) -> LaunchRequest | None:

@@ -82,6 +82,9 @@ class LaunchRequest:
     logs: Logs
     terminal: bool = False
     """Give it a terminal; what it writes there is logged as stdout."""
+    rows: int = 0
+    """Of the terminal, at each start; 0 is unknown."""
+    columns: int = 0
     uid: int = 0
     """Owner of the FIFOs, so that the container may open /dev/stdout again."""
     gid: int = 0
@@ -111,6 +114,10 @@ class ExecRequest:
     terminal: bool = False
     rows: int = 24
     columns: int = 80
+    uid: int = 0
+    """Whom it runs as, and who must own pipes to open them again by /dev/stdout."""
+    attached: bool = False
+    """Whether its client's end shall be its own; see execution."""
 
 
 _NESTED: dict[str, Any] = {"logs": Logs, "restart": Restart, "stop": Stop, "health": Health}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.errors import NotFoundError
 from runtime.kernel.procfs import is_running
+from runtime.kernel.replace import replace_file
 
 if TYPE_CHECKING:  # the supervisor imports this module, and Root is five megabytes
     from runtime.root import Root
@@ -79,13 +80,7 @@ def decode(data: dict[str, Any]) -> Status:
 
 def write(folder: str, status: Status) -> None:
     """Replace the status file in the container's run folder, atomically."""
-    path = os.path.join(folder, FILE)
-    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, json.dumps(encode(status)).encode())
-    finally:
-        os.close(fd)
-    os.rename(path + ".tmp", path)
+    replace_file(os.path.join(folder, FILE), json.dumps(encode(status)).encode())
 
 
 def read_recorded(folder: str) -> Status | None:

@@ -213,11 +213,13 @@ class Supervisor:
                 pid = container.status.pid
                 asked.answer({"pid": pid, "warnings": list(container.warnings)})
 
+        streams = dict(zip(asked.texts("streams"), asked.fds, strict=False))
         existing = self._containers.get(wanted.id)
         if existing is not None:
             # Asked again because the answer was lost: it shall not run twice.
             ran = existing.status.started_at is not None
             if wanted.token == existing.status.token != "" and (ran or not existing.status.ended):
+                existing.follow(streams)
                 existing.join_launch(reply)
                 return
             if existing.active:
@@ -228,7 +230,8 @@ class Supervisor:
         self._containers[wanted.id] = container
         self._removed.pop(wanted.id, None)
         try:
-            container.launch(reply, stdin=asked.fds[0] if asked.fds else None)
+            container.follow(streams)
+            container.launch(reply, stdin=streams.get("stdin"))
         except OSError as error:
             del self._containers[wanted.id]
             with suppress(OSError):
@@ -271,6 +274,8 @@ class Supervisor:
         stdin, stdout, stderr = asked.fds or (None, None, None)
 
         def started(name: str, launched: Launched) -> None:
+            if wanted.attached:
+                self._executions.attach(name, asked.connection)
             fds = () if launched.terminal is None else (launched.terminal,)
             result = {"exec": name, "pid": launched.pid, "warnings": list(launched.warnings)}
             asked.answer(result, fds)
@@ -290,10 +295,11 @@ class Supervisor:
         )
 
     def _exec_wait(self, asked: Request) -> None:
-        cancel = self._executions.wait(
-            asked.text("exec"), lambda code: asked.answer({"exitCode": code})
-        )
+        name = asked.text("exec")
+        cancel = self._executions.wait(name, lambda code: asked.answer({"exitCode": code}))
         asked.connection.on_close.append(cancel)
+        if asked.message.get("attached"):
+            self._executions.attach(name, asked.connection)
 
     def _exec_kill(self, asked: Request) -> None:
         self._executions.signal(asked.text("exec"), int(asked.number("signal", 9)))

@@ -27,6 +27,10 @@ def test_help_has_words(bayplan, verb):
     assert "Usage:" in bayplan(verb, "--help").stdout
 
 
+def test_no_words_at_all_are_answered_with_help(bayplan):
+    assert "Commands:" in bayplan(code=64).stderr
+
+
 def test_an_unknown_verb_is_a_usage_error(bayplan):
     assert "aply" in bayplan("aply", code=64).stderr
 

@@ -1,16 +1,33 @@
-"""Whatever is changed behind our back is seen by plan, in one line, and mended by apply."""
+"""Whatever is changed behind our back is seen by plan, in one line, and mended by apply.
+
+One world for all of them: each test begins with an apply, and leaves what it has mended.
+"""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
-import subprocess
-import time
+import socket
 from pathlib import Path
 
 import pytest
 
+from tests.support.drift import (
+    cgroup_folder,
+    container,
+    enter,
+    kill,
+    links_of,
+    nft,
+    rule_handle,
+    run,
+    supervisors,
+    table_of,
+)
+from tests.support.fuse import Forked
 from tests.support.manifests import HEAD, document, sleeper
+from tests.support.worlds import fresh_world
 
 pytestmark = pytest.mark.e2e
 
@@ -18,86 +35,98 @@ MANIFEST = (
     HEAD
     + document("Network", "net", "{}")
     + document("Volume", "data", "{}")
+    + document("Volume", "more", "{}")
     + sleeper(
         "one",
         "networks: [net], restart: 'no', resources: {memory: 32Mi, pids: 50, cpus: 0.5}, "
-        "volumes: [{volume: data, target: /data}]",
+        "volumes: [{volume: data, target: /data}, {volume: more, target: /more, readOnly: true}], "
+        "hostname: first, sysctls: {net.ipv4.ip_default_ttl: '77', kernel.shmmni: '1000'}, "
+        "readOnly: true",
         "publish: [{port: 18090, targetPort: 80}]",
     )
     + sleeper("bystander", "networks: [net]")
 )
 
 
-@pytest.fixture
-def site(bayplan):
-    bayplan.apply(MANIFEST)
+@pytest.fixture(scope="module")
+def world():
+    with fresh_world() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def bayplan(world):
+    bayplan = Forked(world)
     yield bayplan
     bayplan.delete("test")
 
 
-def container(bayplan, name="test.one"):
-    (found,) = [c for c in bayplan.json("ps", "-a") if c["name"] == name]
-    return found
+@pytest.fixture
+def site(bayplan):
+    bayplan.apply(MANIFEST)
+    return bayplan
 
 
-def cgroup_file(container_id: str, controller: str, name: str) -> Path:
-    (found,) = Path("/sys/fs/cgroup").glob(f"{controller}/bayplan-*/{container_id}/{name}")
-    return found
+def one(bayplan):
+    return container(bayplan, "test.one")
 
 
-def nft(*words: str) -> str:
-    return subprocess.run(["nft", *words], capture_output=True, text=True, check=True).stdout
+def inside(bayplan, *words):
+    enter(one(bayplan)["pid"], *words)
 
 
-def table_of(world: Path) -> str:
-    import hashlib
+def veth(bayplan):
+    """Return the name of the host's end of the container's link."""
+    (link,) = json.loads(enter(one(bayplan)["pid"], "-n", "ip", "-j", "link", "show", "eth0"))
+    return socket.if_indextoname(link["link_index"])
 
-    return f"bayplan_{hashlib.sha256(bytes(world)).hexdigest()[:4]}"
 
-
-def link_of(world: Path, kind: str) -> str:
-    import hashlib
-    import socket
-
-    prefix = f"bp{hashlib.sha256(bytes(world)).hexdigest()[:4]}{kind}"
-    return sorted(name for _, name in socket.if_nameindex() if name.startswith(prefix))[0]
+def limit(bayplan, world, controller, file, value):
+    (cgroup_folder(world, one(bayplan)["id"], controller) / file).write_text(value)
 
 
 def kill_container(bayplan, world):
-    pid = container(bayplan)["pid"]
-    pidfd = os.pidfd_open(pid)
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    import select
-
-    select.select([pidfd], [], [], 10)
-    os.close(pidfd)
-    deadline = time.monotonic() + 10
-    while container(bayplan)["state"] == "running" and time.monotonic() < deadline:
-        pass
+    kill(one(bayplan)["pid"])
 
 
 def edit_memory(bayplan, world):
-    cgroup_file(container(bayplan)["id"], "memory", "memory.limit_in_bytes").write_text("-1")
+    limit(bayplan, world, "memory", "memory.limit_in_bytes", "-1")
 
 
 def edit_pids(bayplan, world):
-    cgroup_file(container(bayplan)["id"], "pids", "pids.max").write_text("max")
+    limit(bayplan, world, "pids", "pids.max", "max")
 
 
 def edit_cpus(bayplan, world):
-    cgroup_file(container(bayplan)["id"], "cpu", "cpu.cfs_quota_us").write_text("-1")
+    limit(bayplan, world, "cpu", "cpu.cfs_quota_us", "-1")
 
 
 def remove_veth(bayplan, world):
-    subprocess.run(["ip", "link", "del", link_of(world, "v")], check=True)
+    run("ip", "link", "del", veth(bayplan))
 
 
 def down_veth(bayplan, world):
-    subprocess.run(["ip", "link", "set", link_of(world, "v"), "down"], check=True)
+    run("ip", "link", "set", veth(bayplan), "down")
+
+
+def take_veth_out(bayplan, world):
+    run("ip", "link", "set", veth(bayplan), "nomaster")
+
+
+def remove_address(bayplan, world):
+    inside(bayplan, "-n", "ip", "addr", "flush", "dev", "eth0")
 
 
 def delete_bridge(bayplan, world):
-    subprocess.run(["ip", "link", "del", link_of(world, "n")], check=True)
+    run("ip", "link", "del", links_of(world, "n")[0])
+
+
+def down_bridge(bayplan, world):
+    run("ip", "link", "set", links_of(world, "n")[0], "down")
+
+
+def remove_bridge_address(bayplan, world):
+    run("ip", "addr", "flush", "dev", links_of(world, "n")[0])
 
 
 def flush_table(bayplan, world):
@@ -108,23 +137,112 @@ def delete_table(bayplan, world):
     nft("delete", "table", "inet", table_of(world))
 
 
+def remove_rule(bayplan, world):
+    handle = rule_handle(world, "postrouting", "containers reach the outside")
+    nft("delete", "rule", "inet", table_of(world), "postrouting", "handle", handle)
+
+
+def remove_rule_of_a_port(bayplan, world):
+    nft("flush", "chain", "inet", table_of(world), "pub/test/Container/one/tcp/18090")
+
+
+def remove_map_element(bayplan, world):
+    nft("delete", "element", "inet", table_of(world), "published", "{ tcp . 18090 }")
+
+
 def unmount_inside(bayplan, world):
-    pid = str(container(bayplan)["pid"])
-    subprocess.run(["nsenter", "-t", pid, "-m", "umount", "-l", "/data"], check=True)
+    inside(bayplan, "-m", "umount", "-l", "/data")
 
 
-DRIFTS = [
-    kill_container,
-    edit_memory,
-    edit_pids,
-    edit_cpus,
-    remove_veth,
-    down_veth,
-    delete_bridge,
-    flush_table,
-    delete_table,
-    unmount_inside,
-]
+def remount_volume(bayplan, world):
+    inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,rw", "/more")
+
+
+def remount_root(bayplan, world):
+    inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,rw", "/")
+
+
+def close_volume(bayplan, world):
+    inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,ro", "/data")
+
+
+def open_proc_sys(bayplan, world):
+    inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,rw", "/proc/sys")
+
+
+def remove_route(bayplan, world):
+    inside(bayplan, "-n", "ip", "route", "del", "default")
+
+
+def add_address(bayplan, world):
+    inside(bayplan, "-n", "ip", "address", "add", "10.1.2.3/24", "dev", "eth0")
+
+
+def down_loopback(bayplan, world):
+    inside(bayplan, "-n", "ip", "link", "set", "lo", "down")
+
+
+def down_inside(bayplan, world):
+    inside(bayplan, "-n", "ip", "link", "set", "eth0", "down")
+
+
+def change_sysctl(bayplan, world):
+    inside(bayplan, "-n", "sysctl", "-q", "-w", "net.ipv4.ip_default_ttl=64")
+
+
+def change_ipc_sysctl(bayplan, world):
+    inside(bayplan, "-i", "sysctl", "-q", "-w", "kernel.shmmni=64")
+
+
+def change_hostname(bayplan, world):
+    inside(bayplan, "-u", "hostname", "other")
+
+
+def move_out(bayplan, world):
+    folder = cgroup_folder(world, one(bayplan)["id"], "memory")
+    (folder.parent.parent / "cgroup.procs").write_text(str(one(bayplan)["pid"]))
+
+
+def freeze(bayplan, world):
+    folder = cgroup_folder(world, one(bayplan)["id"], "freezer")
+    file, word = ("freezer.state", "FROZEN") if (folder / "freezer.state").exists() else (
+        "cgroup.freeze", "1"
+    )  # fmt: skip
+    (folder / file).write_text(word)
+
+
+DRIFTS = {
+    kill_container: "it was killed by SIGKILL",
+    edit_memory: "memory.limit_in_bytes was changed by hand",
+    edit_pids: "pids.max was changed by hand",
+    edit_cpus: "cpu.cfs_quota_us was changed by hand",
+    remove_veth: "is gone (veth removed)",
+    down_veth: "is down",
+    take_veth_out: "is not in bridge",
+    remove_address: "is missing on eth0 inside container",
+    delete_bridge: "of network test.net.* is gone",
+    down_bridge: "of network test.net.* is down",
+    remove_bridge_address: "lacks its address",
+    flush_table: "is flushed (all rules removed)",
+    delete_table: "is gone (deleted)",
+    remove_rule: "rule removed from chain postrouting: containers reach the outside",
+    remove_rule_of_a_port: "rule removed from chain pub/test/Container/one/tcp/18090",
+    remove_map_element: "element tcp . 18090 removed from map published",
+    unmount_inside: "/data was unmounted inside the container",
+    remount_volume: "/more was remounted without ro inside the container",
+    remount_root: "/ was remounted without ro inside the container",
+    close_volume: "/data was remounted read-only inside the container",
+    open_proc_sys: "/proc/sys was remounted without ro inside the container",
+    remove_route: "default route via * is missing inside container",
+    add_address: "address 10.1.2.3/24 was added to eth0 inside container",
+    down_loopback: "link lo inside container * is down",
+    down_inside: "link eth0 inside container * is down",
+    change_sysctl: "sysctl net.ipv4.ip_default_ttl was changed inside the container",
+    change_ipc_sysctl: "sysctl kernel.shmmni was changed inside the container",
+    change_hostname: "the host name was changed to other",
+    move_out: "was moved out of cgroup",
+    freeze: "was frozen",
+}
 
 
 @pytest.mark.parametrize("spoil", DRIFTS, ids=lambda f: f.__name__)
@@ -132,17 +250,75 @@ def test_drift_is_one_line_and_one_apply_mends_it(site, world, spoil):
     other = container(site, "test.bystander")
     spoil(site, world)
     plan = site.plan(MANIFEST)
-    causes = [d["cause"] for r in plan["resources"] for d in r["diff"] if d.get("cause")]
-    assert len(causes) == 1, plan["resources"]
-    site.apply(MANIFEST)
+    (line,) = [line for resource in plan["resources"] for line in resource["diff"]]
+    for words in DRIFTS[spoil].split("*"):
+        assert words in line["cause"]
+    assert site.apply(MANIFEST)["changed"]
+    assert_well(site, other)
+
+
+def assert_well(site, bystander):
     again = site.plan(MANIFEST)
     assert {r["action"] for r in again["resources"]} == {"noop"}
-    assert container(site, "test.bystander")["pid"] == other["pid"]
+    assert container(site, "test.bystander")["pid"] == bystander["pid"]
     assert site("doctor").stdout == "all is well\n"
 
 
+def test_what_follows_from_a_cause_is_nested_below_it(site, world):
+    """Every cause that closes the port says so, below its own line."""
+    for spoil in (kill_container, remove_veth, delete_bridge, delete_table, remove_map_element):
+        spoil(site, world)
+        (line,) = [line for r in site.plan(MANIFEST)["resources"] for line in r["diff"]]
+        assert any("port 18090/tcp of test/Container/one" in effect for effect in line["effects"])
+        text = site("plan", "-f", "-", stdin=MANIFEST).stdout
+        assert text.count("\n        - ") == len(line["effects"])
+        site.apply(MANIFEST)
+
+
+def test_a_stray_is_one_line_and_is_removed_with_its_port(site, world):
+    """It carries the project's mark, but is in neither its ledger nor its manifests."""
+    other = container(site, "test.bystander")
+    extra = sleeper("extra", "networks: [net]", "publish: [{port: 18091, targetPort: 80}]")
+    site.apply(MANIFEST + extra)
+    (entry,) = (world / "lib" / "projects" / "test" / "resources").glob("*extra*")
+    entry.unlink()
+    stray = container(site, "test.extra")["id"]
+
+    (pending,) = [r for r in site.plan(MANIFEST)["resources"] if r["action"] != "noop"]
+    assert (pending["action"], pending["name"]) == ("delete", stray)
+    assert "in neither its ledger nor its manifests" in pending["reason"]
+    assert "port 18091/tcp of test/Container/extra" in pending["reason"]
+
+    site.apply(MANIFEST)
+    assert "test.extra" not in {c["name"] for c in site.json("ps", "-a")}
+    assert "18091" not in nft("list", "table", "inet", table_of(world))
+    assert_well(site, other)
+
+
+def test_what_stands_still_can_be_replaced_and_removed(site, world):
+    freeze(site, world)
+    old = one(site)["id"]
+    site.apply(MANIFEST.replace("hostname: first", "hostname: second"))
+    assert one(site)["id"] != old
+    freeze(site, world)
+    site("rm", "-f", "--override", "test.one", code=None)
+    site.apply(MANIFEST)
+
+
+def test_a_container_that_may_change_its_network_is_left_alone(site):
+    able = "networks: [net], capabilities: {add: [NET_ADMIN]}"
+    manifest = HEAD + document("Network", "net", "{}") + sleeper("able", able)
+    site.json("apply", "-f", "-", "--partial", stdin=manifest)
+    site("exec", "test.able", "ip", "route", "del", "default")
+    site("exec", "test.able", "ip", "address", "add", "10.1.2.3/24", "dev", "eth0")
+    plan = site.plan(manifest, "--partial")
+    assert {r["action"] for r in plan["resources"]} == {"noop"}
+
+
 def test_a_lost_volume_is_data_loss_and_refused(site, world):
-    (volume,) = (world / "lib" / "volumes").iterdir()
+    volumes = {v["name"]: v["status"]["path"] for v in site.json("get", "-p", "test")["resources"]
+               if v["kind"] == "Volume"}  # fmt: skip
+    volume = Path(volumes["data"]).parent
     shutil.rmtree(volume)
     plan = site.plan(MANIFEST, code=1)
     assert any(r["consequence"] == "dataLoss" for r in plan["resources"])
@@ -154,36 +330,22 @@ def test_a_lost_volume_is_data_loss_and_refused(site, world):
 
 
 def test_a_killed_supervisor_is_no_drift(site, world):
-    before = container(site)
+    before = one(site)
     for pid in supervisors(world):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        kill(pid)
     assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
-    assert container(site)["pid"] == before["pid"]
+    assert one(site)["pid"] == before["pid"]
 
 
 def test_with_keeper_and_supervisor_gone_an_apply_brings_them_back(site, world):
-    before = container(site)
-    for pid in supervisors(world):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    while supervisors(world):
-        for pid in supervisors(world):
+    before = one(site)
+    # The one brings back the other, so both must go in one sweep.
+    while pids := supervisors(world):
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     assert any(f["kind"] == "supervisor" for f in site.json("doctor", code=1)["findings"])
     assert site.apply(MANIFEST)["changed"] is False
     assert site("exec", "test.one", "echo", "hello").stdout == "hello\n"
-    assert container(site)["pid"] == before["pid"]
+    assert one(site)["pid"] == before["pid"]
     assert site("doctor").stdout == "all is well\n"
-
-
-def supervisors(world: Path) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes()
-                if b"runtime.supervisor" in command and str(world).encode() in command:
-                    found.append(int(entry.name))
-    return found

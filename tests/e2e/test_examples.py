@@ -47,8 +47,8 @@ def test_shop(bayplan, world):
     values = ["--set", "unused=1"]
     bayplan("apply", "-f", "examples/shop", *values)
     web = [c for c in bayplan.json("ps") if c["name"].startswith("shop.web")]
-    bayplan("kill", "-f", web[0]["id"])
-    bayplan("stop", "-f", "shop.redis")
+    bayplan("kill", "--override", web[0]["id"])
+    bayplan("stop", "--override", "shop.redis")
     bayplan("apply", "-f", "examples/shop")
     assert json.loads(fetch(8088))["visits"] == 9
 

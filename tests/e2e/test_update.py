@@ -59,6 +59,28 @@ def test_a_replaced_network_does_not_stay(bayplan):
     bayplan.delete("test")
 
 
+@pytest.mark.parametrize("subnet", ["", "subnet: 10.79.242.0/24, "], ids=["given", "asked for"])
+def test_a_network_can_be_made_anew_under_its_containers(bayplan, subnet):
+    """With a subnet asked for the two cannot be there at once; a Job that ended is in no way."""
+
+    def site(mtu: int) -> str:
+        job = "{container: {image: box, command: ['true'], networks: [net]}}"
+        return (
+            HEAD
+            + document("Network", "net", f"{{{subnet}mtu: {mtu}}}")
+            + document("Job", "once", job)
+            + sleeper("one", "networks: [net]")
+        )
+
+    bayplan.apply(site(1400))
+    report = bayplan.apply(site(1300))
+    assert bool(report["warnings"]) == bool(subnet)
+    assert {r["action"] for r in bayplan.plan(site(1300))["resources"]} == {"noop"}
+    assert bayplan("exec", "test.one", "cat", "/sys/class/net/eth0/mtu").stdout == "1300\n"
+    assert len(bayplan.json("get", "-p", "test", "Network/net")["resources"]) == 1
+    bayplan.delete("test")
+
+
 def test_what_secrets_were_rendered_into_touches_no_disk(bayplan, world, tmp_path):
     (tmp_path / "secret.yaml").write_text("word: canary-0815\n")
     (tmp_path / "site.yaml.j2").write_text(

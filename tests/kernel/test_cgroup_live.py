@@ -28,6 +28,7 @@ from runtime.spec import (
     Resources,
     ThrottleDevice,
 )
+from tests.support.host import cannot
 
 pytestmark = pytest.mark.kernel
 
@@ -423,7 +424,7 @@ assert found == [True, True, False, False], found
     def test_io_limits(self, group: Cgroup) -> None:
         limits = disk_limits(1 << 20)
         if limits is None:
-            pytest.skip("this host has no disk to throttle")
+            cannot("it has no disk to throttle")
         device, resources = limits
         assert group.create(resources) == ()
         assert group.deviations(resources) == ()
@@ -453,7 +454,7 @@ class TestV2:
     def test_io_limits(self, group: Cgroup) -> None:
         limits = disk_limits(1 << 20)
         if limits is None:
-            pytest.skip("this host has no disk to throttle")
+            cannot("it has no disk to throttle")
         device, resources = limits
         assert group.create(resources) == ()
         path = folder(group, "io") / "io.max"
@@ -488,7 +489,7 @@ class TestHybrid:
 
     def test_controller_left_on_v2_is_switched_on_and_set(self, group: Cgroup) -> None:
         if "hugetlb" not in HOST.on(2):
-            pytest.skip("no controller is left on v2 here")
+            cannot("no controller is left on v2 here")
         resources = Resources(unified={"hugetlb.2MB.max": "4M"})
         switch = Path(HOST.unified or "", "cgroup.subtree_control")
         before = switch.read_text()

@@ -10,6 +10,7 @@ from runtime.kernel.seccomp_default import default_profile
 from runtime.supervisor import interpreter
 from runtime.supervisor.interpreter import launch
 from tests.support.box import Box, collect
+from tests.support.host import cannot
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("any_init")]
 
@@ -24,7 +25,7 @@ def any_init(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setattr(interpreter, "has_init", lambda: False)
     elif not interpreter.has_init():
-        pytest.skip("no built-in init for this machine")
+        cannot("no built-in init for this machine")
 
 
 def test_it_is_process_1_and_the_command_is_not(box):

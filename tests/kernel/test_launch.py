@@ -17,6 +17,7 @@ from runtime.kernel.seccomp_default import default_profile
 from runtime.spec import Capabilities, Namespace, Rlimit, Seccomp, SyscallRule, User
 from runtime.supervisor.interpreter import start
 from tests.support.box import Box, collect, with_process
+from tests.support.host import cannot
 
 pytestmark = pytest.mark.kernel
 RT_SIGACTION = {"x86_64": 13}.get(os.uname().machine, 134)
@@ -115,7 +116,7 @@ def test_a_capability_the_host_lacks_is_warned_about(box, monkeypatch):
     spec = with_process(spec, capabilities=Capabilities(bounding=("CAP_KILL", "CAP_SYS_RESOURCE")))
     lacking = to_mask(("CAP_SYS_RESOURCE",))
     if host_bounding() & lacking:
-        pytest.skip("this host's root has CAP_SYS_RESOURCE")
+        cannot("show it: root has CAP_SYS_RESOURCE")
     result = box.run(spec)
     assert int(result.out.split()[1], 16) == to_mask(("CAP_KILL",))
     (warning,) = result.warnings
@@ -151,7 +152,7 @@ def test_resource_limits(box):
 
 def test_a_limit_this_root_may_not_set_is_lowered_with_a_warning(box):
     if host_bounding() & to_mask(("CAP_SYS_RESOURCE",)):
-        pytest.skip("this host's root has CAP_SYS_RESOURCE")
+        cannot("show it: root has CAP_SYS_RESOURCE")
     spec = box.spec("sh", "-c", "ulimit -Hn")
     spec = with_process(spec, rlimits=(Rlimit("RLIMIT_NOFILE", 1 << 29, 1 << 29),))
     result = box.run(spec)
@@ -186,7 +187,7 @@ def test_the_working_directory_is_made(box):
 def test_it_is_in_its_cgroups_and_sees_them(box, world):
     groups = [f"/sys/fs/cgroup/{c}/bayplan-launch-{os.getpid()}" for c in ("pids", "memory")]
     if not all(os.path.isdir(os.path.dirname(group)) for group in groups):
-        pytest.skip("no version 1 cgroups here")
+        cannot("no version 1 cgroups here")
     for group in groups:
         os.mkdir(group)
     try:
@@ -207,7 +208,7 @@ def test_it_is_born_into_a_version_2_cgroup(box):
     top = next((t for t in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
                 if os.path.exists(f"{t}/cgroup.procs")), None)  # fmt: skip
     if top is None:
-        pytest.skip("no version 2 cgroups here")
+        cannot("no version 2 cgroups here")
     group = f"{top}/bayplan-launch-{os.getpid()}"
     os.mkdir(group)
     try:

@@ -93,6 +93,16 @@ BREAKAGES: dict[str, tuple[Callable[[Shop], object], str, str]] = {
         "route-missing",
         "default route via GATEWAY is missing inside container c1",
     ),
+    "address added inside": (
+        lambda shop: inside(shop.ns["c1"], lambda: run("ip addr add 10.1.2.3/24 dev eth0")),
+        "address-extra",
+        "address 10.1.2.3/24 was added to eth0 inside container c1",
+    ),
+    "loopback down inside": (
+        lambda shop: inside(shop.ns["c1"], lambda: run("ip link set lo down")),
+        "lo-down",
+        "link lo inside container c1 is down",
+    ),
     "bridge deleted": (
         lambda shop: run(f"ip link del {shop.bridge}"),
         "bridge-gone",

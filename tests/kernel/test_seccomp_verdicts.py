@@ -15,10 +15,13 @@ from runtime.kernel.seccomp import compile_profile
 from runtime.kernel.seccomp_default import default_profile
 from runtime.kernel.syscalls import SYSCALLS
 from runtime.spec import Seccomp, SeccompArg, SyscallRule
+from tests.support.host import CANNOT, cannot
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="calls are made by x86-64 numbers"),
+    pytest.mark.skipif(
+        platform.machine() != "x86_64", reason=CANNOT + "calls are made by x86-64 numbers"
+    ),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +162,7 @@ def has_i386() -> bool:
 
 def test_32_bit_calls_have_their_own_numbers() -> None:
     if not has_i386():
-        pytest.skip("this kernel runs no 32-bit calls")
+        cannot("this kernel runs no 32-bit calls")
     numbers_32 = SYSCALLS["x86"]
     calls = [[numbers_32[name], 0] for name in ("getpid", "unshare", "clone3")]
     with_32 = run(I386, default_profile(frozenset()), json.dumps(calls))

@@ -33,12 +33,14 @@ def test_a_hundred_kills_lose_and_double_no_line_and_keep_the_exit_code(host):
         host.launch(id, COUNT, logs=Logs(path=str(host.log_folder(id)), **keep))
     moments = random.Random(1)
     keeper = host.client.ping()["keeper"]
-    for number in range(100):
+    killed: set[int] = set()
+    while len(killed) < 100:
         time.sleep(moments.random() * 0.1)
         # Every other one is not even up yet.
-        for pid in host.processes() - {keeper}:
+        for pid in host.processes() - {keeper} - killed:
             os.kill(pid, signal.SIGKILL)
-            if number % 2:
+            killed.add(pid)
+            if len(killed) % 2:
                 host.wait_successor(pid)
     assert host.client.ping()["keeper"] == keeper
     for id in "ab":

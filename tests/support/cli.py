@@ -72,7 +72,7 @@ class Bayplan:
     def clear(self) -> None:
         """Take away what a failed test has left, as well as the product can."""
         for container in self.json("ps", "-a", code=None):
-            self("rm", "-f", container["id"], code=None)
+            self("rm", "-f", "--override", container["id"], code=None)
         projects = self.folder / "lib" / "projects"
         for project in projects.iterdir() if projects.is_dir() else ():
             self("delete", "-p", project.name, "--delete-volumes", code=None)

@@ -1,8 +1,9 @@
 """What one world left behind, seen without any code of the product.
 
 Everything is read from the kernel or the file tree: mountinfo, links, namespaces, cgroups,
-nft tables, processes. Names are derived here once more from the world's folder, on purpose, so
-that a mistake in the product's naming cannot hide a leak.
+nft tables, processes; and, of worlds whose projects were deleted, leases, folders, half-written
+files, and what is left of images. Names are derived here once more from the world's folder, on
+purpose, so that a mistake in the product's naming cannot hide a leak.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,19 +26,24 @@ class Snapshot:
 
     folder: Path
     objects: frozenset[str]
+    files: bool = False
+    """It looked at what should go when projects are deleted, too."""
 
     @classmethod
-    def take(cls, folder: Path) -> Snapshot:
+    def take(cls, folder: Path, *, files: bool = False) -> Snapshot:
+        """Look at the world as it is."""
         tag = hashlib.sha256(bytes(folder)).hexdigest()[:4]
         found = [
             *_mounts(str(folder)),
             *_links(f"bp{tag}"),
             *_cgroups(f"bayplan-{tag}"),
             *_tables(f"bayplan_{tag}"),
+            *_elements(f"bayplan_{tag}"),
             *_processes(str(folder)),
             *_open_files(str(folder)),
+            *(_files(folder) if files else ()),
         ]
-        return cls(folder, frozenset(found))
+        return cls(folder, frozenset(found), files)
 
     def wait_settled(self, before: Snapshot, *, timeout_s: float = 5.0) -> list[str]:
         """Return what is here and was not *before*.
@@ -48,7 +55,7 @@ class Snapshot:
         leaks = self.objects - before.objects
         while leaks and time.monotonic() < deadline:
             time.sleep(0.05)
-            leaks = Snapshot.take(self.folder).objects - before.objects
+            leaks = Snapshot.take(self.folder, files=self.files).objects - before.objects
         return sorted(leaks)
 
 
@@ -79,6 +86,18 @@ def _tables(name: str) -> list[str]:
     return [f"nft table {n}" for n in names if n == name]
 
 
+def _elements(table: str) -> list[str]:
+    """Return the published ports in the kernel, whoever put them there."""
+    found = []
+    for name in ("published", "published_at"):
+        words = ["nft", "-j", "list", "map", "inet", table, name]
+        listing = subprocess.run(words, capture_output=True, check=False)
+        for entry in json.loads(listing.stdout)["nftables"] if listing.returncode == 0 else ():
+            elements = entry.get("map", {}).get("elem", [])
+            found += [f"element {json.dumps(element[0])} of {name}" for element in elements]
+    return found
+
+
 def _processes(needle: str) -> list[str]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -92,6 +111,74 @@ def _processes(needle: str) -> list[str]:
         if needle in command or cwd.startswith(needle):
             found.append(f"process {command.strip()} (in {cwd})")
     return found
+
+
+def _files(world: Path) -> list[str]:
+    return [
+        *_entries("container", world / "lib" / "containers", world / "run" / "containers"),
+        *_entries("container", world / "lib" / "removed"),
+        *_entries("netns", world / "run" / "netns"),
+        *_entries("secret", world / "run" / "secrets"),
+        *_entries("volume", world / "lib" / "volumes"),
+        *_leases(world / "lib" / "networks" / "by-id"),
+        *_published(world / "lib" / "networks" / "firewall.json"),
+        *_unfinished(world),
+        *_unused_images(world / "lib"),
+    ]
+
+
+def _entries(kind: str, *folders: Path) -> list[str]:
+    return [f"{kind} {path}" for folder in folders if folder.is_dir() for path in folder.iterdir()]
+
+
+def _leases(folder: Path) -> list[str]:
+    found = []
+    for path in folder.glob("*.json"):
+        record = json.loads(path.read_text())
+        found.append(f"network {path.stem}")
+        found += [f"lease {lease['ip']} of {lease['container']}" for lease in record["leases"]]
+    return found
+
+
+def _published(path: Path) -> list[str]:
+    body = json.loads(path.read_text()) if path.exists() else {"publications": {}}
+    return [f"publication {owner}" for owner in body["publications"]]
+
+
+def _unfinished(world: Path) -> list[str]:
+    """Return files with the names that writers here use before they rename."""
+    pattern = re.compile(r"\.tmp-.*|.*\.tmp|\..+\.\d+|incoming")
+    found = []
+    for folder, below, files in os.walk(world):
+        found += [f"half {folder}/{n}" for n in (*below, *files) if pattern.fullmatch(n)]
+        # What containers and images call their files is theirs.
+        below[:] = [name for name in below if name not in ("data", "fs", "upper", "work")]
+    return found
+
+
+def _unused_images(lib: Path) -> list[str]:
+    """Return blobs and layers that no entry of the index leads to."""
+    blobs = lib / "images" / "blobs" / "sha256"
+    index = lib / "images" / "index.json"
+    todo = json.loads(index.read_text())["manifests"] if index.exists() else []
+    used, layers = set(), set()
+    while todo:
+        name = todo.pop()["digest"].removeprefix("sha256:")
+        used.add(name)
+        manifest = json.loads((blobs / name).read_text())
+        todo += manifest.get("manifests", [])
+        used |= {part["digest"].removeprefix("sha256:") for part in manifest.get("layers", [])}
+        if "config" in manifest:
+            name = manifest["config"]["digest"].removeprefix("sha256:")
+            used.add(name)
+            config = json.loads((blobs / name).read_text())
+            layers |= {i.removeprefix("sha256:") for i in config["rootfs"]["diff_ids"]}
+    found = [f"image {p.name}" for p in (blobs.iterdir() if blobs.is_dir() else ())]
+    unpacked = lib / "layers"
+    folders = unpacked.iterdir() if unpacked.is_dir() else ()
+    return [name for name in found if name.split()[1] not in used] + [
+        f"layer {path.name}" for path in folders if path.name.partition("-")[0] not in layers
+    ]
 
 
 def _open_files(needle: str) -> list[str]:

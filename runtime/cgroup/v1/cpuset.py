@@ -11,29 +11,9 @@ import os
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, write_setting
 from runtime.cgroup.setting import Setting, same_list
-from runtime.spec import Cpu, Resources
+from runtime.cgroup.v2.cpuset import is_wanted, settings
 
 _FILES = ("cpuset.cpus", "cpuset.mems")
-
-
-def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return cpus and memory nodes; an empty value stands for those of the parent."""
-    cpu = resources.cpu or Cpu()
-    return (
-        _members("cpu.cpus", "cpuset.cpus", cpu.cpus),
-        _members("cpu.mems", "cpuset.mems", cpu.mems),
-    )
-
-
-def _members(field: str, file: str, members: str | None) -> Setting:
-    return Setting(
-        field=field,
-        file=file,
-        value=members or "",
-        default="",
-        same=lambda expected, actual: not expected or same_list(expected, actual),
-        hint="a list like 0-2,7 of what the host has online",
-    )
 
 
 def prepare(folder: str) -> None:
@@ -64,7 +44,7 @@ def _parents_value(folder: str, file: str) -> str:
 CPUSET = Controller(
     name="cpuset",
     settings=settings,
-    wanted=lambda resources: bool(resources.cpu and (resources.cpu.cpus or resources.cpu.mems)),
+    wanted=is_wanted,
     apply=apply,
     prepare=prepare,
 )

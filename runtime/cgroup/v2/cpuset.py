@@ -17,12 +17,17 @@ from runtime.spec import Cpu, Resources
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return cpus and memory nodes."""
+    """Return cpus and memory nodes; an empty value stands for those of the parent."""
     cpu = resources.cpu or Cpu()
     return (
         _members("cpu.cpus", "cpuset.cpus", cpu.cpus),
         _members("cpu.mems", "cpuset.mems", cpu.mems),
     )
+
+
+def is_wanted(resources: Resources) -> bool:
+    """Tell whether anything is asked for."""
+    return bool(resources.cpu and (resources.cpu.cpus or resources.cpu.mems))
 
 
 def _members(field: str, file: str, members: str | None) -> Setting:
@@ -59,6 +64,6 @@ def _inherit(folder: str, file: str) -> None:
 CPUSET = Controller(
     name="cpuset",
     settings=settings,
-    wanted=lambda resources: bool(resources.cpu and (resources.cpu.cpus or resources.cpu.mems)),
+    wanted=is_wanted,
     apply=apply,
 )

@@ -165,7 +165,7 @@ def test_an_overlay_over_nothing_is_a_problem_with_a_suggestion() -> None:
     result, problems = merge_overlay(base, patches, folder="prod")
     assert result == base
     assert [str(problem) for problem in problems] == [
-        "over.yaml:1:1 (overlay prod): metadata.name: the manifests define no Volume/meda to lay "
+        "over.yaml:3:12 (overlay prod): metadata.name: the manifests define no Volume/meda to lay "
         "this over; did you mean `Volume/media`?",
         "over.yaml:5:1 (overlay prod): an overlay document needs kind and metadata.name",
     ]

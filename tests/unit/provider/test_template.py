@@ -164,7 +164,7 @@ class TestProblems:
         [
             ("a: 1\nb: {{ prt }}", "f.yaml.j2:2:7: `prt` is undefined; did you mean `port`?"),
             ("{{ db.hots }}", "f.yaml.j2:1:4: `db.hots` is undefined; did you mean `host`?"),
-            ("{{ db['hots'] }}", "f.yaml.j2:1:8: `hots` is undefined; did you mean `host`?"),
+            ("{{ db['hots'] }}", "f.yaml.j2:1:4: `db['hots']` is undefined; did you mean `host`?"),
             (
                 "{{ zzz }}",
                 "f.yaml.j2:1:4: `zzz` is undefined; give it with --set zzz=... or --values",
@@ -174,14 +174,14 @@ class TestProblems:
                 "\n{% for n in names %}\n{% if n == 'b' %}{{ nme }}{% endif %}\n{% endfor %}",
                 "f.yaml.j2:3:21 (loop item 2): `nme` is undefined; did you mean `names`?",
             ),
-            ("{{ 1 / 0 }}", "f.yaml.j2:1: template: ZeroDivisionError: division by zero"),
-            ("a\n{{ 1 + 'a' }}", "f.yaml.j2:2: template: TypeError: unsupported operand"),
+            ("{{ 1 / 0 }}", "f.yaml.j2:1: template: division by zero"),
+            ("a\n{{ 1 + 'a' }}", "f.yaml.j2:2: template: unsupported operand"),
             ("a\n{% if %}", "f.yaml.j2:2: template: expected an expression"),
             ("a\n{% endif %}", "f.yaml.j2:2: template: encountered unknown tag 'endif'"),
             ("a\n\x00", "f.yaml.j2:2:1: control character U+0000"),
             ("{{ ''.__class__ }}", "f.yaml.j2:1: template: access to attribute '__class__'"),
             ("{{ names.append(1) }}", "f.yaml.j2:1: template: "),
-            ("{{ range(10 ** 9) | list }}", "f.yaml.j2:1: template: OverflowError"),
+            ("{{ range(10 ** 9) | list }}", "f.yaml.j2:1: template: range too big"),
         ],
     )
     def test_have_a_place(self, text: str, expected: str) -> None:
@@ -193,7 +193,7 @@ class TestProblems:
         (tmp_path / "m.j2").write_text("{% macro m() %}\n{{ oops }}\n{% endmacro %}")
         path = str(tmp_path / "f.yaml.j2")
         found = render("{% from 'm.j2' import m %}\n{{ m() }}", path=path)
-        assert str(found).startswith(f"{tmp_path}/m.j2:2: `oops` is undefined")
+        assert str(found).startswith(f"{tmp_path}/m.j2:2:4: `oops` is undefined")
 
     @pytest.mark.parametrize("name", ["../out.j2", "/etc/hostname", "link.j2", "up/out.j2", ".."])
     def test_nothing_outside_of_the_folder_is_read(self, tmp_path: Path, name: str) -> None:
@@ -365,9 +365,9 @@ class TestValues:
         assert [str(problem) for problem in problems] == [
             "a.yaml:1:1: a values file must hold a mapping",
             "b.yaml:3:1: more than one document",
-            "--set (a): not an assignment; expected NAME=VALUE",
-            "--set (1=2): not an assignment; expected NAME=VALUE",
-            "--set (a.=3): not an assignment; expected NAME=VALUE",
-            '--set (b): a number with a leading zero; quote it ("022"), or write 18',
-            "--set (c): a value is missing here, inside of `[ ]` or `{ }`",
+            "--set a: not an assignment; expected NAME=VALUE, with a name such as web.port",
+            "--set 1=2: not an assignment; expected NAME=VALUE, with a name such as web.port",
+            "--set a.=3: not an assignment; expected NAME=VALUE, with a name such as web.port",
+            '--set b: a number with a leading zero; quote it ("022"), or write 18',
+            "--set c: a value is missing here, inside of `[ ]` or `{ }`",
         ]

@@ -15,6 +15,7 @@ import pytest
 from runtime.errors import ConflictError, ImageError, NotFoundError
 from runtime.image import lock as lock_module
 from runtime.image.digest import digest_of
+from runtime.image.gc import Loose
 from runtime.image.lock import StoreLock
 from runtime.image.model import (
     OCI_CONFIG,
@@ -159,7 +160,7 @@ def test_sweep_keeps_what_is_named_or_live_and_spares_the_young(store: ImageStor
     for image in (named, live, loose):
         store.layers(image)
     before = blobs_of(store)
-    assert store.gc([live]).blobs == ()
+    assert store.gc([live], grace_s=60).blobs == ()
     assert blobs_of(store) == before
     report = store.gc([live], grace_s=0)
     assert set(report.blobs) == before - blobs_of(store)
@@ -172,6 +173,27 @@ def test_sweep_keeps_what_is_named_or_live_and_spares_the_young(store: ImageStor
     with pytest.raises(NotFoundError):
         store.config(loose)
     assert store.gc([live], grace_s=0).blobs == ()
+
+
+def test_the_young_are_spared_only_while_somebody_builds(store: ImageStore) -> None:
+    loose = put_image(store, b"loose")
+    with store.unswept.changing():
+        assert store.loose().blobs == ()
+        assert store.gc().blobs == ()
+    assert store.unswept.is_due
+    assert loose in store.loose().blobs
+    assert loose in store.gc().blobs
+    assert not store.unswept.is_due
+    assert store.loose() == Loose((), (), ())
+
+
+def test_a_dropped_name_makes_a_sweep_due(store: ImageStore) -> None:
+    store.tag("a", put_image(store, b"one"))
+    assert store.gc().blobs == ()
+    assert not store.unswept.is_due
+    store.untag("a")
+    assert store.unswept.is_due
+    assert len(store.gc().blobs) == 3
 
 
 def test_sweep_follows_an_index(store: ImageStore) -> None:
@@ -229,10 +251,11 @@ def test_sweep_removes_what_the_dead_left(store: ImageStore) -> None:
 def _tag_many(top: str, number: int) -> None:
     store = ImageStore(Root.at(top))
     for turn in range(20):
-        image = put_image(store, f"{number}-{turn}".encode())
-        store.tag(f"image-{number}-{turn}", image)
-        store.tag("contended", image)
-        put_image(store, b"shared by all")
+        with store.unswept.changing():
+            image = put_image(store, f"{number}-{turn}".encode())
+            store.tag(f"image-{number}-{turn}", image)
+            store.tag("contended", image)
+            put_image(store, b"shared by all")
 
 
 def test_concurrent_writers_lose_nothing(store: ImageStore) -> None:

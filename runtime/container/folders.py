@@ -1,0 +1,57 @@
+"""Where what belongs to one container is kept."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from runtime.root import Root
+
+
+def state_folder(root: Root, container_id: str) -> Path:
+    """Return where the container's lasting state is."""
+    return root.state / "containers" / container_id
+
+
+def run_folder(root: Root, container_id: str) -> Path:
+    """Return where the container's state of this boot is."""
+    return root.run / "containers" / container_id
+
+
+def netns_path(root: Root, container_id: str) -> Path:
+    """Return where the container's network namespace is pinned."""
+    return root.run / "netns" / container_id
+
+
+def private_folder(folder: Path) -> None:
+    """Make *folder* and what is missing above it for root alone. Idempotent."""
+    if not folder.is_dir():
+        private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def log_folder(root: Root, container_id: str) -> Path:
+    """Return where the container's log is."""
+    return state_folder(root, container_id) / "log"
+
+
+def config_file(root: Root, container_id: str) -> Path:
+    """Return where the container's config is; a container is what has one."""
+    return state_folder(root, container_id) / "config.json"
+
+
+def graveyard(root: Root) -> Path:
+    """Return where folders of removed containers wait for their deletion, which takes a while."""
+    return root.state / "removed"
+
+
+def bury(root: Root, container_id: str) -> None:
+    """Delete the container's lasting state; absent is fine.
+
+    It leaves its place in one step: killed in the middle, there is a container or there is none.
+    """
+    grave = graveyard(root) / container_id
+    private_folder(grave.parent)
+    with suppress(FileNotFoundError):
+        state_folder(root, container_id).rename(grave)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(grave)

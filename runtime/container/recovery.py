@@ -1,0 +1,45 @@
+"""Getting over what processes of ours left behind when they were killed.
+
+What carries an owner (containers, networks, leases ...) is left to the next plan. This is about
+the rest: files that were never finished, content that no image needs, and containers that nobody
+looks after.
+"""
+
+import os
+from contextlib import suppress
+
+from runtime.container import volume
+from runtime.container.config import list_configs
+from runtime.container.containers import Containers
+from runtime.container.folders import bury, graveyard
+from runtime.container.temporary import unfinished
+from runtime.errors import ImageError
+from runtime.image.store import ImageStore
+from runtime.root import Root
+
+
+def recover(root: Root) -> None:
+    """Clear up; idempotent, and cheap where nothing is left. Safe beside applies at work."""
+    Containers(root).supervise()
+    for path in unfinished(root):
+        path.unlink(missing_ok=True)
+    volume.drop_half_copied(root)
+    for name in os.listdir(graveyard(root)) if graveyard(root).is_dir() else ():
+        bury(root, name)
+    sweep_images(root)
+
+
+def sweep_images(root: Root) -> None:
+    """Delete what no image name and no container needs any more, if there may be anything.
+
+    Where an image is damaged nothing is deleted: doctor says so, and it keeps nobody from work.
+    """
+    store = ImageStore(root)
+    if store.unswept.is_due:
+        with suppress(ImageError):
+            store.gc(images_in_use(root))
+
+
+def images_in_use(root: Root) -> frozenset[str]:
+    """Return the digests of the images that containers were made from."""
+    return frozenset(config.image for config in list_configs(root) if config.image)

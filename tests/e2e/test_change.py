@@ -1,0 +1,149 @@
+"""Content that changed under the same name: configs, secrets, the image behind a tag."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.drift import container
+from tests.support.manifests import HEAD, document, sleeper
+
+pytestmark = pytest.mark.e2e
+
+
+def pending(plan) -> dict[str, str]:
+    return {
+        f"{r['kind']}/{r['name']}": f"{r['action']} {r['consequence']}"
+        for r in plan["resources"]
+        if r["action"] != "noop"
+    }
+
+
+def check_change(bayplan, manifest: str, expected: dict[str, str], *words: str):
+    """Exactly *expected* is planned and done, and the bystander not touched; returns the plan."""
+    bystander = container(bayplan, "test.bystander")
+    plan = bayplan.plan(manifest, *words)
+    assert pending(plan) == expected
+    report = bayplan.apply(manifest, *words)
+    assert pending(report) == expected
+    assert pending(bayplan.plan(manifest)) == {}
+    assert container(bayplan, "test.bystander")["pid"] == bystander["pid"]
+    assert "canary" not in f"{plan}{report}"
+    return plan
+
+
+def test_changed_config_content_replaces_who_uses_it(bayplan):
+    def site(word: str) -> str:
+        return (
+            HEAD
+            + document("Config", "conf", f"{{data: {{motto: {word}, same: always}}}}")
+            + sleeper("file", "configs: [{name: conf, target: /conf}]")
+            + sleeper("variable", "env: {MOTTO: {config: conf, key: motto}}")
+            + sleeper("bystander", "env: {SAME: {config: conf, key: same}}")
+        )
+
+    expected = {
+        "Config/conf": "update live",
+        "Container/file": "update replace",
+        "Container/variable": "update replace",
+    }
+    bayplan.apply(site("old"))
+    plan = check_change(bayplan, site("new"), expected)
+    (config,) = [r for r in plan["resources"] if r["kind"] == "Config"]
+    assert [(d["before"], d["after"]) for d in config["diff"]] == [("old", "new")]
+    assert bayplan("exec", "test.file", "cat", "/conf/motto").stdout == "new"
+    assert bayplan("exec", "test.variable", "sh", "-c", "echo $MOTTO").stdout == "new\n"
+    bayplan.delete("test")
+
+
+def test_changed_secret_content_replaces_who_uses_it(bayplan, tmp_path):
+    manifest = (
+        HEAD
+        + document("Secret", "key", f"{{data: {{word: {{file: {tmp_path}/word}}}}}}")
+        + sleeper("file", "secrets: [key]")
+        + sleeper("variable", "env: {WORD: {secret: key, key: word}}")
+        + sleeper("bystander")
+    )
+    (tmp_path / "word").write_text("canary-old")
+    bayplan.apply(manifest)
+    (tmp_path / "word").write_text("canary-new")
+    expected = {
+        "Secret/key": "update live",
+        "Container/file": "update replace",
+        "Container/variable": "update replace",
+    }
+    check_change(bayplan, manifest, expected)
+    assert bayplan("exec", "test.file", "cat", "/run/secrets/key/word").stdout == "canary-new"
+    assert bayplan("exec", "test.variable", "sh", "-c", "echo $WORD").stdout == "canary-new\n"
+    bayplan.delete("test")
+
+
+def test_an_archive_whose_tag_moved_is_another_image(bayplan, tmp_path):
+    archive = tmp_path / "box.tar"
+    manifest = (
+        HEAD
+        + document("Image", "moving", f"{{archive: {{path: {archive}, reference: 'box:1'}}}}")
+        + sleeper("one").replace("image: box", "image: moving")
+        + sleeper("bystander")
+    )
+    write_archive(archive, tmp_path / "old", "box:1", says="old")
+    bayplan.apply(manifest)
+    assert bayplan("exec", "test.one", "cat", "/says").stdout == "old"
+
+    write_archive(archive, tmp_path / "new", "box:1", says="new")
+    expected = {"Image/moving": "update replace", "Container/one": "update replace"}
+    check_change(bayplan, manifest, expected)
+    assert bayplan("exec", "test.one", "cat", "/says").stdout == "new"
+    bayplan.delete("test")
+
+
+def test_a_refresh_takes_newer_files_of_the_host_and_only_then(bayplan, tmp_path):
+    """What a host image was made from is its request; newer files come with a refresh."""
+    (tmp_path / "says").write_text("old")
+    manifest = (
+        HEAD
+        + document(
+            "Image", "mine", f"{{host: {{programs: [/bin/busybox], files: [{tmp_path}/says]}}}}"
+        )
+        + sleeper("one").replace("image: box", "image: mine")
+        + sleeper("bystander")
+    )
+    bayplan.apply(manifest)
+    bystander = container(bayplan, "test.bystander")
+    (tmp_path / "says").write_text("new")
+    assert pending(bayplan.plan(manifest)) == {}
+
+    plan = bayplan.plan(manifest, "--refresh-images")
+    assert pending(plan)["Image/mine"] == "update replace"
+    report = bayplan.apply(manifest, "--refresh-images")
+    assert pending(report)["Container/one"] == "update replace"
+    assert "Container/bystander" not in pending(report)
+    assert pending(bayplan.plan(manifest)) == {}
+    assert bayplan("exec", "test.one", "cat", f"{tmp_path}/says").stdout == "new"
+    assert container(bayplan, "test.bystander")["pid"] == bystander["pid"]
+    bayplan.delete("test")
+
+
+def write_archive(archive, folder, tag: str, *, says: str) -> None:
+    """Write a docker archive: busybox, and a file that tells which one it is."""
+    (folder / "root" / "bin").mkdir(parents=True)
+    for program in ("sleep", "cat"):
+        shutil.copy("/bin/busybox", folder / "root" / "bin" / program)
+    (folder / "root" / "says").write_text(says)
+    tar(folder / "layer.tar", folder / "root", ".")
+    digest = subprocess.check_output(["sha256sum", folder / "layer.tar"], text=True).split()[0]
+    configuration = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["sleep", "1"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    (folder / "config.json").write_text(json.dumps(configuration))
+    entry = {"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}
+    (folder / "manifest.json").write_text(json.dumps([entry]))
+    tar(archive, folder, "manifest.json", "config.json", "layer.tar")
+
+
+def tar(archive, folder, *names: str) -> None:
+    subprocess.run(["tar", "-C", folder, "-cf", archive, *names], check=True)

@@ -1,0 +1,302 @@
+"""`run` and `exec` as people use them: streams, terminals, signals, clients that vanish."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.cli import COMMAND
+from tests.support.manifests import HEAD
+
+pytestmark = pytest.mark.e2e
+
+RUN = ("run", "--rm", "--network", "none")
+
+
+@pytest.fixture
+def box(bayplan):
+    """A world with an image, and one container called ``keep``."""
+    bayplan.apply(HEAD)
+    bayplan("run", "-d", "--network", "none", "--name", "keep", "test/box", "sleep", "1000000")
+    yield bayplan
+    bayplan("rm", "-f", "keep")
+    assert bayplan.json("ps", "-a") == []
+    bayplan.delete("test")
+
+
+class Terminal:
+    """A user at a terminal, with one command running in it."""
+
+    def __init__(self, environment, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(31, 97)
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.said = b""
+        self.process = subprocess.Popen(
+            [*COMMAND, *words],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def expect(self, text: bytes) -> None:
+        """Wait for *text*; what comes before it is dropped."""
+        while text not in self.said:
+            assert select.select([self.master], [], [], 20)[0], self.said
+            self.said += os.read(self.master, 10_000)
+        self.said = self.said.partition(text)[2]
+
+    def ends(self) -> int:
+        """Return the exit code; the terminal must be as it was before."""
+        code = self.process.wait(20)
+        assert termios.tcgetattr(self.slave) == self.before
+        return code
+
+
+@contextmanager
+def terminal(bayplan, *words: str):
+    user = Terminal(bayplan.environment, *words)
+    try:
+        yield user
+    finally:
+        user.process.kill()
+        user.process.wait()
+        os.close(user.master)
+        os.close(user.slave)
+
+
+def running(*arguments: str) -> bool:
+    command = "\0".join([*arguments, ""])
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                if file.read() == command:
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_streams_of_run_are_kept_apart_and_its_input_is_handed_on(box):
+    done = box(*RUN, "-i", "test/box", "sh", "-c", "cat; echo err >&2; exit 7", stdin="in", code=7)
+    assert (done.stdout, done.stderr) == ("in", "err\n")
+    assert box(*RUN, "test/box", "cat", stdin="not asked for").stdout == ""
+    assert box("exec", "-i", "keep", "cat", stdin="in").stdout == "in"
+    assert box("exec", "keep", "cat", stdin="not asked for").stdout == ""
+
+
+def test_a_slow_reader_gets_all_of_it(box, tmp_path):
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(40 << 20))
+    for words in ([*RUN, "-i", "test/box"], ["exec", "-i", "keep"]):
+        with (
+            big.open("rb") as stdin,
+            subprocess.Popen(
+                [*COMMAND, *words, "cat"],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                env=box.environment,
+            ) as process,
+        ):
+            time.sleep(1)
+            assert process.stdout.read() == big.read_bytes()
+        assert process.returncode == 0
+
+
+def test_another_user_may_open_the_streams_again(box):
+    script = "cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr"
+    for words in ([*RUN, "-i", "-u", "1234", "test/box"], ["exec", "-i", "-u", "1234", "keep"]):
+        done = box(*words, "sh", "-c", script, stdin="in ")
+        assert (done.stdout, done.stderr) == ("in out\n", "err\n")
+
+
+def test_run_with_a_terminal(box):
+    with terminal(box, *RUN, "-it", "test/box", "sh") as user:
+        user.expect(b"# ")
+        user.type(b"tty; stty size; echo $TERM\n")
+        user.expect(b"/dev/pts/0\r\n31 97\r\nxterm\r\n")
+        user.resize(40, 120)
+        user.type(b"sleep 0.1; stty size\n")
+        user.expect(b"\r\n40 120\r\n")
+        user.type(b"sleep 98766\n")
+        wait_until(lambda: running("sleep", "98766"))
+        user.type(b"\x03")
+        wait_until(lambda: not running("sleep", "98766"))
+        user.type(b"exit 9\n")
+        assert user.ends() == 9
+
+
+def test_a_window_has_its_size_before_the_program_starts(box):
+    for words in (["exec", "-it", "keep"], [*RUN, "-it", "test/box"], [*RUN, "-t", "test/box"]):
+        with terminal(box, *words, "stty", "size") as user:
+            user.expect(b"31 97\r")
+            assert user.ends() == 0
+
+
+def test_the_terminal_is_restored_whatever_ends_it(box):
+    with terminal(box, "exec", "-it", "keep", "sh") as user:
+        user.expect(b"# ")
+        user.process.send_signal(signal.SIGHUP)
+        assert user.ends() == 128 + signal.SIGHUP
+    with terminal(box, *RUN, "-it", "--name", "doomed", "test/box", "sh") as user:
+        user.expect(b"# ")
+        box("kill", "doomed")
+        assert user.ends() == 137
+    with terminal(box, *RUN, "-it", "test/box", "no-such-program") as user:
+        assert user.ends() == 127
+
+
+def test_a_shell_leaves_although_something_still_has_the_terminal(box):
+    with terminal(box, "exec", "-it", "keep", "sh") as user:
+        user.expect(b"# ")
+        user.type(b"nohup sleep 98768 & exit 3\n")
+        assert user.ends() == 3
+    with_sleep = "sleep 98768 & echo here"
+    assert box("exec", "keep", "sh", "-c", with_sleep, timeout=20).stdout == "here\n"
+
+
+def test_the_container_goes_when_the_users_terminal_does(box):
+    with terminal(box, *RUN, "-it", "test/box", "sh") as user:
+        user.expect(b"# ")
+        os.close(user.slave)
+        os.close(user.master)
+        user.process.wait(20)
+        user.master, user.slave = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", 0)
+    wait_until(lambda: len(box.json("ps", "-a")) == 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_what_exec_runs(box, number):
+    # Not the shell alone, as for ctrl-c at a terminal.
+    with box.start("exec", "keep", "sh", "-c", "sleep 98767; true") as process:
+        wait_until(lambda: running("sleep", "98767"))
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    wait_until(lambda: not running("sleep", "98767"))
+
+
+def test_what_exec_runs_is_hung_up_when_its_client_is_killed(box):
+    with box.start("exec", "keep", "sh", "-c", "sleep 98767; true") as process:
+        wait_until(lambda: running("sleep", "98767"))
+        process.kill()
+    wait_until(lambda: not running("sleep", "98767"))
+    box("exec", "-d", "keep", "sleep", "98767")
+    wait_until(lambda: running("sleep", "98767"))
+    box("exec", "keep", "sh", "-c", "kill $(pidof sleep | sed s/1$//)")
+    wait_until(lambda: not running("sleep", "98767"))
+
+
+def test_signals_reach_what_run_runs(box):
+    script = "trap 'echo asked; exit 5' TERM; echo up; while :; do sleep 0.02; done"
+    with box.start(*RUN, "test/box", "sh", "-c", script) as process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "asked\n"
+        assert process.wait(20) == 5
+
+
+def test_what_ignores_signals_is_left_at_the_third(box):
+    # The kernel keeps signals without a handler from a first process.
+    with box.start(*RUN, "--name", "deaf", "test/box", "sleep", "98769") as process:
+        wait_until(lambda: running("sleep", "98769"))
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert process.wait(20) == 130
+    assert not running("sleep", "98769")
+
+
+def test_a_reader_that_leaves_ends_it(box):
+    with box.start(*RUN, "test/box", "yes") as process:
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.wait(20) == 128 + signal.SIGPIPE
+
+
+def test_a_killed_client_leaves_the_container_as_it_is(box):
+    with box.start(*RUN, "--name", "left", "test/box", "sh", "-c", "sleep 1; seq 9") as process:
+        wait_until(lambda: len(box.json("ps")) == 2)
+        process.kill()
+    assert box("wait", "left").stdout == "0\n"
+    assert box("logs", "left").stdout.split() == list("123456789")
+    box("rm", "left", code=None)
+
+
+def test_exit_codes_are_the_programs_or_ours(box):
+    for words in (["exec", "keep"], [*RUN, "test/box"]):
+        box(*words, "no-such-program", code=127)
+        box(*words, "/etc/hosts", code=126)
+        box(*words, "/", code=126)
+        box(*words, "sh", "-c", "exit 3", code=3)
+    box("exec", "keep", "sh", "-c", "kill -9 $$", code=137)
+    box("exec", "-u", "nobody-here", "keep", "true", code=125)
+    box("exec", "-w", "/nowhere", "keep", "true", code=126)
+    box("exec", "-it", "keep", "true", code=64)
+    box(*RUN, "-it", "test/box", "true", code=64)
+
+
+def test_the_options_of_run_reach_the_program(box, tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("from the host\n")
+    (tmp_path / "env").write_text("A=file\nB=file\n")
+    script = (
+        "echo $A $B; pwd; hostname; id -u; id -G; ulimit -n; cat /data/file; "
+        "grep -c ^CapEff:.0000000000002000 /proc/self/status; "
+        "cat /proc/sys/net/ipv4/ip_default_ttl; "
+        "df -m /t | tail -1 | awk '{print $2}'; ls /dev/other; grep printer /etc/hosts; "
+        "touch /x; df -m /dev/shm | tail -1 | awk '{print $2}'; cat /proc/1/comm"
+    )
+    done = box(
+        *RUN, "--env-file", str(tmp_path / "env"), "-e", "B=flag", "-w", "/work",
+        "--hostname", "me", "-u", "5:6", "--group-add", "7", "--ulimit", "nofile=99",
+        "-v", f"{tmp_path}:/data:ro", "--cap-drop", "ALL", "--cap-add", "NET_RAW",
+        "--sysctl", "net.ipv4.ip_default_ttl=77", "--tmpfs", "/t:size=2m",
+        "--device", "/dev/null:/dev/other", "--add-host", "printer:10.9.8.7", "--read-only",
+        "--shm-size", "3m", "--init", "-m", "64m", "--cpus", "0.5", "--pids-limit", "50",
+        "--entrypoint", "sh", "test/box", "-c", script,
+    )  # fmt: skip
+    *said, comm = done.stdout.splitlines()
+    assert said == [
+        *("file flag", "/work", "me", "5", "6 7", "99", "from the host", "1", "77", "2"),
+        *("/dev/other", "10.9.8.7\tprinter", "3"),
+    ]
+    assert comm != "sh"
+    assert "Read-only file system" in done.stderr
+
+
+def test_health_labels_and_restarts_of_run(box):
+    box(
+        *("run", "-d", "--network", "none", "--name", "sick", "-l", "tier=front"),
+        *("--health-cmd", "false", "--health-interval", "50ms", "--health-retries", "1"),
+        *("--restart", "on-failure:1", "--stop-signal", "KILL", "test/box", "sleep", "1000000"),
+    )
+    wait_until(lambda: "unhealthy" in box("ps").stdout)
+    (found,) = [c for c in box.json("ps") if c["name"] == "sick"]
+    assert (found["health"], found["restarts"]) == ("unhealthy", 0)
+    assert '"tier": "front"' in box("inspect", "sick").stdout
+    box("rm", "-f", "sick")

@@ -1,0 +1,160 @@
+"""Docker's words on the command line of `run`."""
+
+import pytest
+
+from provider.cli import words
+from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
+from provider.cli.environment import environment
+from provider.errors import UsageError
+from provider.model import specs
+
+
+def spec(**groups) -> specs.ContainerSpec:
+    given = {
+        "program": Program(),
+        "files": Files(),
+        "net": Net(),
+        "limits": Limits(),
+        "rights": Rights(),
+        "life": Life(),
+    } | groups
+    return container_spec("image", None, terminal=False, **given)
+
+
+def test_nothing_said_is_the_default_but_for_restarts():
+    default = specs.ContainerSpec(specs.ImageRef("image"), restart=specs.Restart(policy="no"))
+    assert spec() == default
+
+
+def test_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERE", "yes")
+    monkeypatch.delenv("GONE", raising=False)
+    file = tmp_path / "env"
+    file.write_text("# a comment\n\nA=1\nB=two = 2 \nHERE\nGONE\n")
+    found = environment(["A=3", "C=", "GONE"], [str(file)])
+    assert found == {"A": "3", "B": "two = 2 ", "HERE": "yes", "C": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64m", 64 << 20), ("1g", 1 << 30), ("64Mi", 64 << 20), ("5", 5), ("2kb", 2048)],
+)
+def test_sizes_are_dockers_or_ours(text, size):
+    assert words.size("-m", text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("80:8080", [(80, 8080, "tcp", "0.0.0.0")]),
+        ("127.0.0.1:53:53/udp", [(53, 53, "udp", "127.0.0.1")]),
+        ("90-91:1-2", [(90, 1, "tcp", "0.0.0.0"), (91, 2, "tcp", "0.0.0.0")]),
+    ],
+)
+def test_ports(text, ports):
+    found = words.publications([text])
+    assert [(p.port, p.target_port, p.protocol, p.ip) for p in found] == ports
+
+
+@pytest.mark.parametrize(
+    "text", ["80", ":80", "80:", "0:1", "65536:1", "a:b", "1-2:3", "2-1:1-2", "1:2/sctp", "1:2:3:4"]
+)
+def test_ports_that_are_none(text):
+    with pytest.raises(UsageError):
+        words.publications([text])
+
+
+def test_mounts(tmp_path):
+    path = str(tmp_path)
+    read_only = specs.VolumeMount("/data", bind=path, read_only=True)
+    assert words.volume(f"{path}:/data:ro") == read_only
+    assert words.volume(f"{path}:/data:rw,rslave").propagation == "slave"
+    assert words.mount(f"type=bind,src={path},dst=/data,readonly") == words.volume(
+        f"{path}:/data:ro"
+    )
+    small = specs.TmpfsOptions(size=1 << 20, mode="0700")
+    assert words.tmpfs("/t:size=1m,mode=0700") == specs.VolumeMount("/t", tmpfs=small)
+    assert words.mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=0700").tmpfs == small
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (words.volume, "data:/data"),
+        (words.volume, "/data"),
+        (words.volume, "/no/such/place:/data"),
+        (words.volume, "/tmp:/data:zz"),
+        (words.mount, "type=volume,source=a,target=/b"),
+        (words.mount, "type=bind,target=/b"),
+        (words.mount, "type=tmpfs,target=/b,tmpfs-speed=1"),
+        (words.tmpfs, "t"),
+        (words.tmpfs, "/t:mode=9"),
+        (words.ulimit, "nofile"),
+        (words.ulimit, "files=3"),
+        (words.device, "null"),
+        (words.device, "/dev/a:/dev/b:rw:x"),
+        (words.restart, "on-failure:x"),
+        (words.restart, "always:3"),
+        (words.restart, "sometimes"),
+    ],
+)
+def test_what_cannot_be_understood(parse, text):
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert text.partition(":")[0].partition(",")[0] in str(caught.value)
+
+
+def test_the_rest():
+    found = spec(
+        program=Program(entrypoint="", group_add=["7"], label=["a"]),
+        net=Net(add_host=["printer:10.0.0.1"], dns=["9.9.9.9"], hostname="me"),
+        limits=Limits(memory="64m", memory_swap="96m", pids_limit=-1, ulimit=["nofile=1:2"]),
+        rights=Rights(
+            cap_add=["cap_net_raw"],
+            cap_drop=["all"],
+            sysctl=["net.a=1"],
+            security_opt=["seccomp=unconfined", "no-new-privileges:false"],
+        ),
+        life=Life(
+            restart="on-failure:3",
+            stop_timeout="5",
+            health_cmd="true",
+            health_interval="2s",
+            log_opt=["max-size=1m", "max-file=2"],
+        ),
+    )
+    assert (found.entrypoint, found.groups, found.hostname) == ((), ("7",), "me")
+    assert found.extra_hosts == {"printer": "10.0.0.1"}
+    assert found.dns == specs.Dns(servers=("9.9.9.9",))
+    assert found.resources.memory_swap == 32 << 20
+    assert found.resources.pids is None
+    assert found.ulimits == {"nofile": specs.Ulimit(1, 2)}
+    assert found.capabilities == specs.Capabilities(("NET_RAW",), ("ALL",))
+    assert (found.seccomp, found.no_new_privileges) == ("unconfined", False)
+    assert found.restart == specs.Restart(policy="on-failure", max_retries=3)
+    assert found.stop_grace == 5
+    assert found.health is not None
+    assert found.health.exec == specs.ExecProbe(("sh", "-c", "true"))
+    assert (found.health.interval, found.health.on_unhealthy) == (2, "none")
+    assert found.logs == specs.Logs(max_size=1 << 20, max_files=2)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"net": Net(network="bridged")},
+        {"net": Net(network="host", publish=["1:1"])},
+        {"net": Net(add_host=["printer"])},
+        {"limits": Limits(cpus=0.0)},
+        {"limits": Limits(memory="64m", memory_swap="32m")},
+        {"life": Life(health_interval="2s")},
+        {"life": Life(log_opt=["max-lines=2"])},
+        {"rights": Rights(security_opt=["apparmor=x"])},
+        {"program": Program(workdir="here")},
+        {"program": Program(env=["=x"])},
+        {"program": Program(env_file=["/no/such/file"])},
+    ],
+)
+def test_options_that_make_no_sense(groups):
+    with pytest.raises(UsageError):
+        spec(**groups)
