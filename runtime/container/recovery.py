@@ -1,8 +1,8 @@
 """Getting over what processes of ours left behind when they were killed.
 
 What carries an owner (containers, networks, leases ...) is left to the next plan. This is about
-the rest: files that were never finished, content that no image needs, and containers that nobody
-looks after.
+the rest: files that were never finished, a firewall that was not told, content that no image
+needs, and containers that nobody looks after.
 """
 
 import os
@@ -15,12 +15,14 @@ from runtime.container.folders import bury, graveyard
 from runtime.container.temporary import unfinished
 from runtime.errors import ImageError
 from runtime.image.store import ImageStore
+from runtime.network import firewall
 from runtime.root import Root
 
 
 def recover(root: Root) -> None:
     """Clear up; idempotent, and cheap where nothing is left. Safe beside applies at work."""
     Containers(root).supervise()
+    firewall.finish(root)
     for path in unfinished(root):
         path.unlink(missing_ok=True)
     volume.drop_half_copied(root)

@@ -1,7 +1,8 @@
 """Published ports and isolation: one nft table per world, changed in atomic steps.
 
 ``state/networks/firewall.json`` is what should be; the kernel is brought there by the difference.
-The file is written first: after a crash between the two the table deviates, and is mended.
+The file is written first: after a crash between the two the table deviates, and ``finish`` mends
+it.
 """
 
 import ipaddress
@@ -161,15 +162,30 @@ def reload(root: Root) -> None:
         _load(root, None, target, _whole(root, target))
 
 
+def finish(root: Root) -> None:
+    """Bring the table to what a commit had written down that was killed before it did so itself."""
+    if not _pending(root).exists():
+        return
+    with host_lock(root, "finish a change of the firewall"):
+        if _pending(root).exists():  # not just the commit of somebody at work
+            reload(root)
+            _pending(root).unlink()
+
+
 def _commit(root: Root, before: Wanted, after: Wanted) -> None:
     if after == before:
         return
+    pending = _pending(root)
+    pending.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pending.touch(mode=0o600)
     _save(root, after)
     try:
         _apply(root, before, after)
     except NetworkError:
         _save(root, before)
+        pending.unlink()
         raise
+    pending.unlink()
     _forget_flows(before, after)
 
 
@@ -277,3 +293,8 @@ def _publication(given: dict[str, Any]) -> Publication:
 
 def _path(root: Root) -> Path:
     return root.state / "networks" / "firewall.json"
+
+
+def _pending(root: Root) -> Path:
+    """Return a file that is there while file and kernel may differ."""
+    return root.state / "networks" / "firewall.pending"

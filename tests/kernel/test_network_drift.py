@@ -292,6 +292,22 @@ def test_a_crash_between_record_and_kernel_is_a_deviation(shop: Shop) -> None:
     assert ask_tcp(shop.host.neighbour, HOST, 9090).startswith("c2")
 
 
+def test_a_commit_that_was_killed_is_finished(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(script: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.network.nft.load", die)
+        with pytest.raises(KeyboardInterrupt):
+            firewall.unpublish(shop.root, "shop/web")
+    assert observe.observe(shop.root).deviations != ()
+
+    firewall.finish(shop.root)
+    assert observe.observe(shop.root).deviations == ()
+    monkeypatch.setattr("runtime.network.nft.load", die)
+    firewall.finish(shop.root)  # there is nothing left to finish
+
+
 def test_a_table_left_over_without_any_network_is_named_and_removed(world: Path) -> None:
     root = Root.at(world)
     with test_host(world):

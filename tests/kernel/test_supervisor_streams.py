@@ -109,11 +109,14 @@ def test_an_attached_exec_is_hung_up_when_its_client_vanishes(host):
         assert next(events).type == "present"
         with attached(host, "a", "sh", "-c", "sleep 98763; true") as run:
             wait_for_process(host, "sleep", "98763")
+            (sleeper,) = host.processes("sleep", "98763")
+            of_group = os.pidfd_open(sleeper)
             with pytest.raises(TimeoutError):
                 run.wait(0.05)
         ended = next(event for event in events if event.type == "execEnded")
     assert ended.details["exitCode"] == 128 + signal.SIGHUP
-    assert not host.processes("sleep", "98763")
+    assert select.select([of_group], [], [], 10)[0]  # all of its group have ended
+    os.close(of_group)
 
 
 def test_an_attached_exec_is_waited_for_over_a_supervisors_death(host):
