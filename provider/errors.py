@@ -8,6 +8,7 @@
     ├── UnsupportedHostError            69   the host lacks something, or cannot be reached
     ├── LockBusyError                   75   somebody else is at work; try again
     ├── NotPermittedError               77   needs root
+    ├── DamagedError                     1   a state file cannot be read back
     ├── RefusedError                     1   a guard said no (prune, empty set, data loss)
     ├── ApplyError                       1   a step failed
     └── RunError                  125 to 127  run and exec could not start a program
@@ -101,6 +102,18 @@ class NotPermittedError(ProviderError):
     """The caller may not do this."""
 
     exit_code = 77
+
+
+class DamagedError(ProviderError):
+    """A state file is not what was written, as after a loss of power; *how* says in what way."""
+
+    def __init__(self, path: str, how: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({how}); `bayplan doctor --mend` takes it away, and the next"
+            " apply makes anew what it was about"
+        )
+        self.path = path
+        self.how = how
 
 
 class RefusedError(ProviderError):

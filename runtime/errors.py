@@ -10,6 +10,7 @@
     ├── ImageError
     │   └── LayerError         a layer is damaged or would leave its root
     ├── NetworkError
+    ├── DamagedError           a state file cannot be read back; names it
     ├── SupervisorError        the supervisor cannot be reached or broke the protocol
     └── UnsupportedHostError   the host lacks something; says what and how it was found out
     KernelError(OSError)       a system call failed
@@ -59,6 +60,18 @@ class LayerError(ImageError):
 
 class NetworkError(ContainerError):
     """A network cannot be made or changed as asked."""
+
+
+class DamagedError(ContainerError):
+    """A state file is not what was written, as after a loss of power; *how* says in what way."""
+
+    def __init__(self, path: str | os.PathLike[str], how: str) -> None:
+        super().__init__(
+            f"{os.fspath(path)} is damaged ({how}); `bayplan doctor --mend` takes it away, and"
+            " the next apply makes anew what it was about"
+        )
+        self.path = os.fspath(path)
+        self.how = how
 
 
 class SupervisorError(ContainerError):

@@ -18,7 +18,7 @@ import typer
 from click.exceptions import ClickException, NoArgsIsHelpError
 
 from provider import errors as provider_errors
-from provider.cli.output import complain
+from provider.cli.output import complain, silence
 from provider.cli.session import Session
 from provider.errors import ManifestError, ProviderError, UsageError
 from runtime.errors import ContainerError, KernelError, UnsupportedHostError
@@ -26,7 +26,6 @@ from runtime.errors import ContainerError, KernelError, UnsupportedHostError
 EXIT_USAGE = 64
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 _COMPLETION = "_BAYPLAN_COMPLETE"
 """Set by the shell that asks how a line may go on."""
 
@@ -120,8 +119,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of design.md section 8."""
     # What start-up makes stays; looking for garbage in it, again and again, takes 5 ms of 90.
     gc.set_threshold(50_000, 20, 20)
+    _open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     sys.exit(run(words))
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream (``>&-``).
+
+    No file opened later may get its number, and be written to as if it were that stream.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, os.fdopen(fd, "r" if fd == 0 else "w"))
 
 
 def run(words: list[str]) -> int:
@@ -144,9 +159,8 @@ def run(words: list[str]) -> int:
     except (BrokenPipeError, SystemExit) as left:
         if _COMPLETION in os.environ and isinstance(left, SystemExit):
             raise
-        # The reader went away (`| head`), to which typer says SystemExit; nothing is wrong, but
-        # the interpreter must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # The reader went away (`| head`), to which typer says SystemExit; nothing is wrong.
+        silence(sys.stdout)
         return 0
     except NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
@@ -185,7 +199,11 @@ def _report(words: list[str], error: ProviderError) -> None:
     if asked in ("json", "jsonl"):
         from provider.cli.show import show_failure
 
-        show_failure(error, lines=asked == "jsonl")
+        try:
+            show_failure(error, lines=asked == "jsonl")
+            sys.stdout.flush()
+        except OSError:  # nobody reads it, or its disk is full; what is wrong was said above
+            silence(sys.stdout)
 
 
 def _asked_format(words: list[str]) -> str:

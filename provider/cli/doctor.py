@@ -1,6 +1,7 @@
 """`bayplan doctor`: everything of ours on this host has an owner, and nothing is missing."""
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,7 +42,7 @@ def doctor(
     session.require_root("doctor")
     try:
         mended = _mend(session) if mend else ()
-        findings = runtime_doctor.examine(session.root)
+        findings = (*_damages(session), *runtime_doctor.examine(session.root))
     except ContainerError as error:
         raise ProviderError(str(error)) from error
     if output is not Output.TEXT:
@@ -79,4 +80,20 @@ def _mend(session: Session) -> "tuple[Finding, ...]":
             locks.enter_context(
                 project_lock(session.root.state, project, owner=who(), reason="doctor")
             )
-        return mend(session.root)
+        damages = _damages(session)
+        for finding in damages:
+            # What it recorded is found by its mark, and made anew.
+            Path(finding.object).unlink(missing_ok=True)
+        return (*damages, *mend(session.root))
+
+
+def _damages(session: Session) -> "tuple[Finding, ...]":
+    """Return the damaged files of all projects."""
+    from provider.engine.storage import damaged_files
+    from runtime.container.doctor import Finding
+
+    return tuple(
+        Finding("record", error.path, f"is damaged ({error.how})")
+        for project in projects(session)
+        for error in damaged_files(session.root.state, project)
+    )

@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import IO, Any
 
 from provider.cli.session import wants_colour
 
@@ -46,11 +48,34 @@ def show(document: Any, output: Output) -> None:
         print_json(document)
 
 
+@contextmanager
+def reader_may_leave(stream: IO[str]) -> Iterator[None]:
+    """Go on if nobody reads *stream* any more (``| head``): what is said on it is lost from then.
+
+    For what must not end because of that: the work that is being told of, and its exit code.
+    """
+    try:
+        yield
+        stream.flush()
+    except BrokenPipeError:
+        silence(stream)
+
+
+def silence(stream: IO[str]) -> None:
+    """Let what is said on *stream* be lost, also what the interpreter flushes at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def complain(text: str, hint: str = "") -> None:
-    """Say what is wrong, on standard error."""
-    print(f"bayplan: {plain(text, lines=True)}", file=sys.stderr)
-    if hint:
-        print(f"  {plain(hint, lines=True)}", file=sys.stderr)
+    """Say what is wrong, on standard error, if it can be said there."""
+    try:
+        print(f"bayplan: {plain(text, lines=True)}", file=sys.stderr)
+        if hint:
+            print(f"  {plain(hint, lines=True)}", file=sys.stderr)
+    except OSError:
+        silence(sys.stderr)
 
 
 def plain(text: str, *, lines: bool = False) -> str:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import IO
 
-from provider.cli.output import plain
+from provider.cli.output import plain, silence
 from provider.cli.session import is_terminal, wants_colour
 from provider.model.events import ActionEvent, Phase
 from provider.model.ids import InstanceId
@@ -34,10 +34,23 @@ _GREEN, _RED, _YELLOW, _DIM, _RESET = "\033[32m", "\033[31m", "\033[33m", "\033[
 def make_progress(output: str, total: int) -> Emit:
     """Return what shows events in the way *output* and the terminal ask for."""
     if output == "jsonl":
-        return JsonLines(sys.stdout)
-    if is_terminal():
-        return Live(sys.stderr, total)
-    return Lines(sys.stderr)
+        return _heard(JsonLines(sys.stdout), sys.stdout)
+    return _heard(Live(sys.stderr, total) if is_terminal() else Lines(sys.stderr), sys.stderr)
+
+
+def _heard(show: Emit, stream: IO[str]) -> Emit:
+    """Return *show*, which says no more once *stream* cannot be written.
+
+    A reader that went away, or a full disk, must not end the apply half-way.
+    """
+
+    def emit(event: ActionEvent) -> None:
+        try:
+            show(event)
+        except OSError:
+            silence(stream)
+
+    return emit
 
 
 class JsonLines:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from provider.cli.output import Output, plain, show, table
+from provider.cli.output import Output, complain, plain, show, table
 from provider.cli.session import Session
 
 _COMMAND = 30
@@ -35,10 +35,15 @@ def ps(
     """
     from runtime.container.state import status_of
     from runtime.container.summary import summaries
+    from runtime.errors import DamagedError
 
     session: Session = context.obj
     session.require_root("ps")
-    found = [(each, status_of(session.root, each.id)) for each in summaries(session.root)]
+    damaged: list[DamagedError] = []
+    known = summaries(session.root, damaged)
+    found = [(each, status_of(session.root, each.id)) for each in known]
+    for error in damaged:
+        complain(str(error))
     if not everything:
         found = [(c, s) for c, s in found if s.state in ("running", "restarting")]
     if output is not Output.TEXT:

@@ -4,7 +4,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from provider.cli.output import Output, colour, print_json, print_line, width
+from provider.cli.output import (
+    Output,
+    colour,
+    print_json,
+    print_line,
+    reader_may_leave,
+    width,
+)
 from provider.cli.progress import make_progress
 from provider.cli.session import Session
 from provider.errors import LockBusyError, ManifestError, ProviderError, UsageError
@@ -71,12 +78,13 @@ def carry_out(
             emit=make_progress(output, len(plan.pending)),
             interrupt=interrupt,
         )
-    if output is Output.TEXT:
-        print(render.report_text(report, width=width(), colour=colour()), end="")
-    elif output is Output.JSON:
-        print_json(document.report_json(report))
-    else:
-        print_line({"event": "report", "report": document.report_json(report)})
+    with reader_may_leave(sys.stdout):
+        if output is Output.TEXT:
+            print(render.report_text(report, width=width(), colour=colour()), end="")
+        elif output is Output.JSON:
+            print_json(document.report_json(report))
+        else:
+            print_line({"event": "report", "report": document.report_json(report)})
     if report.interrupted and interrupt.signal is not None:
         return report, 128 + interrupt.signal
     return report, 1 if report.failed else 0

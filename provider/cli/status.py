@@ -86,11 +86,7 @@ def get(
     if output is Output.TEXT:
         print(_table(session, found))
         return
-    documents = [
-        _document(o) | {"spec": o.effective, "labels": (o.effective or {}).get("metadata")}
-        for o in found
-    ]
-    show({"project": project, "resources": documents}, output)
+    show({"project": project, "resources": [_full_document(o) for o in found]}, output)
 
 
 def _observe(session: Session, project: str) -> "list[Observed]":
@@ -162,4 +158,16 @@ def _document(observed: "Observed") -> "Tree":
         "objectId": observed.object_id,
         "status": observed.status,
         "finding": _fault(observed) or None,
+    }
+
+
+def _full_document(observed: "Observed") -> "Tree":
+    """Return what `get` prints; fingerprints of secrets are masked, as in a plan."""
+    from provider.planning.change import masked
+
+    metadata = (observed.effective or {}).get("metadata", {})
+    return _document(observed) | {
+        "spec": masked(observed.effective),
+        "labels": metadata.get("labels", {}),
+        "annotations": metadata.get("annotations", {}),
     }

@@ -73,28 +73,32 @@ def completed(
 ) -> Tree:
     """Wait until a Job's container has ended well, starting it again as often as it may.
 
-    Returns the result to record.
+    An attempt that takes longer than the Job's timeout is killed and has failed. Returns the
+    result to record.
 
     Raises:
-        UnsettledError: it failed for good, or took too long; it is stopped then.
+        UnsettledError: it failed for good; it is stopped then.
     """
     tries = after["retries"] + 1
-    limit = min(deadline, time.monotonic() + after["timeout"])
     attempt = 1
     while True:
+        limit = min(deadline, time.monotonic() + after["timeout"])
         status = _ended(containers, container_id, stopping, limit)
-        containers.stop(container_id)
-        if status is None:
-            words = f"it did not complete within {after['timeout']:g} s"
-            raise _failure(containers, instance, containers.status(container_id), words)
-        if status.exit_code == 0:
+        # One that takes too long had its time: no grace, which would be the next attempt's.
+        containers.stop(container_id, grace=0 if status is None else None)
+        if status is not None and status.exit_code == 0:
             return {"state": "succeeded", "exitCode": 0, "attempts": attempt}
-        if attempt == tries:
+        if attempt == tries or time.monotonic() >= deadline:
             break
         attempt += 1
         containers.start(container_id)
-    words = how_it_ended(status) + (f" (the last of {tries} attempts)" if tries > 1 else "")
-    raise _failure(containers, instance, status, words)
+    if status is None:
+        words = f"it did not complete within {after['timeout']:g} s"
+    else:
+        words = how_it_ended(status)
+    if tries > 1:
+        words += f" (the last of {attempt} attempts)"
+    raise _failure(containers, instance, containers.status(container_id), words)
 
 
 def _ended(

@@ -7,7 +7,7 @@ not prove itself is left beside the old one, which goes on serving; the next app
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from provider.drivers import await_container
 from provider.drivers.container_config import Site, make_config
 from provider.drivers.container_files import environment_file, write_container_files
 from provider.drivers.container_observe import ContainerObserver
+from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver
 from provider.drivers.publication import (
     addresses_of,
@@ -30,9 +31,10 @@ from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import Condition
 from provider.model.tree import Tree
+from provider.planning.expand import is_ports
 from runtime.container import inside, volume
 from runtime.container.config import read_config
-from runtime.errors import ContainerError, NotFoundError
+from runtime.errors import NotFoundError
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network, store
 from runtime.network import observe as network_observe
@@ -53,15 +55,17 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one instance to what is wanted; see ``Driver.perform``."""
-        try:
-            if _is_ports(action):
+        with failing(action.id):
+            if is_ports(action.id):
                 return self._perform_ports(action, context)
             return self._perform_container(action, context)
-        except (ContainerError, OSError) as error:
-            raise ApplyError(f"{action.id}: {error}") from error
 
     def settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
         """Wait until healthy, running long enough, or completed; then let the old one go."""
+        with failing(action.id):
+            return self._settle(action, context, deadline)
+
+    def _settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
         after = action.after or {}
         object_id = context.object_id or action.object_id
         if action.id.resource.kind is Kind.JOB:
@@ -78,10 +82,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             context.stopping,
             deadline,
         )
-        try:
-            self._hand_over(action, object_id, context)
-        except (ContainerError, OSError) as error:
-            raise ApplyError(f"{action.id}: {error}") from error
+        self._hand_over(action, object_id, context)
         return None
 
     def await_condition(
@@ -91,7 +92,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         found = context.find(instance)
         if found is None or condition is Condition.STARTED:
             return
-        if instance.resource.kind is Kind.SERVICE and instance.index < 0:
+        if is_ports(instance):
             return
         if condition is Condition.COMPLETED:
             result = found.record.get("result") or {}
@@ -99,9 +100,10 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                 raise ApplyError(f"{instance} has not completed")
             return
         healthy_for = (found.effective or {})["update"]["healthyFor"]
-        await_container.settled(
-            self._containers, instance, found.object_id, healthy_for, context.stopping, deadline
-        )
+        with failing(instance):
+            await_container.settled(
+                self._containers, instance, found.object_id, healthy_for, context.stopping, deadline
+            )
 
     def _perform_ports(self, action: Action, context: Context) -> Outcome:
         """Publish the ports of a Service in front of its replicas, or withdraw them."""
@@ -125,7 +127,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             return Outcome("", {})
         after = action.after or {}
         replaces = action.verb is not Verb.UPDATE or action.consequence in _REPLACING
-        if not (replaces and self._proves_first(action, after)):
+        if not self._proves_first(action, after):
             for leftover in action.leftovers:
                 self._containers.remove(leftover, force=True)
         if replaces:
@@ -149,9 +151,9 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             former = owner_of(action.renamed_from.resource) if action.renamed_from else None
             wanted = self._wanted(after["publish"], [object_id])
             publish(self._root, owner_of(resource), wanted, former=former)
-        elif resource.kind is Kind.SERVICE:
-            self._move_backends(action, context, add=object_id, remove=action.object_id)
         gone = {*action.leftovers, action.object_id} - {"", object_id}
+        if resource.kind is Kind.SERVICE and gone:
+            self._move_backends(action, context, add=object_id, remove=gone)
         for old in sorted(gone):
             self._containers.remove(old, force=True)
 
@@ -160,7 +162,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if action.id.resource.kind is Kind.CONTAINER and action.verb is Verb.DELETE:
             publish(self._root, owner_of(action.id.resource), ())
         elif action.id.resource.kind is Kind.SERVICE:
-            self._move_backends(action, context, remove=object_id)
+            self._move_backends(action, context, remove={object_id})
 
     def _withdraw_stray(self, container_id: str) -> None:
         """Let no published traffic go to a container of which no ledger tells what it publishes."""
@@ -177,14 +179,14 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                     change.publish(owner, [p for p in rest if p.backends])
 
     def _move_backends(
-        self, action: Action, context: Context, *, add: str = "", remove: str = ""
+        self, action: Action, context: Context, *, add: str = "", remove: Collection[str]
     ) -> None:
         """Change who is behind the ports of a Service, whichever those are by now.
 
         The ports themselves are another action's, which may be at work at the same time.
         """
         ports = context.find(InstanceId(action.id.resource, action.id.host))
-        if ports is None or not ports.effective or add == remove:
+        if ports is None or not ports.effective:
             return
         owner = owner_of(action.id.resource)
         addresses = addresses_of(store.load_all(self._root))
@@ -194,7 +196,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                 current,
                 ports.effective["publish"],
                 add=addresses.get(add),
-                remove=addresses.get(remove),
+                remove=[addresses[each] for each in remove if each in addresses],
                 leased=addresses.values(),
             )
             if wanted != in_order(current):
@@ -316,13 +318,6 @@ def publish(
                 change.unpublish(owner)
     if wanted:
         network_observe.repair(root, networks=frozenset(), containers=frozenset())
-
-
-def _is_ports(action: Action) -> bool:
-    """Tell the ports of a Service, whose object is an owner of publications, from containers."""
-    if action.id.resource.kind is not Kind.SERVICE or action.id.index >= 0:
-        return False
-    return not action.object_id or "/" in action.object_id
 
 
 def _home(env: tuple[str, ...]) -> str:

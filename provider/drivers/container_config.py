@@ -115,7 +115,7 @@ def make_config(instance: InstanceId, tree: Tree, site: Site) -> ContainerConfig
             max_backoff=restart.max_backoff,
         ),
         health=_health(container["health"]),
-        stop_signal=signal_number(container["stopSignal"]),
+        stop_signal=_stop_signal(instance, container),
         stop_grace=container["stopGrace"],
         init=container["init"],
         volatile=job,
@@ -131,14 +131,30 @@ def signal_number(word: str) -> int:
     Raises:
         ApplyError: there is no such signal.
     """
-    if word.isdigit():
-        return int(word)
     name, _, offset = word.upper().partition("+")
     try:
-        number = signal.Signals["SIG" + name.removeprefix("SIG")]
-    except KeyError:
-        raise ApplyError(f"there is no signal {word}") from None
-    return number + int(offset or 0)
+        if name.isdecimal():
+            number = int(name)
+        else:
+            number = int(signal.Signals["SIG" + name.removeprefix("SIG")])
+        number += int(offset or 0)
+    except (KeyError, ValueError):
+        number = 0
+    if not 0 < number < signal.NSIG:
+        raise ApplyError(f"there is no signal {word}")
+    return number
+
+
+def _stop_signal(instance: InstanceId, container: Tree) -> int:
+    """Return the number; an image's word for it was looked at by nobody before."""
+    try:
+        return signal_number(container["stopSignal"])
+    except ApplyError as error:
+        image = container["image"]["digest"]
+        raise ApplyError(
+            f"{instance}: stopSignal of the container or of its image {image}: {error}",
+            hint="set spec.container.stopSignal to a signal that exists",
+        ) from None
 
 
 def resources(container: Tree) -> Resources:
@@ -155,8 +171,10 @@ def resources(container: Tree) -> Resources:
     if quota is not None or limits.cpuset:
         period = None if quota is None else _CPU_PERIOD_US
         cpu = Cpu(quota=quota, period=period, cpus=limits.cpuset)
-    # OCI knows version 1's shares only; this is exact on version 2, and true in ratio on 1.
+    # OCI knows version 1's weights only; this is exact on version 2, and true in ratio on 1.
     unified = {} if limits.cpu_weight is None else {"cpu.weight": str(limits.cpu_weight)}
+    if limits.io and limits.io.weight is not None:
+        unified["io.weight"] = f"default {limits.io.weight}"
     return Resources(
         devices=device_rules(
             ((device, use["permissions"]) for device, use in _devices(container)),
@@ -320,10 +338,7 @@ def _block_io(limits: specs.IoLimits | None) -> BlockIo | None:
         return tuple(found)
 
     devices = limits.devices
-    # The manifest's weight is cgroup v2's, 1 to 10000 around 100; OCI's is v1's, 10 to 1000.
-    weight = None if limits.weight is None else max(10, min(1000, limits.weight * 10))
     return BlockIo(
-        weight=weight,
         throttle_read_bps_device=throttles([(d.path, d.read_bps) for d in devices]),
         throttle_write_bps_device=throttles([(d.path, d.write_bps) for d in devices]),
         throttle_read_iops_device=throttles([(d.path, d.read_iops) for d in devices]),

@@ -17,6 +17,7 @@ from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Verb
 from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
+from provider.planning.expand import is_ports
 from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
@@ -37,7 +38,7 @@ _FIELD = {
     "unified.cpu.weight": "container.resources.cpuWeight",
     "cpuset.cpus": "container.resources.cpuset",
     "pids.limit": "container.resources.pids",
-    "io.weight": "container.resources.io.weight",
+    "unified.io.weight": "container.resources.io.weight",
 }
 """What runtime.cgroup calls a limit -> the field of the spec it comes from."""
 
@@ -53,7 +54,7 @@ class ContainerObserver(PassiveObserver):
 
     def observe(self, project: str, entries: Mapping[InstanceId, Entry]) -> Iterable[Observed]:
         """Yield every recorded instance with its root causes, then strays of the project."""
-        configs = {config.id: config for config in list_configs(self._root)}
+        configs = {config.id: config for config in list_configs(self._root, skip_damaged=True)}
         snapshot = network_observe.observe(self._root, inside=True)
         view = _View(self._containers, configs, snapshot)
         known: set[str] = set()
@@ -63,7 +64,7 @@ class ContainerObserver(PassiveObserver):
                 yield view.job(entry)
             elif entry.effective is None:
                 yield entry.observed()
-            elif instance.resource.kind is Kind.SERVICE and instance.index < 0:
+            elif is_ports(instance):
                 yield view.ports(entry, entry.effective)
             else:
                 yield view.container(entry, entry.effective)

@@ -1,8 +1,10 @@
 """Images of this host's store."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
@@ -87,16 +89,15 @@ class ImageDriver(ImageObserver, PassiveDriver):
         """Make the image the spec describes; its digest is its object id."""
         name = _tag(action.id.resource)
         if action.verb is Verb.DELETE:
-            self._store.untag(name)
+            with failing(action.id):
+                self._store.untag(name)
             return Outcome("", {})
         after = action.after or {}
         image = decode(specs.Image, {k: after[k] for k in ("archive", "host", "debian", "config")})
-        try:
+        with failing(action.id, retryable=image.debian is not None):
             digest = self._build(image, name, context)
             config = self._store.config(digest)
             self._store.layers(digest)
-        except ContainerError as error:
-            raise ApplyError(f"{action.id}: {error}", retryable=image.debian is not None) from error
         record: Tree = {
             "digest": digest,
             "config": {
@@ -113,7 +114,8 @@ class ImageDriver(ImageObserver, PassiveDriver):
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Sweep what no image name and no container needs any more."""
-        sweep_images(self._root)
+        with suppress(ContainerError):  # the next apply sweeps again
+            sweep_images(self._root)
         return {}
 
     def _build(self, image: specs.Image, name: str, context: Context) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network
 
+from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
@@ -13,7 +14,7 @@ from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
 from runtime.container.connect import delete_network
-from runtime.errors import ContainerError, StateError
+from runtime.errors import ContainerError
 from runtime.network import network, observe
 from runtime.network.obstacles import foreign_obstacles
 from runtime.root import Root
@@ -106,7 +107,7 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Delete replaced networks whose containers have moved; the others are found as strays."""
         for replaced in self._replaced:
-            with suppress(StateError):
+            with suppress(ContainerError):
                 delete_network(self._root, replaced)
         failed: dict[InstanceId, ApplyError] = {}
         for instance, stray in self._strays.items():
@@ -120,10 +121,8 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one network to what is wanted, and mend what is wrong with it."""
-        try:
+        with failing(action.id):
             return self._perform(action, context)
-        except ContainerError as error:
-            raise ApplyError(f"{action.id}: {error}") from error
 
     def _perform(self, action: Action, context: Context) -> Outcome:
         for leftover in action.leftovers:
@@ -135,35 +134,37 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         if action.verb is Verb.DELETE:
             self._delete_made(action.id, action.object_id)
             return Outcome("", {})
-        if context.object_id and action.object_id:
-            self._replaced.append(action.object_id)
         after = dict(action.after or {})
         fresh = context.object_id
         object_id = network_id(action.id, fresh) if fresh else action.object_id
         if after["subnet"] != UNKNOWN:
-            self._make_room(action.id, object_id, after["subnet"])
+            self._make_room(action, object_id, after["subnet"])
         made = network.ensure_network(
             self._root,
             object_id,
             subnet=None if after["subnet"] == UNKNOWN else after["subnet"],
             gateway=None if after["gateway"] == UNKNOWN else after["gateway"],
             internal=after["internal"],
-            mtu=after["mtu"],
+            mtu=_mtu(action.before or {}, after),
         )
+        # Only now: without the new one, the old one has to stay.
+        if fresh and action.object_id:
+            self._replaced.append(action.object_id)
         if action.verb is Verb.UPDATE:
             observe.repair(self._root)
         after |= {"subnet": made.subnet, "gateway": made.gateway}
         status: Tree = {"bridge": made.bridge, "subnet": made.subnet, "gateway": made.gateway}
         return Outcome(object_id, after, status=status)
 
-    def _make_room(self, instance: InstanceId, object_id: str, subnet: str) -> None:
-        """Delete networks of the same name, on their way out, that have addresses of *subnet*.
+    def _make_room(self, action: Action, object_id: str, subnet: str) -> None:
+        """Delete networks on their way out that have addresses of *subnet*.
 
-        Their containers are replaced too, since they know their network by its id.
+        They are those of the same name, and the one replaced: its id tells the name it was made
+        under. Their containers are replaced too, since they know their network by its id.
         """
         wanted = IPv4Network(subnet)
         for found in network.networks(self._root):
-            same = found.id.startswith(network_id(instance, ""))
+            same = found.id.startswith(network_id(action.id, "")) or found.id == action.object_id
             if found.id == object_id or not same or not wanted.overlaps(IPv4Network(found.subnet)):
                 continue
             for holder, lease in network.leases(self._root):
@@ -191,6 +192,14 @@ def to_deviation(found: observe.Deviation) -> Deviation:
     )
 
 
+def _mtu(before: Tree, after: Tree) -> int | None:
+    """Return the MTU to ask for; to leave what the host gave when the network was made: None."""
+    if after["mtu"] is None and before.get("mtu") is not None:
+        return network.uplink_mtu()
+    wanted: int | None = after["mtu"]
+    return wanted
+
+
 def _needs_its_own_subnet(action: Action) -> bool:
     before, after = action.before or {}, action.after or {}
     replaced = action.consequence.rank >= Consequence.REPLACE.rank
@@ -209,7 +218,6 @@ _WORDS = {
     "netns-gone": ("present", "missing"),
     "address-missing": ("present", "missing"),
     "route-missing": ("present", "missing"),
-    "neighbour-missing": ("present", "missing"),
     "table-gone": ("present", "missing"),
     "chain-gone": ("present", "missing"),
     "rule-removed": ("present", "missing"),

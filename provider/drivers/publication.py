@@ -1,6 +1,6 @@
 """Published ports: from a spec and the containers behind it to what the firewall is told. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provider.model.ids import ResourceId
@@ -52,7 +52,7 @@ def with_backend(
     publish: Sequence[Tree],
     *,
     add: str | None,
-    remove: str | None,
+    remove: Collection[str],
     leased: Iterable[str],
 ) -> tuple[Publication, ...]:
     """Return *current* with the address *add* behind each port, and *remove* no more.
@@ -64,7 +64,7 @@ def with_backend(
     held = set(leased)
     found = []
     for port in current:
-        serving = ({address for address, _ in port.backends} | {add}) - {remove}
+        serving = ({address for address, _ in port.backends} | {add}).difference(remove)
         target = port.backends[0][1] if port.backends else targets.get(port.key)
         backends = ((address, target) for address in sorted(held & serving) if target)
         found.append(replace(port, backends=tuple(backends)))

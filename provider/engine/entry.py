@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from provider.engine.ledger import Entry
 from provider.engine.ports import Outcome
+from provider.engine.step import settles
 from provider.model.ids import InstanceId
 from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import Attempt
@@ -19,14 +20,17 @@ def performed_entry(
 ) -> Entry:
     """Return the entry of an action that was performed.
 
-    A Job is not done when it was started: until it has settled, its entry says so. *going* are
-    the instances this plan removes.
+    What has to prove itself is not done when it was started: until it has settled, its entry says
+    so, and what it replaces is a leftover that may have to serve on. *going* are the instances
+    this plan removes.
     """
     fresh = before is None or action.verb in (Verb.CREATE, Verb.RUN)
     anew = fresh or action.consequence.rank >= Consequence.RESTART.rank
-    attempt = None
-    if action.verb is Verb.RUN:
+    attempt, before_it = None, set[str]()
+    if settles(action):
         attempt = Attempt(action.verb, action.consequence, stage="settle", intended=action.after)
+        if action.verb is not Verb.RUN:  # a Job's former container was removed before its run
+            before_it = {*action.leftovers, action.object_id} - {"", outcome.object_id}
     return Entry(
         id=action.id,
         object_id=outcome.object_id,
@@ -37,12 +41,13 @@ def performed_entry(
         generation=apply_id if anew or before is None else before.generation,
         stamp=apply_id,
         attempt=attempt,
+        leftovers=tuple(sorted(before_it)),
     )
 
 
 def settled_entry(entry: Entry, outcome: Outcome | None) -> Entry:
     """Return the entry of an action that has settled; *outcome* if the record changed."""
-    settled = replace(entry, attempt=None)
+    settled = replace(entry, attempt=None, leftovers=())
     if outcome is None:
         return settled
     return replace(settled, effective=outcome.effective, record=outcome.record)

@@ -5,14 +5,13 @@ Whoever holds the project's lock writes; readers take no lock and may see a mixt
 after, never half a file. Reading creates nothing.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provider.engine.storage import make_folder, sync_file, write_json
+from provider.engine.storage import make_folder, read_json, sync_file, write_json
 from provider.errors import UnsupportedHostError
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.resource import Attempt, Deviation, Observed
@@ -78,6 +77,7 @@ class Ledger:
 
         Raises:
             UnsupportedHostError: an entry was written by a newer version of bayplan.
+            DamagedError: an entry cannot be read back.
         """
         try:
             names = sorted(os.listdir(self.folder))
@@ -88,8 +88,7 @@ class Ledger:
             if name.startswith(".") or not name.endswith(".json"):
                 continue
             try:
-                with open(self.folder / name, "rb") as stream:
-                    tree = json.loads(stream.read())
+                tree = read_json(self.folder / name)
             except FileNotFoundError:  # deleted by an apply at work
                 continue
             entry = decode_entry(tree, name)

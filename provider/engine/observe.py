@@ -35,7 +35,7 @@ def observe(
     the moment.
     """
     if is_locked_by_another(state, project):
-        entries = Ledger(state, project).read()
+        entries = {i: _under_way(e) for i, e in Ledger(state, project).read().items()}
     else:
         entries = read_entries(state, project)
     observed: list[Observed] = []
@@ -48,6 +48,14 @@ def observe(
         foreign=tuple(_foreign(state, project, resources)),
         inputs=_inputs(resources, observers),
     )
+
+
+def _under_way(entry: Entry) -> Entry:
+    """Return *entry* as it looks while the apply that is at work waits for it to settle."""
+    attempt = entry.attempt
+    if attempt is None or attempt.error or attempt.verb == Verb.RUN:
+        return entry
+    return replace(entry, attempt=None)
 
 
 def preflight(plan: Plan, observers: Sequence[Observer]) -> Plan:

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from provider.errors import DamagedError
 from provider.model.tree import Tree
 
 FILE_MODE = 0o600
@@ -21,7 +23,7 @@ def make_folder(folder: Path) -> None:
 def write_json(path: Path, tree: Tree) -> None:
     """Replace *path*: atomic for readers, and after a crash the old file or the new one.
 
-    Not durable against power loss until ``sync_file``. The folder must exist.
+    A loss of power before ``sync_file`` may leave an empty file. The folder must exist.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
@@ -36,9 +38,27 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is none.
+        DamagedError: it is empty, or no JSON.
     """
     with open(path, "rb") as stream:
-        return json.loads(stream.read())
+        data = stream.read()
+    try:
+        return json.loads(data)
+    except ValueError:  # of UTF-8, too
+        how = "not JSON" if data.strip(b"\0 \n") else "empty"
+        raise DamagedError(str(path), how) from None
+
+
+def damaged_files(state: Path, project: str) -> Iterator[DamagedError]:
+    """Yield the damaged files of the project's ledger and history. Reads only."""
+    for folder in ("resources", "revisions"):
+        for path in sorted((state / "projects" / project / folder).glob("[!.]*.json")):
+            try:
+                read_json(path)
+            except FileNotFoundError:  # deleted by an apply at work
+                continue
+            except DamagedError as error:
+                yield error
 
 
 def sync_file(path: Path) -> None:

@@ -25,9 +25,6 @@ class State(Enum):
     SKIPPED = "skipped"
 
 
-_OVER = frozenset({State.DONE, State.FAILED, State.SKIPPED})
-
-
 class Walk:
     """The state of a walk through the actions of one plan, which are in dependency order."""
 

@@ -172,6 +172,15 @@ def _has_members(path: str, written: Iterable[str]) -> bool:
     return any(other.startswith(inside) for other in written)
 
 
+def masked(tree: Any) -> Any:
+    """Return *tree* with HIDDEN wherever in it stands a fingerprint of a secret."""
+    if isinstance(tree, dict):
+        return {key: masked(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [masked(value) for value in tree]
+    return HIDDEN if is_fingerprint(tree) else tree
+
+
 def mask(value: Any, sensitive: bool) -> Any:
     """Return *value* as it may be shown: without fingerprints of secrets."""
     if sensitive:

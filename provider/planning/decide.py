@@ -135,7 +135,7 @@ def unfinished(found: Observed) -> tuple[Consequence, str] | None:
     if attempt.verb == Verb.RUN:
         return Consequence.REPLACE, reason
     if attempt.stage == "settle":
-        return None if _is_well(found) else (Consequence.RESTART, reason)
+        return Consequence.LIVE if _is_well(found) else Consequence.RESTART, reason
     if attempt.verb in (Verb.CREATE, Verb.DELETE):
         return Consequence.REPLACE, reason
     return Consequence(attempt.consequence), reason

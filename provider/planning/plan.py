@@ -250,9 +250,10 @@ class _Planning:
         if stray.id.resource.kind is Kind.VOLUME:
             self.kept.append(f"{stray.id}: a volume ({stray.object_id}) that {STRAY}")
             return
-        # Its mark may name something that is recorded as well; its object id is its own.
+        # Its mark may name something that is recorded as well; its object id is its own. The
+        # index stays: by it a container of a Service is told from published ports.
         resource = ResourceId(self.desired.project, stray.id.resource.kind, stray.object_id)
-        instance = InstanceId(resource, stray.id.host)
+        instance = InstanceId(resource, stray.id.host, stray.id.index)
         reason = "; ".join([f"{STRAY} (marked as {stray.id})", *stray.status.get("effects", ())])
         self.deletes.append(self._delete(replace(stray, id=instance), reason))
 

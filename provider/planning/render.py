@@ -14,6 +14,7 @@ from provider.model.ids import LOCAL_HOST
 from provider.model.plan import UNKNOWN, Action, Change, Consequence, Plan, Verb
 from provider.planning.change import is_derived
 from provider.planning.document import plan_json, report_json
+from provider.planning.expand import is_ports
 from provider.planning.report import Fate, Report, Result
 from provider.planning.words import both
 
@@ -193,13 +194,9 @@ def _name(same: Sequence[Action]) -> str:
     first, last = same[0].id, same[-1].id
     if first == last:
         name = str(first)
-        return f"{name} (published ports)" if _is_ports(same[0]) else name
+        return f"{name} (published ports)" if is_ports(first) else name
     name = f"{first.resource}[{first.index}-{last.index}]"
     return name if first.host == LOCAL_HOST else f"{name}@{first.host}"
-
-
-def _is_ports(action: Action) -> bool:
-    return "backends" in (action.after or action.before or {})
 
 
 def _said(consequence: Consequence) -> str:

@@ -200,7 +200,8 @@ RULES: Mapping[Kind, Mapping[str, Consequence]] = {
             "subnet": _REPLACE,
             "gateway": _REPLACE,
             "internal": _REPLACE,
-            "mtu": _REPLACE,
+            # Of the bridge, and of both ends of every link on it.
+            "mtu": _LIVE,
             "scope": _REPLACE,
         },
         Kind.VOLUME: {

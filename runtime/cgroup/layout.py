@@ -17,6 +17,8 @@ from runtime.spec import Resources
 
 # The same subject under its two names.
 _V1_NAMES = {"io": "blkio"}
+_ON_V1_TOO = {"cpu.weight": "cpu", "io.weight": "blkio"}
+"""Weights are the one thing of v2's own words that v1 can do as well: file -> v1 controller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,7 @@ def _by_controller(
             raise ContainerError(f"unified.{file}: not the name of a cgroup v2 file")
         if name in hierarchy.on(2) or (name == "cgroup" and hierarchy.uses_unified):
             found.setdefault(name, {})[file] = value
-        elif file != "cpu.weight" or "cpu" not in hierarchy.places:
-            # Weights are the one thing v1 can do as well: see v1.cpu.
+        elif _ON_V1_TOO.get(file) not in hierarchy.places:
             warnings.append(f"unified.{file}: this host has no {name} controller on cgroup v2")
     return found, warnings
 
@@ -144,7 +145,8 @@ def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
         for name, controller in v2.CONTROLLERS.items()
         if name not in hierarchy.places and _V1_NAMES.get(name, name) not in hierarchy.places
         for setting in controller.settings(resources)
-        if not setting.is_default
+        # What is asked for in v2's own words has its warning already.
+        if not setting.is_default and not setting.field.startswith("unified.")
     ]
     if resources.devices and "devices" not in hierarchy.places:
         warnings.append(

@@ -71,15 +71,30 @@ def throttles(
     }
 
 
-def weight_from_unified(resources: Resources) -> int | None:
-    """Return the ``cpu.weight`` asked for in v2's own words, if any.
+def weight_from_unified(resources: Resources, file: str) -> int | None:
+    """Return the weight asked for in v2's own words: ``cpu.weight`` or ``io.weight``, if any.
 
     Raises:
         ContainerError: it is no number from 1 to 10000.
     """
-    text = resources.unified.get("cpu.weight")
+    text = resources.unified.get(file)
     if text is None:
         return None
-    if not (text.isdecimal() and 1 <= int(text) <= 10000):
-        raise ContainerError(f"unified.cpu.weight cannot be {text!r} (1 to 10000)")
-    return int(text)
+    number = text.removeprefix("default ")
+    if not (number.isdecimal() and 1 <= int(number) <= 10000):
+        raise ContainerError(f"unified.{file} cannot be {text!r} (1 to 10000)")
+    return int(number)
+
+
+def bfq_weight(resources: Resources) -> int | None:
+    """Return the weight for bfq, of either version, if any is asked for.
+
+    Its scale is that of v2's ``io.weight``, 100 in the middle, but ends at 1000.
+
+    Raises:
+        ContainerError: ``io.weight`` is no number from 1 to 10000.
+    """
+    weight = weight_from_unified(resources, "io.weight")
+    if weight is not None:
+        return min(weight, 1000)
+    return limit_or_none((resources.block_io or BlockIo()).weight)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from runtime.container.folders import config_file, private_folder
-from runtime.errors import NotFoundError
+from runtime.documents import parse_state
+from runtime.errors import DamagedError, NotFoundError
 from runtime.kernel.replace import replace_file
 from runtime.root import Root
 from runtime.spec import Spec, from_json, to_json
@@ -94,11 +95,14 @@ def new_id() -> str:
 
 
 def write_config(root: Root, config: ContainerConfig) -> None:
-    """Write the container's config; atomic; makes its folder."""
+    """Write the container's config; a loss of power leaves the old or the new one, or none.
+
+    Makes its folder.
+    """
     path = config_file(root, config.id)
     private_folder(path.parent)
     # Not json.dump, which is the slow, pure Python one.
-    replace_file(path, json.dumps(to_json(config)).encode())
+    replace_file(path, json.dumps(to_json(config)).encode(), safe=True)
 
 
 def read_config(root: Root, container_id: str) -> ContainerConfig:
@@ -106,17 +110,24 @@ def read_config(root: Root, container_id: str) -> ContainerConfig:
 
     Raises:
         NotFoundError: there is no such container.
+        DamagedError: its config cannot be read back.
     """
+    path = config_file(root, container_id)
     try:
-        data = config_file(root, container_id).read_bytes()
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"no container {container_id}") from None
-    return from_json(ContainerConfig, json.loads(data))
+    return from_json(ContainerConfig, parse_state(path, data))
 
 
-def list_configs(root: Root) -> Iterator[ContainerConfig]:
-    """Yield every container of this world, by id; reads only, and needs no supervisor."""
+def list_configs(root: Root, *, skip_damaged: bool = False) -> Iterator[ContainerConfig]:
+    """Yield every container of this world, by id; reads only, and needs no supervisor.
+
+    Raises:
+        DamagedError: a config cannot be read back, unless *skip_damaged*.
+    """
+    skipped = (NotFoundError, DamagedError) if skip_damaged else (NotFoundError,)
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(root.state / "containers")):
-            with suppress(NotFoundError):
+            with suppress(*skipped):
                 yield read_config(root, name)

@@ -20,9 +20,8 @@ def delete_network(root: Root, network_id: str) -> None:
     with suppress(NotFoundError):
         gateway = network.get_network(root, network_id).gateway
         network.delete_network(root, network_id)
-        # Without a supervisor there is no DNS server to tell.
-        with suppress(StateError):
-            Supervisor(root, start=False).dns((), close=[gateway])
+        # Without a supervisor (not found either) there is no DNS server to tell.
+        Supervisor(root, start=False).dns((), close=[gateway])
 
 
 def delete_run_network_if_unused(root: Root) -> None:

@@ -6,7 +6,6 @@ container's id alone, so each function can be repeated after a crash at any poin
 cleans up after any of them.
 """
 
-import dataclasses
 import os
 import shutil
 import time
@@ -22,11 +21,10 @@ from runtime.container.folders import bury, netns_path, private_folder, run_fold
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import connect, write_etc
-from runtime.errors import NotFoundError, StateError
+from runtime.errors import DamagedError, NotFoundError, StateError
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
-from runtime.spec import Resources
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
@@ -114,14 +112,18 @@ class Containers:
         It stays stopped, whatever its restart policy, and gives its links and cgroup back; its
         addresses stay reserved.
         """
-        config = read_config(self.root, container_id)
+        try:
+            config = read_config(self.root, container_id)
+            wanted: tuple[int | None, float | None] = (config.stop_signal, config.stop_grace)
+        except DamagedError:
+            wanted = (None, None)  # the supervisor knows what was asked for at the start
         if not self.status(container_id).ended:
             self._thaw(container_id)
             with suppress(NotFoundError):
                 Supervisor(self.root).stop(
                     container_id,
-                    signal=config.stop_signal if signal is None else signal,
-                    grace=config.stop_grace if grace is None else grace,
+                    signal=wanted[0] if signal is None else signal,
+                    grace=wanted[1] if grace is None else grace,
                 )
         self._let_go(container_id)
 
@@ -148,8 +150,11 @@ class Containers:
         """
         on_run_network = False
         with suppress(NotFoundError):
-            joins = read_config(self.root, container_id).joins
-            on_run_network = any(join.network == RUN_NETWORK for join in joins)
+            try:
+                joins = read_config(self.root, container_id).joins
+                on_run_network = any(join.network == RUN_NETWORK for join in joins)
+            except DamagedError:
+                on_run_network = True  # perhaps; it is deleted only if nobody is on it
             found = self.status(container_id)
             if not (found.ended or found.state == "created"):
                 if not force:
@@ -184,7 +189,7 @@ class Containers:
 
         One just being made is left alone: it has not run yet either.
         """
-        for config in list_configs(self.root):
+        for config in list_configs(self.root, skip_damaged=True):
             ended = config.auto_remove and self._is_over(config)
             if ended and time.time() - config.created_at > _START_WITHIN_S:
                 self.remove(config.id, force=True)
@@ -220,13 +225,6 @@ class Containers:
                 with suppress(NotFoundError):
                     network.set_names(self.root, join.network, config.id, join.names)
         return warnings
-
-    def set_resources(self, container_id: str, resources: Resources) -> tuple[str, ...]:
-        """Change the limits, live, and in the record."""
-        config = read_config(self.root, container_id)
-        linux = dataclasses.replace(config.spec.linux, resources=resources)
-        spec = dataclasses.replace(config.spec, linux=linux)
-        return self.update(dataclasses.replace(config, spec=spec))
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""

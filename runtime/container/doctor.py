@@ -11,7 +11,8 @@ import re
 import select
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from pathlib import Path
 from runtime.cgroup import Cgroup, Hierarchy, list_groups
 from runtime.container import secretfs, volume
 from runtime.container.config import ContainerConfig, list_configs
+from runtime.container.damage import damaged_files
 from runtime.container.folders import graveyard
 from runtime.container.recovery import images_in_use
 from runtime.container.state import is_unattended
 from runtime.container.temporary import unfinished
-from runtime.errors import ImageError, NotFoundError, StateError, SupervisorError
+from runtime.errors import DamagedError, ImageError, NotFoundError, StateError, SupervisorError
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
@@ -34,6 +36,8 @@ from runtime.supervisor.client import Supervisor
 
 _SUPERVISOR_GROUP = "supervisor"
 _DEATH_S = 5.0
+_MOMENT_S = 2.0
+_LOOK_AGAIN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,8 +45,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     kind: str
-    """``supervisor | process | publication | cgroup | netns | link | lease | mount | folder |
-    file | secret | volume | image | layer | network``"""
+    """``record | supervisor | process | publication | cgroup | netns | link | lease | mount |
+    folder | file | secret | volume | image | layer | network``"""
     object: str
     problem: str
     """In words, without the object."""
@@ -51,30 +55,32 @@ class Finding:
 
 def examine(root: Root) -> tuple[Finding, ...]:
     """Return everything wrong in this world, sorted. Changes nothing."""
-    configs = tuple(list_configs(root))
-    owners = frozenset(config.id for config in configs)
-    found = [
-        *_processes(root),
-        *_groups(root, owners),
-        *_namespaces(root, owners),
-        *_leases(root, owners),
-        *_links(root),
-        *_folders(root, owners),
-        *_mounts(root),
-        *_files(root),
-        *_volumes(root),
-        *_images(root, configs),
+    found = _damages(root)
+    configs = tuple(list_configs(root, skip_damaged=True))
+    # A damaged config is one finding; what belongs to its container is none.
+    unread = {Path(each.object).parent.name for each in found}
+    owners = frozenset({*(config.id for config in configs), *unread})
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _processes(root),
+        lambda: _groups(root, owners),
+        lambda: _namespaces(root, owners),
+        lambda: _leases(root, owners),
+        lambda: _links(root),
+        lambda: _folders(root, owners),
+        lambda: _mounts(root),
+        lambda: _files(root),
+        lambda: _volumes(root, unread),
+        lambda: _networks(root, owners),
     ]
+    if not found:
+        # Else nobody knows what is needed.
+        checks.append(lambda: _images(root, configs))
+    for check in checks:
+        # What rests on a damaged file cannot be looked at before that is mended.
+        with suppress(DamagedError):
+            found += check()
     if is_unattended(root):
         found.append(Finding("supervisor", str(root.run), "is gone; nobody looks after containers"))
-    snapshot = observe.observe(root)
-    for owner in snapshot.publications:
-        kind, _, name = owner.partition("/")
-        if kind == "container" and name not in owners:
-            found.append(Finding("publication", owner, "belongs to no container"))
-    for deviation in snapshot.deviations:
-        name = deviation.container or deviation.network or deviation.owner or root.nft_table
-        found.append(Finding("network", name, deviation.text, deviation.code != "netns-gone"))
     return tuple(sorted(found))
 
 
@@ -85,31 +91,65 @@ def mend(root: Root) -> tuple[Finding, ...]:
         ContainerError, KernelError: something resists.
     """
     with host_lock(root, "doctor"):
+        damages = _damages(root)
+        for error, get_over in tuple(damaged_files(root)):
+            get_over(root, Path(error.path))
         found = examine(root)
         order = [*_MEND]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
             if finding.mendable and finding.kind in _MEND:
                 _MEND[finding.kind](root, finding.object)
         observe.repair(root)
-    return found
+    return (*damages, *found)
+
+
+def _damages(root: Root) -> list[Finding]:
+    return [
+        Finding("record", error.path, f"is damaged ({error.how})")
+        for error, _ in damaged_files(root)
+    ]
+
+
+def _networks(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+    snapshot = observe.observe(root)
+    for owner in snapshot.publications:
+        kind, _, name = owner.partition("/")
+        if kind == "container" and name not in owners:
+            yield Finding("publication", owner, "belongs to no container")
+    for deviation in snapshot.deviations:
+        name = deviation.container or deviation.network or deviation.owner or root.nft_table
+        yield Finding("network", name, deviation.text, deviation.code != "netns-gone")
 
 
 def _processes(root: Root) -> Iterator[Finding]:
-    """Yield what runs beside the supervisor, in its cgroup, and is none of its descendants."""
+    """Yield what runs beside the supervisor, in its cgroup, and is none of its descendants.
+
+    A supervisor that is just ending or starting, and what belongs to it, gets a moment to do so.
+    """
+    deadline = time.monotonic() + _MOMENT_S
+    while (found := _unrelated(root)) and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN_S)
+    for pid in found:
+        yield Finding("process", str(pid), "is of a supervisor that is gone")
+
+
+def _unrelated(root: Root) -> list[int]:
     members = Cgroup(Hierarchy.detect(), f"{root.cgroup}/{_SUPERVISOR_GROUP}").pids()
     if not members:
-        return
+        return []
     pair: set[int] = set()
     with suppress(NotFoundError, StateError, SupervisorError):
         told = Supervisor(root, start=False).ping()
         pair = {told["pid"], told["keeper"]}
     parents = {pid: stat.ppid for pid in members if (stat := read_stat(pid)) is not None}
+    found = []
     for pid in parents:
         above = pid
         while above in parents and above not in pair:
             above = parents[above]
         if above not in pair:
-            yield Finding("process", str(pid), "is of a supervisor that is gone")
+            found.append(pid)
+    return found
 
 
 def _groups(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
@@ -172,9 +212,9 @@ def _files(root: Root) -> Iterator[Finding]:
         yield Finding("file", str(path), "was never finished")
 
 
-def _volumes(root: Root) -> Iterator[Finding]:
+def _volumes(root: Root, unread: Collection[str]) -> Iterator[Finding]:
     """Yield folders without a record, and records without their folder."""
-    known = {found.id for found in volume.list_volumes(root)}
+    known = {*(found.id for found in volume.list_volumes(root)), *unread}
     for path in _entries(root.state / "volumes"):
         data = path / "data"
         if path.name not in known:

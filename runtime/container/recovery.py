@@ -13,7 +13,7 @@ from runtime.container.config import list_configs
 from runtime.container.containers import Containers
 from runtime.container.folders import bury, graveyard
 from runtime.container.temporary import unfinished
-from runtime.errors import ImageError
+from runtime.errors import DamagedError, ImageError
 from runtime.image.store import ImageStore
 from runtime.network import firewall
 from runtime.root import Root
@@ -34,14 +34,19 @@ def recover(root: Root) -> None:
 def sweep_images(root: Root) -> None:
     """Delete what no image name and no container needs any more, if there may be anything.
 
-    Where an image is damaged nothing is deleted: doctor says so, and it keeps nobody from work.
+    Where an image, or what tells which are needed, is damaged nothing is deleted: doctor says
+    so, and it keeps nobody from work.
     """
     store = ImageStore(root)
     if store.unswept.is_due:
-        with suppress(ImageError):
+        with suppress(ImageError, DamagedError):
             store.gc(images_in_use(root))
 
 
 def images_in_use(root: Root) -> frozenset[str]:
-    """Return the digests of the images that containers were made from."""
+    """Return the digests of the images that containers were made from.
+
+    Raises:
+        DamagedError: a container's config cannot be read back, so nobody knows.
+    """
     return frozenset(config.image for config in list_configs(root) if config.image)

@@ -3,14 +3,15 @@
 Decoding whole configs costs more than all else that a verb like ``ps`` or ``kill`` does.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.container.folders import config_file
-from runtime.errors import NotFoundError
+from runtime.documents import parse_state
+from runtime.errors import DamagedError, NotFoundError
 from runtime.root import Root
 
 
@@ -25,12 +26,23 @@ class Summary(NamedTuple):
     created_at: float
 
 
-def summaries(root: Root) -> Iterator[Summary]:
-    """Yield every container of this world, by id; reads only, and needs no supervisor."""
+def summaries(root: Root, damaged: list[DamagedError] | None = None) -> Iterator[Summary]:
+    """Yield every container of this world, by id; reads only, and needs no supervisor.
+
+    Those whose config cannot be read back are left out, and told of in *damaged*.
+    """
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(root.state / "containers")):
             with suppress(FileNotFoundError, NotADirectoryError):
-                yield _summary(json.loads(config_file(root, name).read_bytes()))
+                path = config_file(root, name)
+                data = path.read_bytes()
+                try:
+                    config = parse_state(path, data)
+                except DamagedError as error:
+                    if damaged is not None:
+                        damaged.append(error)
+                else:
+                    yield _summary(config)
 
 
 def find(root: Root, name_or_id: str) -> Summary:
@@ -40,8 +52,10 @@ def find(root: Root, name_or_id: str) -> Summary:
 
     Raises:
         NotFoundError: there is none, or more than one id begins so.
+        DamagedError: its config cannot be read back.
     """
-    everything = list(summaries(root))
+    damaged: list[DamagedError] = []
+    everything = list(summaries(root, damaged))
     exact = [c for c in everything if name_or_id in (c.name, c.id)]
     if exact:
         return max(exact, key=lambda c: c.created_at)
@@ -51,6 +65,9 @@ def find(root: Root, name_or_id: str) -> Summary:
     if found:
         ids = ", ".join(c.id for c in found)
         raise NotFoundError(f"more than one container id begins with {name_or_id}: {ids}")
+    for error in damaged:
+        if Path(error.path).parent.name.startswith(name_or_id):
+            raise error
     raise NotFoundError(f"no container {name_or_id}; `bayplan ps -a` lists them")
 
 

@@ -8,7 +8,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runtime.errors import ContainerError, NotFoundError
+from runtime.documents import parse_state
+from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.network.files import write_json
@@ -43,24 +43,30 @@ def data_folder(root: Root, volume_id: str) -> Path:
     return root.state / "volumes" / volume_id / "data"
 
 
+def record_file(root: Root, volume_id: str) -> Path:
+    """Return where the volume's record is."""
+    return root.state / "volumes" / volume_id / "meta.json"
+
+
 def read_volume(root: Root, volume_id: str) -> Volume:
     """Return the volume as recorded.
 
     Raises:
         NotFoundError: there is no record of it; its folder may still exist.
+        DamagedError: the record cannot be read back.
     """
-    path = root.state / "volumes" / volume_id / "meta.json"
+    path = record_file(root, volume_id)
     try:
-        return from_json(Volume, json.loads(path.read_bytes()))
+        return from_json(Volume, parse_state(path, path.read_bytes()))
     except FileNotFoundError:
         raise NotFoundError(f"no volume {volume_id}") from None
 
 
 def list_volumes(root: Root) -> Iterator[Volume]:
-    """Yield every recorded volume, by id."""
+    """Yield every recorded volume, by id; without those whose record is damaged."""
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(root.state / "volumes")):
-            with suppress(NotFoundError):
+            with suppress(NotFoundError, DamagedError):
                 yield read_volume(root, name)
 
 
@@ -88,8 +94,8 @@ def ensure_volume(
 
 
 def write_record(root: Root, volume: Volume) -> None:
-    """Replace the volume's record; atomic."""
-    write_json(root.state / "volumes" / volume.id / "meta.json", to_json(volume))
+    """Replace the volume's record; a loss of power leaves the old or the new one."""
+    write_json(record_file(root, volume.id), to_json(volume), safe=True)
 
 
 def delete_volume(root: Root, volume_id: str) -> None:

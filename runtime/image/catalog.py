@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.errors import ImageError
+from runtime.documents import parse_state
+from runtime.errors import DamagedError, ImageError
 from runtime.image.lock import StoreLock, create_temporary_file
 from runtime.image.model import REF_NAME, Descriptor, Index
+from runtime.kernel.replace import sync_folder, write_all
 
 _CREATED = "org.opencontainers.image.created"
 # The characters of org.opencontainers.image.ref.name in annotations.md.
@@ -47,12 +49,24 @@ class Catalog:
             with self._lock.exclusive():
                 self._replace("oci-layout", _LAYOUT)
 
+    @property
+    def index_file(self) -> Path:
+        """Where the index is."""
+        return self._folder / "index.json"
+
     def index(self) -> Index:
-        """Return the index as it is."""
+        """Return the index as it is.
+
+        Raises:
+            ImageError: it is damaged.
+        """
         try:
-            data = (self._folder / "index.json").read_bytes()
+            data = self.index_file.read_bytes()
+            parse_state(self.index_file, data)
         except FileNotFoundError:
             return Index()
+        except DamagedError as error:
+            raise ImageError(str(error)) from None
         return Index.from_bytes(data)
 
     def tags(self) -> tuple[Tag, ...]:
@@ -108,11 +122,16 @@ class Catalog:
     def _replace(self, name: str, data: bytes) -> None:
         path, fd = create_temporary_file(self._folder / "tmp")
         try:
-            os.write(fd, data)
-            os.fsync(fd)
-            path.rename(self._folder / name)
+            try:
+                write_all(fd, data)
+                os.fsync(fd)
+                path.rename(self._folder / name)
+            except OSError:
+                path.unlink()
+                raise
         finally:
             os.close(fd)
+        sync_folder(self._folder)
 
 
 def _tags(index: Index) -> tuple[Tag, ...]:

@@ -9,10 +9,8 @@ import os
 
 from runtime.kernel.libc import bind_number, c_char_p, c_long, c_uint64, c_ulong, c_void_p, check
 
-RESOLVE_NO_XDEV = 0x1
 RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_NO_SYMLINKS = 0x4
-RESOLVE_BENEATH = 0x8
 RESOLVE_IN_ROOT = 0x10
 
 _MOST_TRIES = 100

@@ -1,15 +1,24 @@
-"""Files replaced whole: a reader sees the old content or the new one, and so does a crash."""
+"""Files replaced whole: a reader sees the old content or the new one, and so does a crash.
+
+That is: of the writer. What a loss of power leaves is the caller's to choose, as it costs.
+"""
 
 import os
 
 
 def replace_file(
-    path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, durable: bool = False
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    safe: bool = False,
+    durable: bool = False,
 ) -> os.stat_result:
     """Give *path* that content by rename(2), and return the new file's status.
 
-    Its folder must exist. A writer that is killed leaves ``<path>.<its pid>.tmp``. *durable*: it
-    also survives a loss of power right after; without, the old or the new content does.
+    Its folder must exist. A writer that is killed leaves ``<path>.<its pid>.tmp``. After a loss of
+    power: *durable*, the new content is there; *safe*, the old or the new one; without either the
+    file may also be empty, so that is for what can be lost (everything below a run folder).
 
     Raises:
         OSError: nothing has changed.
@@ -20,10 +29,8 @@ def replace_file(
     try:
         # Whatever the umask is.
         os.fchmod(fd, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        if durable:
+        write_all(fd, data)
+        if safe or durable:
             os.fsync(fd)
         status = os.fstat(fd)
         os.rename(temporary, target)
@@ -33,9 +40,21 @@ def replace_file(
     finally:
         os.close(fd)
     if durable:
-        folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(os.path.dirname(target))
     return status
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write *data* to the last byte: a disk that fills up takes a part first, then fails."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in the folder survive a loss of power."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -2,19 +2,24 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runtime.documents import parse_state
+from runtime.errors import DamagedError
 from runtime.kernel.replace import replace_file
 
 Stamp = tuple[int, int, int]
 """Inode, time and size: another one means another content."""
 
 
-def write_json(path: Path, value: Any, *, mode: int = 0o600, durable: bool = False) -> Stamp:
+def write_json(
+    path: Path, value: Any, *, mode: int = 0o600, safe: bool = False, durable: bool = False
+) -> Stamp:
     """Replace *path*, see replace_file, and return the new file's stamp."""
     data = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-    return _stamp(replace_file(path, data, mode=mode, durable=durable))
+    return _stamp(replace_file(path, data, mode=mode, safe=safe, durable=durable))
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -26,15 +31,26 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content, or None where there is no file."""
+    """Return the content, or None where there is no file.
+
+    Raises:
+        DamagedError: it is empty, or no JSON.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        return json.loads(os.read(fd, os.fstat(fd).st_size))
+        return parse_state(path, os.read(fd, os.fstat(fd).st_size))
     finally:
         os.close(fd)
+
+
+def read_note(path: Path) -> Any:
+    """Return what was noted to save work, or None where that can no longer be read: do it again."""
+    with suppress(DamagedError):
+        return read_json(path)
+    return None
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -141,11 +141,11 @@ def publications(root: Root) -> dict[str, tuple[Publication, ...]]:
 
 def wanted(root: Root) -> Wanted:
     """Return everything the table should be made from."""
-    body: Any = read_json(_path(root))
+    body: Any = read_json(wanted_file(root))
     if body is None:
         return Wanted()
     if body["version"] != VERSION:
-        raise NetworkError(f"{_path(root)} is of version {body['version']}, not {VERSION}")
+        raise NetworkError(f"{wanted_file(root)} is of version {body['version']}, not {VERSION}")
     return Wanted(
         {network_id: Zone(**zone) for network_id, zone in body["zones"].items()},
         {
@@ -270,7 +270,7 @@ def _check(publications: Sequence[Publication]) -> None:
 
 
 def _save(root: Root, target: Wanted) -> None:
-    path = _path(root)
+    path = wanted_file(root)
     if target == Wanted():
         path.unlink(missing_ok=True)
         return
@@ -283,7 +283,7 @@ def _save(root: Root, target: Wanted) -> None:
             for owner, publications in target.publications.items()
         },
     }
-    write_json(path, body)
+    write_json(path, body, safe=True)
 
 
 def _publication(given: dict[str, Any]) -> Publication:
@@ -291,7 +291,8 @@ def _publication(given: dict[str, Any]) -> Publication:
     return replace(Publication(**{**given, "backends": ()}), backends=backends)
 
 
-def _path(root: Root) -> Path:
+def wanted_file(root: Root) -> Path:
+    """Return where that is kept which the table should be made from."""
     return root.state / "networks" / "firewall.json"
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import ruleset_generation
-from runtime.network.files import read_json, write_json
+from runtime.network.files import read_note, write_json
 from runtime.network.ruleset import Wanted, build, full_script
 from runtime.root import Root
 
 
 def is_verified(root: Root, target: Wanted, generation: int) -> bool:
     """Return whether the table was seen to be as *target* wants at *generation*."""
-    return bool(read_json(_path(root)) == _mark(root, target, generation))
+    return bool(read_note(_path(root)) == _mark(root, target, generation))
 
 
 def verified(root: Root, target: Wanted, generation: int) -> None:

@@ -29,12 +29,12 @@ def ensure_network(
     """Make the network, or bring it to what is asked, and return it.
 
     Bridge, addresses, sysctls and firewall are in place afterwards. None means: as it is, or for a
-    new one a free /24, the subnet's first address, the MTU of the host's default route. *internal*
-    and *mtu* change live. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
+    new one a free /24, the subnet's first address, ``uplink_mtu``. *mtu* changes live, for the
+    containers on it too. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
 
     Raises:
-        ConflictError: another subnet or gateway than it has (that is a replacement), or the
-            subnet overlaps another network or a route of the host.
+        ConflictError: another subnet or gateway than it has, or the other kind of network
+            (that is a replacement), or the subnet overlaps another network or a route of the host.
         NetworkError: the pool is used up, or the subnet cannot be used.
     """
     store.check_id(network_id)
@@ -56,6 +56,12 @@ def ensure_network(
         plumbing.ensure_bridge(netlink, record)
         dns.write_zones(root)
     return network
+
+
+def uplink_mtu() -> int:
+    """Return what fits through the way out: larger packets would have to be cut or refused."""
+    with Netlink() as netlink:
+        return _uplink_mtu(netlink, rtnetlink.routes(netlink))
 
 
 def get_network(root: Root, network_id: str) -> Network:
@@ -269,11 +275,13 @@ def _changed(
         raise ConflictError(f"network {network.id} has subnet {network.subnet}, not {subnet}")
     if gateway is not None and gateway != network.gateway:
         raise ConflictError(f"network {network.id} has gateway {network.gateway}, not {gateway}")
-    return replace(network, internal=internal, mtu=mtu or network.mtu)
+    if internal != network.internal:
+        # Its containers have routes, and may have published ports, by what it is.
+        raise ConflictError(f"network {network.id} is {'not ' if internal else ''}internal")
+    return replace(network, mtu=mtu or network.mtu)
 
 
 def _uplink_mtu(netlink: Netlink, routes: tuple[rtnetlink.Route, ...]) -> int:
-    """Return what fits through the way out: larger packets would have to be cut or refused."""
     for route in routes:
         if route.destination == "0.0.0.0/0":
             link = rtnetlink.get_link(netlink, route.index)

@@ -13,7 +13,7 @@ from typing import Any
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, nft, rtnetlink
-from runtime.network.files import read_json, write_json
+from runtime.network.files import read_note, write_json
 from runtime.network.firewall import wanted
 from runtime.network.ruleset import Zone
 from runtime.root import Root
@@ -90,7 +90,7 @@ def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
         ),
     }
     note = root.run / "obstacles.json"
-    known = read_json(note)
+    known = read_note(note)
     if known is None or known["question"] != question:
         found = _ask(root, packets)
         known = {"question": question, "obstacles": [asdict(obstacle) for obstacle in found]}

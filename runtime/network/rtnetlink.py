@@ -33,7 +33,6 @@ RTM_NEWROUTE = 24
 RTM_GETROUTE = 26
 RTM_NEWNEIGH = 28
 RTM_DELNEIGH = 29
-RTM_GETNEIGH = 30
 
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
@@ -356,19 +355,6 @@ def routes(netlink: Netlink) -> tuple[Route, ...]:
             )
         )
     return tuple(found)
-
-
-def permanent_neighbours(netlink: Netlink, index: int) -> dict[str, str]:
-    """Return the fixed neighbours of a link: address to hardware address."""
-    # Strict checking takes a link's index as an attribute (NDA_IFINDEX), not in the header.
-    body = _NDMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0) + _u32(8, index)
-    found = {}
-    for payload in netlink.dump(Message(RTM_GETNEIGH, 0, body, "list neighbours")):
-        _, _, _, _, state, _, _ = _NDMSG.unpack_from(payload)
-        given = attributes(payload, _NDMSG.size)
-        if state & NUD_PERMANENT and NDA_DST in given and NDA_LLADDR in given:
-            found[socket.inet_ntoa(given[NDA_DST])] = given[NDA_LLADDR].hex(":")
-    return found
 
 
 def _link(payload: bytes) -> Link:

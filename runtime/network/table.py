@@ -10,7 +10,7 @@ from typing import Any
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, nft
 from runtime.network.deviation import Deviation
-from runtime.network.files import read_json, write_json
+from runtime.network.files import read_note, write_json
 from runtime.network.model import Publication
 from runtime.network.ruleset import (
     PUBLISHED,
@@ -254,7 +254,7 @@ def _pristine(root: Root, ruleset: Ruleset) -> nft.Listing:
     script = full_script(ruleset)
     key = hashlib.sha256(f"{nft.version_key()}\n{script}".encode()).hexdigest()
     path = root.run / "firewall-pristine.json"
-    cached = read_json(path)
+    cached = read_note(path)
     if cached is not None and cached["key"] == key:
         listing: nft.Listing = cached["listing"]
         return listing

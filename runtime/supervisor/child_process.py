@@ -18,6 +18,7 @@ from runtime.kernel.program import Operation, Program
 from runtime.supervisor import exits, interpreter
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launch, Launched
+from runtime.supervisor.limits import HOST_NOFILE
 from runtime.supervisor.loop import IN, Timer
 
 _UNKNOWN_AFTER_S = 2.0
@@ -25,18 +26,10 @@ _UNKNOWN_AFTER_S = 2.0
 _PROCESS_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP, pidfd_send_signal(2)."""
 
-_HOST_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-
-def raise_own_limits() -> None:
-    """Let this process have as many descriptors as it may; its children get what it had."""
-    _soft, hard = _HOST_NOFILE
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
 
 def _as_without_us(program: Program) -> Program:
     """Undo what children would inherit of our own limits and our protection from OOM kills."""
-    first: tuple[Operation, ...] = (("rlimit", resource.RLIMIT_NOFILE, *_HOST_NOFILE),)
+    first: tuple[Operation, ...] = (("rlimit", resource.RLIMIT_NOFILE, *HOST_NOFILE),)
     # What the program says itself comes later, and wins.
     first += (("oom_score_adj", 0),)
     return Program(program.namespaces, (*first, *program.operations), program.cgroup)

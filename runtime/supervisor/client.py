@@ -127,7 +127,7 @@ class Supervisor:
     """The supervisor of one world. Making this touches nothing."""
 
     def __init__(self, root: Root, *, start: bool = True) -> None:
-        """With *start*, calls start a supervisor if there is none, else they raise StateError."""
+        """With *start*, calls start a supervisor if there is none; else: NotFoundError."""
         self._root = root
         self._start = start
 

@@ -15,8 +15,9 @@ from contextlib import suppress
 from runtime.errors import NetworkError
 from runtime.kernel.replace import replace_file
 from runtime.supervisor.context import Context
-from runtime.supervisor.loop import IN, Timer
+from runtime.supervisor.loop import Timer
 from runtime.supervisor.names import command
+from runtime.supervisor.packets import PacketChannel
 
 PORT = 53
 ADDRESSES_FILE = "dns.json"
@@ -38,7 +39,7 @@ class DnsServer:
         self._path = os.path.join(context.home.run, ADDRESSES_FILE)
         self._zones = os.path.join(context.home.run, ZONES)
         self._sockets: dict[str, Sockets] = {}
-        self._channel: socket.socket | None = None
+        self._channel: PacketChannel | None = None
         self._pid = 0
         self._timer: Timer | None = None
 
@@ -104,7 +105,6 @@ class DnsServer:
             self._timer.cancel()
         if self._channel is None:
             return
-        self._loop.forget(self._channel.fileno())
         self._channel.close()
         self._channel = None
         os.kill(self._pid, 9)
@@ -142,9 +142,7 @@ class DnsServer:
         finally:
             theirs.close()
             os.close(zones)
-        ours.setblocking(False)
-        self._channel = ours
-        self._loop.watch(ours.fileno(), IN, self._on_channel)
+        self._channel = PacketChannel(self._loop, ours, self._on_channel)
         for address in self._sockets:
             self._hand_over(address)
 
@@ -153,18 +151,14 @@ class DnsServer:
         self._order({"op": "listen", "address": address}, (udp.fileno(), tcp.fileno()))
 
     def _order(self, order: dict[str, str], fds: tuple[int, ...] = ()) -> None:
-        if self._channel is None:
-            return
-        # If it does not listen to orders it is ended, and its successor gets them all.
-        try:
-            socket.send_fds(self._channel, [json.dumps(order).encode()], fds)
-        except (BlockingIOError, ConnectionError):
-            self._start_again()
+        # If it dies before it reads them, its successor gets them all.
+        if self._channel is not None:
+            self._channel.send(json.dumps(order).encode(), fds)
 
-    def _on_channel(self, _events: int) -> None:
+    def _on_channel(self) -> None:
         assert self._channel is not None
         try:
-            if self._channel.recv(4096):
+            if self._channel.socket.recv(4096):
                 return
         except BlockingIOError:
             return

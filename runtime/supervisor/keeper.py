@@ -33,7 +33,7 @@ from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
-from runtime.supervisor import leaf, strays
+from runtime.supervisor import leaf, limits, strays
 from runtime.supervisor.names import (
     CONTAINER,
     KEEPER_FD,
@@ -113,7 +113,7 @@ class Keeper:
             self._supervisor = os.posix_spawn(
                 "/proc/self/exe",
                 command("runtime.supervisor.main", *self._home.arguments()),
-                {},
+                limits.environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), KEEPER_FD),
                     (os.POSIX_SPAWN_DUP2, LISTEN_FD, LISTEN_FD),
@@ -316,6 +316,7 @@ def _settle(home: Home) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the keeper of Home(*arguments[:3]); a fourth is a descriptor resume() is fed from."""
+    limits.raise_own_limits()
     home = Home(*arguments[:3])
     keeper = Keeper(home)
     if arguments[3:]:

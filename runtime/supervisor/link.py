@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.kernel.passing import receive_fds
+from runtime.supervisor import limits
 from runtime.supervisor.loop import IN, OUT, Loop
 from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
 
@@ -170,5 +171,5 @@ class Link:
         os.execve(
             "/proc/self/exe",
             command("runtime.supervisor.keeper", *self._home.arguments(), str(state)),
-            {},
+            limits.environment(),
         )

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from runtime.supervisor.child_process import raise_own_limits
+from runtime.supervisor.limits import raise_own_limits
 from runtime.supervisor.link import Link
 from runtime.supervisor.names import COMM, KEEPER_FD, LISTEN_FD, LOCK_FD, Home
 from runtime.supervisor.supervisor import Supervisor

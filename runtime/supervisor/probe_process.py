@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import partial
 
 from runtime.kernel.namespaces import CLONE_NEWNET, setns
-from runtime.supervisor.loop import IN, Loop, Timer
+from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import command
+from runtime.supervisor.packets import PacketChannel
 from runtime.supervisor.request import Health
 
 MAX_MESSAGE = 65536
@@ -28,7 +29,7 @@ class ProbeProcess:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._socket: socket.socket | None = None
+        self._channel: PacketChannel | None = None
         self._pid = 0
         self._number = 0
         self._waiting: dict[int, tuple[Result, Timer]] = {}
@@ -85,17 +86,12 @@ class ProbeProcess:
             "host": health.host or health.address,
             "timeout": health.timeout,
         }
-        if self._socket is None:
-            self._start()
-        assert self._socket is not None
-        data = json.dumps(message).encode()
-        try:
-            socket.send_fds(self._socket, [data], (connection.fileno(),))
-        except (BlockingIOError, ConnectionError):
-            # Stuck or dead: the timer, or its end of file, will fail this probe and all others.
-            return
+        if self._channel is None:
+            self._channel = self._start()
+        # If it is stuck or dead, the timer or its end of file will fail this probe and all others.
+        self._channel.send(json.dumps(message).encode(), (connection.fileno(),))
 
-    def _start(self) -> None:
+    def _start(self) -> PacketChannel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._pid = os.posix_spawn(
@@ -105,14 +101,12 @@ class ProbeProcess:
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 setsigmask=[],
             )
-        ours.setblocking(False)
-        self._socket = ours
-        self._loop.watch(ours.fileno(), IN, self._on_answer)
+        return PacketChannel(self._loop, ours, self._on_answer)
 
-    def _on_answer(self, _events: int) -> None:
-        assert self._socket is not None
+    def _on_answer(self) -> None:
+        assert self._channel is not None
         try:
-            data = self._socket.recv(MAX_MESSAGE)
+            data = self._channel.socket.recv(MAX_MESSAGE)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -143,11 +137,10 @@ class ProbeProcess:
             waiting[1].cancel()
 
     def _end(self) -> None:
-        if self._socket is None:
+        if self._channel is None:
             return
-        self._loop.forget(self._socket.fileno())
-        self._socket.close()
-        self._socket = None
+        self._channel.close()
+        self._channel = None
         os.kill(self._pid, 9)
         os.waitpid(self._pid, 0)
         self._pid = 0

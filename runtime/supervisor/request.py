@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # the supervisor imports this module, and Root is five megaby
     from runtime.root import Root
 
 FILE = "status.json"
-STATES = ("created", "running", "exited", "restarting", "dead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,6 +192,10 @@ class Supervisor:
             operation(asked)
         except ContainerError as error:
             asked.refuse(error)
+        except (OSError, ValueError) as error:
+            # One client's mistake, or the host's; the containers of the others must not suffer.
+            print(f"{asked.op}: {type(error).__name__}: {error}", file=sys.stderr)
+            asked.refuse(SupervisorError(f"{asked.op}: {error}"))
         finally:
             asked.close_fds()
 

@@ -201,3 +201,25 @@ def test_pictures_and_templates(bayplan, tmp_path):
     picture = tmp_path / "site.svg"
     bayplan("graph", *words, "-o", "svg", "--out", str(picture))
     assert picture.read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("timeout", "state"), [("2s", "succeeded"), ("1s", "failed")], ids=["each in time", "too slow"]
+)
+def test_every_attempt_of_a_job_has_its_own_time(bayplan, tmp_path, timeout, state):
+    """Three attempts of 1.2 s: more than two seconds together; the first ones fail."""
+    script = "echo x >> /count/tries; sleep 1.2; test $(wc -l < /count/tries) -eq 3"
+    manifest = HEAD + document(
+        "Job",
+        "slow",
+        f"{{timeout: {timeout}, retries: 2, container: {{image: box, "
+        f"command: [sh, -c, '{script}'], volumes: [{{target: /count, bind: {tmp_path}}}]}}}}",
+    )
+    report = bayplan.apply(manifest, code=0 if state == "succeeded" else None)
+    assert (tmp_path / "tries").read_text() == "x\n" * 3
+    if state == "succeeded":
+        (found,) = bayplan.json("get", "-p", "test", "Job/slow")["resources"]
+        assert found["status"]["result"]["attempts"] == 3
+    else:
+        assert "did not complete within 1 s (the last of 3 attempts)" in json.dumps(report)
+    bayplan.delete("test")

@@ -1,6 +1,8 @@
 """What worked goes on working while it is changed, and when the change is bad."""
 
+import signal
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,73 @@ def test_a_bad_update_leaves_the_old_ones_serving(bayplan):
     assert {r["action"] for r in bayplan.plan(good)["resources"]} == {"noop"}
     assert len(bayplan.json("ps")) == 2
     assert fetch(18110) == "every container in its slot"
+    bayplan.delete("test")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_an_update_that_nobody_saw_proven_is_not_taken_for_it(bayplan, tmp_path, how):
+    good = web(18112)
+    bayplan.apply(good)
+    manifest = tmp_path / "bad.yaml"
+    manifest.write_text(
+        good.replace("-h, /srv]", "-h, /tmp]").replace("html}", "html}, retries: 20")
+    )
+    with bayplan.start("apply", "-f", str(manifest), "-o", "jsonl") as process:
+        next(line for line in process.stdout if '"waiting"' in line)
+        process.send_signal(how)
+    report = bayplan.apply(manifest.read_text(), code=1)
+    assert report["failed"]
+    for _ in range(8):
+        assert fetch(18112) == "every container in its slot"
+
+    bayplan.apply(good)
+    assert {r["action"] for r in bayplan.plan(good)["resources"]} == {"noop"}
+    assert len(bayplan.json("ps")) == 2
+    bayplan.delete("test")
+
+
+def test_what_proved_itself_after_the_apply_was_killed_takes_over(bayplan, tmp_path):
+    bayplan.apply(web(18113))
+    manifest = tmp_path / "new.yaml"
+    manifest.write_text(web(18113).replace("-f, -p,", "-f, -vv, -p,").replace("100ms", "1s"))
+    before = {c["id"] for c in bayplan.json("ps")}
+    with bayplan.start("apply", "-f", str(manifest), "-o", "jsonl") as process:
+        next(line for line in process.stdout if '"waiting"' in line)
+        process.kill()
+    bayplan.apply(manifest.read_text())
+    assert {r["action"] for r in bayplan.plan(manifest.read_text())["resources"]} == {"noop"}
+    assert not before & {c["id"] for c in bayplan.json("ps", "-a")}
+    assert fetch(18113) == "every container in its slot"
+    bayplan.delete("test")
+
+
+def test_a_service_in_no_ledger_goes_with_its_replicas_and_ports(bayplan, world):
+    bayplan.apply(web(18115))
+    entries = list((world / "lib" / "projects" / "test" / "resources").glob("*web*"))
+    assert len(entries) == 3
+    for entry in entries:
+        entry.unlink()
+    before = {c["id"] for c in bayplan.json("ps")}
+    pending = [r for r in bayplan.plan(web(18115))["resources"] if r["action"] == "delete"]
+    assert before <= {r["name"] for r in pending}
+    bayplan.apply(web(18115))
+    assert {r["action"] for r in bayplan.plan(web(18115))["resources"]} == {"noop"}
+    assert len(bayplan.json("ps", "-a")) == 2
+    assert not before & {c["id"] for c in bayplan.json("ps", "-a")}
+    for _ in range(8):
+        assert fetch(18115) == "every container in its slot"
+    bayplan.delete("test")
+
+
+def test_a_reader_that_goes_away_does_not_end_an_apply(bayplan, tmp_path):
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(web(18114))
+    with bayplan.start("apply", "-f", str(manifest), "-o", "jsonl") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        process.stderr.close()
+    assert process.returncode == 0
+    assert {r["action"] for r in bayplan.plan(web(18114))["resources"]} == {"noop"}
     bayplan.delete("test")
 
 
@@ -63,21 +132,78 @@ def test_a_replaced_network_does_not_stay(bayplan):
 def test_a_network_can_be_made_anew_under_its_containers(bayplan, subnet):
     """With a subnet asked for the two cannot be there at once; a Job that ended is in no way."""
 
-    def site(mtu: int) -> str:
+    def site(internal: str) -> str:
         job = "{container: {image: box, command: ['true'], networks: [net]}}"
         return (
             HEAD
-            + document("Network", "net", f"{{{subnet}mtu: {mtu}}}")
+            + document("Network", "net", f"{{{subnet}internal: {internal}}}")
             + document("Job", "once", job)
             + sleeper("one", "networks: [net]")
         )
 
-    bayplan.apply(site(1400))
-    report = bayplan.apply(site(1300))
+    bayplan.apply(site("false"))
+    report = bayplan.apply(site("true"))
     assert bool(report["warnings"]) == bool(subnet)
-    assert {r["action"] for r in bayplan.plan(site(1300))["resources"]} == {"noop"}
-    assert bayplan("exec", "test.one", "cat", "/sys/class/net/eth0/mtu").stdout == "1300\n"
+    assert {r["action"] for r in bayplan.plan(site("true"))["resources"]} == {"noop"}
+    assert "default" not in bayplan("exec", "test.one", "ip", "route").stdout
     assert len(bayplan.json("get", "-p", "test", "Network/net")["resources"]) == 1
+    bayplan.delete("test")
+
+
+def test_the_mtu_of_a_network_changes_under_its_containers(bayplan):
+    """One runs, one is stopped and started; without an MTU it is the host's again."""
+
+    def site(spec: str) -> str:
+        return (
+            HEAD
+            + document("Network", "net", spec)
+            + sleeper("one", "networks: [net]")
+            + sleeper("stopped", "networks: [net]")
+        )
+
+    def sizes(bridge: str) -> set[str]:
+        (lease,) = [n for n in bayplan.json("inspect", "test.one")[0]["networks"]]
+        inside = bayplan("exec", "test.one", "cat", "/sys/class/net/eth0/mtu").stdout
+        outside = [
+            Path(f"/sys/class/net/{link}/mtu").read_text() for link in (bridge, lease["host_link"])
+        ]
+        return {size.strip() for size in (inside, *outside)}
+
+    bayplan.apply(site("{}"))
+    (net,) = bayplan.json("get", "-p", "test", "Network/net")["resources"]
+    pid = {c["name"]: c["pid"] for c in bayplan.json("ps")}["test.one"]
+    (given,) = sizes(net["status"]["bridge"])
+    bayplan("stop", "--override", "test.stopped")
+    for spec, size in (("{mtu: 1300}", "1300"), ("{mtu: 1350}", "1350"), ("{}", given)):
+        report = bayplan.apply(site(spec))
+        todo = {r["id"]: r["consequence"] for r in report["resources"] if r["action"] == "update"}
+        assert todo.pop("Network/net") == "live"
+        assert "Container/one" not in todo
+        assert sizes(net["status"]["bridge"]) == {size}
+        stopped = bayplan("exec", "test.stopped", "cat", "/sys/class/net/eth0/mtu").stdout
+        assert stopped == f"{size}\n"
+        assert {r["action"] for r in bayplan.plan(site(spec))["resources"]} == {"noop"}
+    assert {c["name"]: c["pid"] for c in bayplan.json("ps")}["test.one"] == pid
+    bayplan.delete("test")
+
+
+def test_a_renamed_network_can_be_made_anew_under_its_containers(bayplan):
+    """Its object goes by the name it was made under, and has the subnet the new one needs."""
+
+    def site(name: str, gateway: str, metadata: str = "") -> str:
+        subnet = f"{{subnet: 10.79.246.0/24, gateway: 10.79.246.{gateway}}}"
+        return (
+            HEAD
+            + document("Network", name, subnet, metadata)
+            + sleeper("one", f"networks: [{name}]")
+        )
+
+    bayplan.apply(site("old", "1"))
+    bayplan.apply(site("new", "1", "formerName: old"))
+    bayplan.apply(site("new", "9", "formerName: old"))
+    assert {r["action"] for r in bayplan.plan(site("new", "9"))["resources"]} == {"noop"}
+    assert "via 10.79.246.9" in bayplan("exec", "test.one", "ip", "route").stdout
+    assert len(bayplan.json("get", "-p", "test", "Network/new")["resources"]) == 1
     bayplan.delete("test")
 
 

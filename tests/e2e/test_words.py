@@ -198,6 +198,26 @@ def ask_completion(bayplan, script: str, shell: str, line: str) -> str:
     return done.stdout
 
 
+def test_get_tells_labels_and_no_secret(bayplan, tmp_path):
+    (tmp_path / "word").write_text("canary-get")
+    secret = f"{{data: {{word: {{file: {tmp_path}/word}}}}}}"
+    about = "labels: {tier: back}, annotations: {owner: us}"
+    bayplan.apply(
+        HEAD
+        + document("Secret", "key", secret, about)
+        + sleeper("one", "env: {WORD: {secret: key, key: word}}, secrets: [key]")
+    )
+    found = {r["name"]: r for r in bayplan.json("get", "-p", "test")["resources"]}
+    key, one = found["key"], found["one"]
+    assert (key["labels"], key["annotations"]) == ({"tier": "back"}, {"owner": "us"})
+    assert (one["labels"], one["annotations"]) == ({}, {})
+    assert key["spec"]["data"] == {"word": "(sensitive)"}
+    assert one["spec"]["container"]["env"]["WORD"]["fingerprint"] == "(sensitive)"
+    assert "canary" not in str(found)
+    assert "hmac-sha256" not in str(found)
+    bayplan.delete("test")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_lines_are_completed(bayplan, script, shell):
     verbs = ask_completion(bayplan, script, shell, "bayplan re")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroup import Cgroup, Hierarchy
-from runtime.errors import LaunchError, NotFoundError, StateError
+from runtime.errors import LaunchError, NotFoundError, StateError, SupervisorError
 from runtime.spec import Memory, Resources, User
 from runtime.supervisor import protocol, start, status
 from runtime.supervisor.client import Supervisor
@@ -445,3 +446,37 @@ def test_nothing_piles_up(host):
     # The connection of the last question may not be closed yet.
     assert max(after - before for after, before in zip(again, fds, strict=True)) <= 2
     assert grown - rss < 512
+
+
+def test_a_signal_that_does_not_exist_is_an_error_to_who_asked_and_to_nobody_else(world):
+    host = Supervised(world)
+    host.launch("a", "exec sleep 98766", stop=Stop(signal=99))
+    told = host.client.ping()
+    for ask in (lambda: host.client.stop("a"), lambda: host.client.kill("a", 99)):
+        with pytest.raises(SupervisorError, match="Invalid argument"):
+            ask()
+    assert host.client.ping()["pid"] == told["pid"]
+    host.client.shutdown(kill=True)
+    log = host.root.run / "supervisor.log"
+    assert "stop: OSError" in log.read_text()
+    log.unlink()
+
+
+def test_the_keeper_may_hold_more_than_the_hosts_limit_and_containers_may_not(host):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        for number in range(50):
+            host.launch(f"c{number}", "ulimit -n; exec sleep 98767")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    keeper = host.client.ping()["keeper"]
+    assert len(os.listdir(f"/proc/{keeper}/fd")) > 100
+    # A supervisor that has taken the keeper's place is told what the host's limit was, too.
+    before = host.client.ping()["pid"]
+    os.kill(keeper, signal.SIGKILL)
+    host.wait_successor(before)
+    assert host.client.ping()["keeper"] == before
+    host.launch("later", "ulimit -n; exec sleep 98767")
+    for name in ("c0", "later"):
+        host.wait_line(name, "100")

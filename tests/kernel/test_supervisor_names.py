@@ -76,3 +76,18 @@ def test_a_port_that_is_taken_is_told(host, address):
             host.client.dns([address])
     host.client.dns([address])
     assert is_served(address)
+
+
+def test_more_addresses_than_a_socket_takes_orders_are_served_by_one_process(host):
+    pid = os.getpid()
+    addresses = [f"127.{54 + n // 200}.{pid & 255}.{1 + n % 200}" for n in range(400)]
+    host.launch("a", "exec sleep 98759")
+    host.client.dns(addresses[:1])
+    host.client.dns(addresses)
+    first = host.client.ping()["dns"]
+    assert is_served(addresses[-1])
+    assert host.client.ping()["dns"] == first
+    host.kill_supervisor()
+    second = wait_other(host, first)
+    assert is_served(addresses[-1])
+    assert host.client.ping()["dns"] == second

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, refusal, write_setting
-from runtime.cgroup.limits import limit_or_none, throttles
+from runtime.cgroup.limits import bfq_weight, throttles
 from runtime.cgroup.setting import Absent, Setting, same_lines
 from runtime.errors import KernelError
 from runtime.spec import BlockIo, Resources
@@ -24,12 +24,12 @@ _THROTTLE_FILES = {
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return the weight, and per throttle file one line for each device."""
+    """Return the weight, ``io.weight`` of v2 included, and per throttle file a line a device."""
     block = resources.block_io or BlockIo()
     weight = Setting(
         field="blockIO.weight",
         file="blkio.bfq.weight",
-        value=str(limit_or_none(block.weight) or 100),
+        value=str(bfq_weight(resources) or 100),
         default="100",
         absent=Absent.WARN,
         why_absent="weights need the bfq scheduler, which the kernel lacks",
@@ -110,7 +110,7 @@ def _sums(folder: str, file: str) -> dict[str, int]:
 BLKIO = Controller(
     name="blkio",
     settings=settings,
-    wanted=lambda resources: resources.block_io is not None,
+    wanted=lambda resources: resources.block_io is not None or "io.weight" in resources.unified,
     apply=apply,
     stats=stats,
 )

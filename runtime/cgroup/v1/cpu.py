@@ -15,7 +15,7 @@ DEFAULT_SHARES = 1024
 def settings(resources: Resources) -> tuple[Setting, ...]:
     """Return period, quota and shares; a v2 ``cpu.weight`` is honoured by way of shares."""
     cpu = resources.cpu or Cpu()
-    weight = weight_from_unified(resources)
+    weight = weight_from_unified(resources, "cpu.weight")
     shares = limit_or_none(cpu.shares) or DEFAULT_SHARES
     if weight is not None:
         shares = shares_from_weight(weight)

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, refusal, write_setting
-from runtime.cgroup.limits import io_weight_from_blkio, limit_or_none, throttles
+from runtime.cgroup.limits import (
+    bfq_weight,
+    io_weight_from_blkio,
+    limit_or_none,
+    throttles,
+    weight_from_unified,
+)
 from runtime.cgroup.setting import Absent, Setting
 from runtime.errors import KernelError
 from runtime.spec import BlockIo, Resources
@@ -23,10 +29,16 @@ _KEYS = {
 def settings(resources: Resources) -> tuple[Setting, ...]:
     """Return the weight, once for bfq and once for the cost model, and the limits per device."""
     block = resources.block_io or BlockIo()
-    weight = limit_or_none(block.weight)
+    bfq = bfq_weight(resources) or 100
+    given = limit_or_none(block.weight)
+    weight = weight_from_unified(resources, "io.weight")
+    # Two files for one thing, of which a kernel may have one: so they have one name.
+    field = "blockIO.weight" if weight is None else "unified.io.weight"
+    if weight is None:
+        weight = 100 if given is None else io_weight_from_blkio(given)
     return (
-        _weight("io.bfq.weight", 100 if weight is None else weight),
-        _weight("io.weight", 100 if weight is None else io_weight_from_blkio(weight)),
+        _weight(field, "io.bfq.weight", bfq),
+        _weight(field, "io.weight", weight),
         Setting(
             field="blockIO.throttle",
             file="io.max",
@@ -40,16 +52,16 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
     )
 
 
-def _weight(file: str, weight: int) -> Setting:
+def _weight(field: str, file: str, weight: int) -> Setting:
     return Setting(
-        field="blockIO.weight",
+        field=field,
         file=file,
         value=f"default {weight}",
         default="default 100",
         same=lambda expected, actual: _default_weight(expected) == _default_weight(actual),
         absent=Absent.WARN,
         why_absent="weights need the bfq scheduler or the io cost model, the kernel has neither",
-        hint="10 to 1000",
+        hint="10 to 1000" if field == "blockIO.weight" else "1 to 10000",
     )
 
 

@@ -175,7 +175,10 @@ def test_an_unhealthy_dependency_is_named_with_its_last_probe(host):
     again = host.plan(wanted)
     assert todo(again)["Container/db"] == "update restart"
     host.world.unhealthy.clear()
-    assert todo(host.plan(wanted)) == {"Container/app": "create"}
+    # It is well now, but nobody has let traffic go to it, nor what it replaced.
+    assert todo(host.plan(wanted)) == {"Container/db": "update live", "Container/app": "create"}
+    host.apply(wanted)
+    assert todo(host.plan(wanted)) == {}
 
 
 def test_a_recorded_dependency_is_asked_too(host):
@@ -330,6 +333,9 @@ def test_waits_end_early_when_interrupted(host):
     assert fates(report)["Container/a"] == "skipped"
     assert report.interrupted
     assert report.changed
+    assert todo(host.plan(wanted)) == {"Container/a": "update live"}
+    del host.driver.settle
+    assert not host.apply(wanted).failed
     assert host.plan(wanted).is_empty
 
 
@@ -375,6 +381,7 @@ def test_nothing_secret_reaches_the_disk(host):
     secret = b.secret(values={"p": canary})
     wanted = b.desired(*GROUND, secret, b.container(spec=spec), secrets={"db": {"p": canary}})
     texts = []
+    host.workers = 1  # so that no file is half-way while it is read
     host.world.before_step = lambda step: texts.extend(
         p.read_text() for p in host.state.rglob("*") if p.is_file()
     )

@@ -70,12 +70,12 @@ def fuse(monkeypatch):
     return fuse
 
 
-def project(user, *, replicas=2, extra=(), mtu=None, content="hello", job_user=None):
+def project(user, *, replicas=2, extra=(), internal=False, content="hello", job_user=None):
     mounts = {"volumes": (specs.VolumeMount("/data", volume="data"),)}
     site = {"configs": (specs.FileMount("site", "/srv"),)}
     return b.desired(
         b.image(),
-        b.network(spec=specs.Network(mtu=mtu)),
+        b.network(spec=specs.Network(internal=internal)),
         b.volume(),
         b.config(data={"index": content}),
         b.container("db", b.container_spec(user=user, **mounts)),
@@ -100,7 +100,7 @@ SCENARIOS = {
     "create": (None, project("me")),
     "replace": (project("me"), project("you", job_user="x")),
     "live": (project("me"), project("me", replicas=3, content="new")),
-    "network": (project("me"), project("me", mtu=1400)),
+    "network": (project("me"), project("me", internal=True)),
     "prune": (project("me", extra=(b.container("old"), b.config("c"))), project("me", replicas=1)),
     "rename": (
         project("me", extra=(b.container("old"),)),

@@ -24,21 +24,19 @@ def test_a_backend_moves_whatever_port_it_is_behind_by_now():
     """The action on the ports may have come in between: its port stays."""
     spec = [{"ip": "0.0.0.0", "protocol": "tcp", "port": 9090, "targetPort": 81}]
     moved = with_backend(
-        [published(OLD, OTHER)], spec, add=NEW, remove=OLD, leased=[OLD, NEW, OTHER]
+        [published(OLD, OTHER)], spec, add=NEW, remove={OLD}, leased=[OLD, NEW, OTHER]
     )
     assert moved == (published(NEW, OTHER),)
 
 
 def test_a_port_without_backends_takes_its_target_from_the_spec():
     spec = [{"ip": "0.0.0.0", "protocol": "tcp", "port": 8080, "targetPort": 80}]
-    assert with_backend([published()], spec, add=NEW, remove=None, leased=[NEW]) == (
-        published(NEW),
-    )
-    assert with_backend([published()], [], add=NEW, remove=None, leased=[NEW]) == (published(),)
+    assert with_backend([published()], spec, add=NEW, remove=(), leased=[NEW]) == (published(NEW),)
+    assert with_backend([published()], [], add=NEW, remove=(), leased=[NEW]) == (published(),)
 
 
 def test_an_address_nobody_holds_serves_nobody():
-    assert with_backend([published(OLD, NEW)], [], add=None, remove=None, leased=[NEW]) == (
+    assert with_backend([published(OLD, NEW)], [], add=None, remove=(), leased=[NEW]) == (
         published(NEW),
     )
 
@@ -81,7 +79,7 @@ def test_a_network_that_is_replaced_takes_other_addresses(tmp_path):
     """The old one keeps its own until its containers have moved."""
     host = Host(tmp_path)
     host.apply(b.desired(b.image(), b.network(), b.container()))
-    wanted = b.desired(b.image(), b.network(spec=specs.Network(mtu=1400)), b.container())
+    wanted = b.desired(b.image(), b.network(spec=specs.Network(internal=True)), b.container())
     (network, _) = host.plan(wanted).pending
     assert {change.path: change.after for change in network.changes}["subnet"] == UNKNOWN
     assert not host.apply(wanted).failed

@@ -10,6 +10,7 @@ from provider.model import specs
 from provider.model.ids import Kind
 from provider.model.plan import UNKNOWN, Consequence, Verb
 from provider.model.resource import Condition, Effect
+from provider.planning.expand import is_ports
 from provider.planning.plan import make_plan
 from tests.support import builders as b
 from tests.support.memory import Host, todo
@@ -124,7 +125,7 @@ def test_defaults_of_an_image_are_followed(host):
 
 def test_a_replaced_network_takes_its_containers_along(host):
     host.apply(project(b.container(), b.container("loner", b.container_spec(networks=()))))
-    ground = (GROUND[0], b.network(spec=specs.Network(mtu=1400)), *GROUND[2:])
+    ground = (GROUND[0], b.network(spec=specs.Network(internal=True)), *GROUND[2:])
     wanted = project(
         b.container(), b.container("loner", b.container_spec(networks=())), ground=ground
     )
@@ -294,6 +295,19 @@ def test_an_ignored_image_keeps_its_defaults(host):
     assert host.plan(wanted).is_empty
 
 
+def test_a_stray_replica_is_a_container_and_no_published_ports(host):
+    wanted = project(b.service(replicas=1))
+    host.apply(wanted)
+    replica = host.thing(b.iid(Kind.SERVICE, "web", index=0))
+    host.world.things["stray"] = dataclasses.replace(replica)
+    (action,) = host.plan(wanted).pending
+    assert str(action.id) == "Service/stray[0]"
+    assert not is_ports(action.id)
+    host.apply(wanted)
+    assert "stray" not in host.world.things
+    assert host.plan(wanted).is_empty
+
+
 def test_strays_go_and_things_of_others_stay(host):
     wanted = project(b.container())
     host.apply(wanted)
@@ -391,7 +405,7 @@ def test_a_job_runs_once_and_again_when_it_changes(host):
 
 def test_a_job_does_not_run_again_for_a_new_network(host):
     host.apply(project(b.job()))
-    ground = (GROUND[0], b.network(spec=specs.Network(mtu=1400)), *GROUND[2:])
+    ground = (GROUND[0], b.network(spec=specs.Network(internal=True)), *GROUND[2:])
     wanted = project(b.job(), ground=ground)
     assert todo(host.plan(wanted)) == {"Network/front": "update replace", "Job/seed": "update live"}
     host.apply(wanted)

@@ -35,7 +35,10 @@ def projects(draw):
     configs = draw(st.sets(names, max_size=2))
     ground = [
         *(b.image(n, specs.ImageConfig(command=(draw(names),))) for n in sorted(images)),
-        *(b.network(n, specs.Network(mtu=draw(mtus))) for n in sorted(networks)),
+        *(
+            b.network(n, specs.Network(internal=draw(st.booleans()), mtu=draw(mtus)))
+            for n in sorted(networks)
+        ),
         *(b.volume(n) for n in sorted(volumes)),
         *(b.config(n, {"index": draw(names)}) for n in sorted(configs)),
     ]

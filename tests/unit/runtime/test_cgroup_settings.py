@@ -223,6 +223,30 @@ def test_cpu_weight_in_v2_words_works_on_v1() -> None:
             values(1, Resources(unified={"cpu.weight": bad}))
 
 
+@pytest.mark.parametrize(
+    ("weight", "bfq"), [("default 1", 1), ("100", 100), ("default 1000", 1000), ("10000", 1000)]
+)
+def test_io_weight_in_v2_words_works_everywhere(weight: str, bfq: int) -> None:
+    resources = Resources(unified={"io.weight": weight})
+    assert values(1, resources)["blkio.bfq.weight"] == str(bfq)
+    assert values(2, resources)["io.bfq.weight"] == f"default {bfq}"
+    layout = lay_out(hierarchy(2, "io"), resources)
+    (io,) = (w for part in layout.parts for w in part.works if w.controller.name == "io")
+    assert io.needed
+    settings = {s.file: s for s in io.settings}
+    assert settings["io.weight"].value == weight
+    assert settings["io.weight"].same(weight, f"default {weight.removeprefix('default ')}\n8:0 50")
+    assert settings["io.weight"].field == settings["io.bfq.weight"].field == "unified.io.weight"
+    on_1 = lay_out(hierarchy(1, "memory", "blkio"), resources)
+    assert on_1.warnings == ()
+    assert "/cg/blkio" in {part.mount for part in on_1.parts if part.needed}
+    (warning,) = lay_out(hierarchy(1, "memory"), resources).warnings
+    assert warning == "unified.io.weight: this host has no io controller on cgroup v2"
+    for bad in ("0", "10001", "8:0 100"):
+        with pytest.raises(ContainerError, match=r"unified\.io\.weight"):
+            values(1, Resources(unified={"io.weight": bad}))
+
+
 def test_unified_overrides_and_adds_files_on_v2() -> None:
     resources = Resources(
         memory=Memory(limit=MIB),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -417,3 +418,33 @@ def test_malformed_documents_are_image_errors(data: bytes) -> None:
     if data not in (b"{}", b'{"schemaVersion":1}') and b"config" not in data:
         with pytest.raises(ImageError):
             Configuration.from_bytes(data)
+
+
+def test_an_index_that_the_disk_has_no_room_for_leaves_the_old_one(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.catalog.prepare()
+    store.catalog._replace("index.json", b"{}")
+    room = 20
+    write = os.write
+
+    def fill(fd: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "full")
+        taken = write(fd, data[:room])
+        room -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(OSError, match="full"):
+        store.catalog._replace("index.json", b"{" + b" " * 100 + b"}")
+    assert store.catalog.index_file.read_bytes() == b"{}"
+    assert not list((store.folder / "tmp").iterdir())
+
+
+def test_a_damaged_index_is_named(store: ImageStore) -> None:
+    store.catalog.prepare()
+    store.catalog.index_file.write_bytes(b"")
+    with pytest.raises(ImageError, match=r"index\.json is damaged \(empty\)"):
+        store.catalog.tags()

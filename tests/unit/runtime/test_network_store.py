@@ -1,9 +1,10 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import NetworkError, NotFoundError
+from runtime.errors import DamagedError, NetworkError, NotFoundError
 from runtime.network import store
 from runtime.network.files import read_json, write_json
 from runtime.network.model import Lease, Network, Record
@@ -60,6 +61,27 @@ def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
     root = Root.at(tmp_path)
     assert [store.next_number(root, "link") for _ in range(12)] == list(range(1, 13))
     assert store.next_number(root, "network") == 1
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 21, b"%020d\n" % 1])
+def test_a_counter_lost_with_the_power_gives_no_number_twice(tmp_path: Path, left: bytes) -> None:
+    root = Root.at(tmp_path)
+    network = replace(NETWORK, number=3)
+    lease = replace(LEASE, link=f"{root.link_prefix}v1f")
+    store.save(root, Record(network, (lease, replace(lease, container="c2", link=""))))
+    for counter in ("network", "link"):
+        (root.state / "networks" / f"{counter}.number").write_bytes(left)
+    assert store.next_number(root, "network") == 4
+    assert store.next_number(root, "link") == 0x20
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    store.save(root, Record(NETWORK))
+    path = root.state / "networks" / "by-id" / "shop.default.json"
+    path.write_bytes(b"")
+    with pytest.raises(DamagedError, match=rf"{path} is damaged \(empty\)"):
+        store.load_all(root)
 
 
 def test_a_write_that_fails_leaves_the_old_content(
