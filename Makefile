@@ -7,6 +7,9 @@ PY       := $(VENV)/bin/python
 BAYPLAN  := $(VENV)/bin/bayplan
 # A plain path in the environment: nothing to resolve at each start, nothing to go stale.
 PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode=compat
+# Debian's own Python where it is new enough: one of somebody's home is for nobody else.
+PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+              2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo
 
@@ -48,7 +51,7 @@ setup-test: setup .make/apt-test $(VENV)/.installed-dev
 	@touch $@
 
 $(VENV)/bin/python: | .make/apt-run
-	python3 -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install $(PIP_FLAGS) --editable .

@@ -4,6 +4,7 @@ Several worlds can live on one machine: each has its own state and run folders, 
 goes into the name of every cgroup, link and nft table it makes, so that none sees another's.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,11 @@ class Root:
     state: Path
     """Survives a reboot: images, volumes, records, history. 0700."""
     run: Path
-    """Gone after a reboot: sockets, network namespaces, FIFOs. 0700."""
+    """Worth nothing after a reboot: sockets, network namespaces, FIFOs, status. 0700.
+
+    Of the default world it is on a tmpfs, and gone then; of another it is a folder like any, and
+    what is in it is left over from another boot.
+    """
     tag: str = ""
     """Empty for the default world, else four hexadecimal digits."""
 
@@ -46,3 +51,8 @@ class Root:
     def link_prefix(self) -> str:
         """First characters (at most six) of every network interface on the host side."""
         return f"bp{self.tag}"
+
+
+def is_nft_table(name: str) -> bool:
+    """Tell whether *name* is the nft table of some world, this one or another."""
+    return re.fullmatch(r"bayplan(_[0-9a-f]{4})?", name) is not None

@@ -79,6 +79,7 @@ def build(words: Sequence[str]) -> typer.Typer:
         help="Declare what should run; bayplan converges real containers to it.",
         no_args_is_help=True,
         rich_markup_mode=None,
+        suggest_commands=False,  # click does so itself
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -109,7 +110,10 @@ def _globals(
         ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say it and exit.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     context.obj = Session(root)

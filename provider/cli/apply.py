@@ -43,13 +43,15 @@ def apply(
 ) -> int:
     """Converge this host to the manifests. Applying twice changes nothing the second time.
 
+    What -l or --only choose brings along what it needs; nothing else is touched then.
+
     \b
     Examples:
       bayplan apply -f site/
       bayplan apply -f site/ --only Service/web
       bayplan apply -f - -o jsonl < site.yaml
     """
-    from provider.cli.planning import drivers, observers, plan_desired, who
+    from provider.cli.planning import drivers, observers, plan_desired, warn, who
     from provider.cli.show import ask, carry_out
     from provider.engine.key import ensure_key
     from provider.engine.lock import project_lock
@@ -73,6 +75,7 @@ def apply(
     ):
         recover(session.root)
         found, world = plan_desired(session, chosen.desired, wanted, observers(session))
+        found = warn(found, chosen.warnings, output)
         if found.refusals:
             raise RefusedError("\n".join(found.refusals))
         if confirm and not found.is_empty and not ask(found):

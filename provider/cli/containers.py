@@ -69,9 +69,14 @@ def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], 
     code = 0
     for name in names:
         try:
-            act(find(session, name))
+            container = find(session, name)
+            try:
+                act(container)
+            except ContainerError as error:
+                # The runtime knows it by its id, people by what they have typed.
+                raise ProviderError(str(error).replace(container.id, name)) from error
             print(name, flush=True)
-        except (ContainerError, ProviderError) as error:
-            complain(str(error), getattr(error, "hint", ""))
+        except ProviderError as error:
+            complain(str(error), error.hint)
             code = 1
     return code

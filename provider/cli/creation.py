@@ -11,6 +11,8 @@ from provider.errors import UsageError
 if TYPE_CHECKING:
     from provider.model import specs
 
+_LEAST_MEMORY = 1 << 20
+"""Bytes; as the schema has it."""
 Text = str | None
 Texts = list[str] | None
 
@@ -282,6 +284,11 @@ def _resources(limits: Limits) -> "specs.Resources":
     if limits.cpus is not None and not 0.01 <= limits.cpus <= 4096:
         raise UsageError(f"--cpus {limits.cpus}", hint="between 0.01 and 4096 cores")
     memory, swap = size("--memory", limits.memory), None
+    if memory is not None and memory < _LEAST_MEMORY:
+        raise UsageError(
+            f"--memory {limits.memory}: at least 1Mi",
+            hint="with less, the kernel kills a program before it has begun",
+        )
     if limits.memory_swap not in (None, "-1"):
         both = size("--memory-swap", limits.memory_swap) or 0
         if memory is None or both < memory:

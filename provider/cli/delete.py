@@ -29,12 +29,14 @@ def delete(
 ) -> int:
     """Remove what a project brought up, dependents first. Volumes stay, and are listed.
 
+    To delete what is not there is no error.
+
     \b
     Examples:
       bayplan delete -p shop
       bayplan delete -f site/ --delete-volumes
     """
-    from provider.cli.planning import drivers, who
+    from provider.cli.planning import drivers, warn, who
     from provider.cli.show import carry_out
     from provider.engine.lock import project_lock
     from provider.engine.observe import observe
@@ -47,10 +49,12 @@ def delete(
     session: Session = context.obj
     session.require_root("delete")
     selected = None
+    warnings: tuple[str, ...] = ()
     if inputs.file:
         desired = inputs.load(session)
         chosen = select(desired, selector=selector or "", only=tuple(only or ()))
         selected = chosen.chosen if chosen.partial else None
+        warnings = chosen.warnings
         name = desired.project
     elif inputs.project and not only and not selector:
         name = check_project(inputs.project)
@@ -66,12 +70,14 @@ def delete(
     actors = drivers(session)
     timeout_s = options.duration(lock_timeout)
     known = name in projects(session)
+    if not known:
+        warnings = (f"no project {name} was ever applied on this host",)
     lock = project_lock(state, name, owner=who(), reason="delete", timeout_s=timeout_s)
     with lock if known else nullcontext():  # nothing is made for a name never applied
         if known:
             recover(session.root)
         world = observe(state, name, actors)
-        plan = make_delete_plan(name, world, wanted)
+        plan = warn(make_delete_plan(name, world, wanted), warnings, output)
         if plan.refusals:
             raise RefusedError("\n".join(plan.refusals))
         _, code = carry_out(

@@ -44,7 +44,8 @@ def exec_(
 ) -> int:
     """Run a command inside a running container; exits with its code.
 
-    Signals are handed on to it, and it is hung up (SIGHUP) if we are killed.
+    Signals are handed on to it, and it is hung up (SIGHUP) if we are killed. Where nothing was
+    run we exit as `bayplan run` does: 64, 125, 126 or 127.
 
     \b
     Examples:
@@ -86,6 +87,8 @@ def exec_(
         return EXIT_OURS if code is None else code
     except LaunchError as error:
         raise RunError(str(error), exit_code=error.exit_code) from error
+    except UsageError:
+        raise
     except (ContainerError, ProviderError) as error:
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 

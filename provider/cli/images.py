@@ -19,7 +19,13 @@ def images(
     context: typer.Context,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
-    """List the images of this host by name. Those of a project are called PROJECT/NAME."""
+    """List the images of this host by name. Those of a project are called PROJECT/NAME.
+
+    \b
+    Examples:
+      bayplan images
+      bayplan images -o json | jq -r '.[].name'
+    """
     from provider.model.units import format_size
     from runtime.image.store import ImageStore
 
@@ -43,7 +49,12 @@ def rmi(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names.")],
 ) -> None:
-    """Forget images by name, and what only they needed."""
+    """Forget images by name, and what only they needed.
+
+    \b
+    Examples:
+      bayplan rmi quickstart/python
+    """
     from runtime.container.config import list_configs
     from runtime.image.store import ImageStore
 

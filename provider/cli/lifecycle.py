@@ -31,7 +31,12 @@ def register(app: typer.Typer) -> None:
 
 
 def start(context: typer.Context, names: Names, override: Override = False) -> int:
-    """Start created or stopped containers."""
+    """Start created or stopped containers.
+
+    \b
+    Examples:
+      bayplan start page
+    """
     session: Session = context.obj
     containers = open_containers(session, "start")
 
@@ -45,7 +50,13 @@ def start(context: typer.Context, names: Names, override: Override = False) -> i
 def stop(
     context: typer.Context, names: Names, override: Override = False, time: Grace = None
 ) -> int:
-    """Stop containers: the stop signal, then SIGKILL after the grace period."""
+    """Stop containers: the stop signal, then SIGKILL after the grace period.
+
+    \b
+    Examples:
+      bayplan stop page
+      bayplan stop -t 30s page other
+    """
     session: Session = context.obj
     containers = open_containers(session, "stop")
     grace = None if time is None else options.duration(time)
@@ -60,7 +71,13 @@ def stop(
 def restart(
     context: typer.Context, names: Names, override: Override = False, time: Grace = None
 ) -> int:
-    """Stop and start containers."""
+    """Stop and start containers.
+
+    \b
+    Examples:
+      bayplan restart page
+      bayplan restart --override shop.web.0
+    """
     session: Session = context.obj
     containers = open_containers(session, "restart")
     grace = None if time is None else options.duration(time)
@@ -81,7 +98,13 @@ def kill(
         str, typer.Option("-s", "--signal", metavar="SIGNAL", help="Name or number.")
     ] = "KILL",
 ) -> int:
-    """Send a signal to the first process of containers."""
+    """Send a signal to the first process of containers.
+
+    \b
+    Examples:
+      bayplan kill page
+      bayplan kill -s HUP page
+    """
     session: Session = context.obj
     containers = open_containers(session, "kill")
     number = _signal(signal_)
@@ -111,6 +134,12 @@ def rm(
 
     def act(container: "Summary") -> None:
         _guard(container, "rm", override=override)
+        state = containers.status(container.id).state
+        if state in ("running", "restarting") and not force:
+            raise ProviderError(
+                f"cannot remove {container.name}: it is {state}",
+                hint="`bayplan stop` it first, or say -f",
+            )
         containers.remove(container.id, force=force)
 
     return for_each(session, names, act)
@@ -120,6 +149,10 @@ def wait(context: typer.Context, names: Names) -> int:
     """Wait until containers have ended, and print their exit codes, one a line.
 
     Exits with the last of them, or with 125 if there is a container that cannot be waited for.
+
+    \b
+    Examples:
+      bayplan wait page
     """
     from runtime.container.state import status_of
     from runtime.errors import ContainerError

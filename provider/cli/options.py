@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 ProjectName = Annotated[
     str | None,
-    typer.Option("-p", "--project", metavar="NAME", help="Project, where no document names it."),
+    typer.Option(
+        "-p", "--project", metavar="NAME", help="Name of the project, unless manifests say it."
+    ),
 ]
 LockTimeout = Annotated[
     str,

@@ -29,12 +29,14 @@ def plan(
 ) -> int:
     """Show what apply would do: every field old and new, where it is written, what it takes.
 
+    What -l or --only choose brings along what it needs; nothing else is touched then.
+
     \b
     Examples:
       bayplan plan -f site/
       bayplan plan -f site/ --detailed-exitcode -o json
     """
-    from provider.cli.planning import observers, plan_desired
+    from provider.cli.planning import observers, plan_desired, warn
     from provider.cli.show import show_plan
     from provider.engine.key import read_key
 
@@ -43,6 +45,7 @@ def plan(
     desired = inputs.load(session, hmac_key=read_key(session.root.state))
     chosen, wanted = scope.choose(desired)
     found, _ = plan_desired(session, chosen.desired, wanted, observers(session))
+    found = warn(found, chosen.warnings, output)
     show_plan(found, output)
     if found.refusals:
         return 1

@@ -4,8 +4,10 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from provider.cli.output import Output, complain
 from provider.cli.session import Session
 
 if TYPE_CHECKING:
@@ -63,6 +65,18 @@ def plan_desired(
 
     world = observe(session.root.state, desired.project, seers, desired=desired)
     return preflight(make_plan(desired, world, options), seers), world
+
+
+def warn(plan: "Plan", texts: Sequence[str], output: Output) -> "Plan":
+    """Return *plan* with what should be known about the words of the command.
+
+    In text it is said at once, on standard error: it is not about any resource of the plan.
+    """
+    if output is not Output.TEXT:
+        return replace(plan, warnings=(*texts, *plan.warnings))
+    for text in texts:
+        complain(f"warning: {text}")
+    return plan
 
 
 def who() -> str:

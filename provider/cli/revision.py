@@ -13,7 +13,8 @@ from provider.errors import UsageError
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     group = typer.Typer(
-        help="What was applied when, by whom, with what result.",
+        help="What was applied when, by whom, with what result.\n\n"
+        "\b\nExamples:\n  bayplan revision list -p shop\n",
         no_args_is_help=True,
         rich_markup_mode=None,
     )

@@ -48,7 +48,9 @@ def run(
     """Run a command in a new container that belongs to no project and is never pruned.
 
     In the foreground it ends with us, signals are handed on to it, and we exit with its code;
-    125, 126 and 127 as in Docker.
+    only if we are killed (SIGKILL) does it run on, its output kept in its log alone.
+    Where nothing was run: 64 if the command line makes no sense, 127 if there is no such program,
+    126 if it cannot be executed, 125 for anything else.
 
     \b
     Examples:
@@ -86,7 +88,8 @@ def run(
         remove=remove,
     )
     try:
-        containers, config = make_single(session.root, request)
+        containers, config, warnings = make_single(session.root, request)
+        _warn(warnings)
         if not detach:
             return _foreground(containers, config, interactive=interactive)
         try:
@@ -98,6 +101,8 @@ def run(
         return 0
     except LaunchError as error:
         raise RunError(str(error), exit_code=error.exit_code) from error
+    except UsageError:
+        raise
     except (ContainerError, ProviderError) as error:
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
 

@@ -64,7 +64,6 @@ def carry_out(
     from provider.cli.planning import who
     from provider.engine.apply import ApplyOptions, apply
     from provider.engine.interrupt import on_signals
-    from provider.planning import document, render
 
     options = ApplyOptions(who=who(), on_failure=on_failure)
     with on_signals() as interrupt:
@@ -79,15 +78,22 @@ def carry_out(
             interrupt=interrupt,
         )
     with reader_may_leave(sys.stdout):
-        if output is Output.TEXT:
-            print(render.report_text(report, width=width(), colour=colour()), end="")
-        elif output is Output.JSON:
-            print_json(document.report_json(report))
-        else:
-            print_line({"event": "report", "report": document.report_json(report)})
+        show_report(report, output)
     if report.interrupted and interrupt.signal is not None:
         return report, 128 + interrupt.signal
     return report, 1 if report.failed else 0
+
+
+def show_report(report: "Report", output: Output) -> None:
+    """Print what was done."""
+    from provider.planning import document, render
+
+    if output is Output.TEXT:
+        print(render.report_text(report, width=width(), colour=colour()), end="")
+    elif output is Output.JSON:
+        print_json(document.report_json(report))
+    else:
+        print_line({"event": "report", "report": document.report_json(report)})
 
 
 def show_failure(error: ProviderError, *, lines: bool) -> None:

@@ -9,6 +9,7 @@ from provider.cli import options
 from provider.cli.output import Output, show, table
 from provider.cli.session import Session, check_project, projects
 from provider.errors import UsageError
+from provider.model.ids import Kind
 
 if TYPE_CHECKING:
     from provider.model.resource import Observed
@@ -99,6 +100,8 @@ def _observe(session: Session, project: str) -> "list[Observed]":
 
 def _fault(observed: "Observed") -> str:
     """Return in words why the resource is not as it was applied; empty if it is."""
+    if observed.is_stray and observed.id.resource.kind is Kind.VOLUME:
+        return "in no ledger; kept, and adopted by the next apply that has it"
     if observed.is_stray:
         return "in no ledger; the next apply removes it"
     if observed.attempt:

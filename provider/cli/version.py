@@ -15,7 +15,13 @@ def register(app: typer.Typer) -> None:
 def version(
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
-    """Print the version of bayplan, of its manifest language, and of Python."""
+    """Print the version of bayplan, of its manifest language, and of Python.
+
+    \b
+    Examples:
+      bayplan version
+      bayplan version -o json
+    """
     import os
     import sys
 

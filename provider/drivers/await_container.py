@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 
 from provider.drivers.container_observe import how_it_ended
-from provider.engine.ports import UnsettledError
-from provider.errors import ApplyError
-from provider.model.ids import InstanceId
+from provider.engine.ports import CutShortError, UnsettledError
 from provider.model.tree import Tree
 from runtime.container.containers import Containers
 from runtime.container.folders import log_folder
@@ -27,7 +25,6 @@ _MOST_RESTARTS = 3
 
 def settled(
     containers: Containers,
-    instance: InstanceId,
     container_id: str,
     healthy_for: float,
     stopping: threading.Event,
@@ -46,26 +43,25 @@ def settled(
         if status.state == "running" and status.health == "none" and uptime(status) >= healthy_for:
             return
         if status.ended and status.exit_code != 0:
-            raise _failure(containers, instance, status, how_it_ended(status))
+            raise _failure(containers, status, how_it_ended(status))
         if status.ended:
             return
         if status.restarts - first.restarts >= _MOST_RESTARTS:
             words = f"it does not stay up: {how_it_ended(status)}, {status.restarts} times"
-            raise _failure(containers, instance, status, words)
+            raise _failure(containers, status, words)
         if status.health == "unhealthy":
             words = f"it is unhealthy: {status.health_output or 'the probe gave no output'}"
-            raise _failure(containers, instance, status, words)
+            raise _failure(containers, status, words)
     status = containers.status(container_id)
     awaited = "to become healthy" if status.health != "none" else f"to run for {healthy_for} s"
     words = f"gave up waiting for it {awaited}; it is {status.state}"
     if status.health_output:
         words += f", last probe: {status.health_output}"
-    raise _failure(containers, instance, status, words)
+    raise _failure(containers, status, words)
 
 
 def completed(
     containers: Containers,
-    instance: InstanceId,
     container_id: str,
     after: Tree,
     stopping: threading.Event,
@@ -98,7 +94,7 @@ def completed(
         words = how_it_ended(status)
     if tries > 1:
         words += f" (the last of {attempt} attempts)"
-    raise _failure(containers, instance, containers.status(container_id), words)
+    raise _failure(containers, containers.status(container_id), words)
 
 
 def _ended(
@@ -120,17 +116,20 @@ def log_tail(containers: Containers, container_id: str, count: int = _LOG_TAIL) 
 def _watch(
     containers: Containers, container_id: str, stopping: threading.Event, deadline: float
 ) -> Iterator[Status]:
-    """Yield the status again and again until the deadline."""
+    """Yield the status again and again until the deadline.
+
+    Raises:
+        CutShortError: *stopping* was set, and the status after that told nothing.
+    """
     while True:
+        last = stopping.is_set()
         yield containers.status(container_id)
         if time.monotonic() >= deadline:
             return
-        if stopping.wait(_LOOK_EVERY_S):
-            raise ApplyError("interrupted", retryable=True)
+        if last:
+            raise CutShortError
+        stopping.wait(_LOOK_EVERY_S)
 
 
-def _failure(
-    containers: Containers, instance: InstanceId, status: Status, words: str
-) -> UnsettledError:
-    tail = log_tail(containers, status.id)
-    return UnsettledError(f"{instance}: {words}", log_tail=tail)
+def _failure(containers: Containers, status: Status, words: str) -> UnsettledError:
+    return UnsettledError(words, log_tail=log_tail(containers, status.id))

@@ -34,6 +34,7 @@ from provider.model.tree import Tree
 from provider.planning.expand import is_ports
 from runtime.container import inside, volume
 from runtime.container.config import read_config
+from runtime.container.making import making
 from runtime.errors import NotFoundError
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network, store
@@ -55,14 +56,14 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one instance to what is wanted; see ``Driver.perform``."""
-        with failing(action.id):
+        with failing():
             if is_ports(action.id):
                 return self._perform_ports(action, context)
             return self._perform_container(action, context)
 
     def settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
         """Wait until healthy, running long enough, or completed; then let the old one go."""
-        with failing(action.id):
+        with failing():
             return self._settle(action, context, deadline)
 
     def _settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
@@ -70,13 +71,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         object_id = context.object_id or action.object_id
         if action.id.resource.kind is Kind.JOB:
             result = await_container.completed(
-                self._containers, action.id, object_id, after, context.stopping, deadline
+                self._containers, object_id, after, context.stopping, deadline
             )
             network.release(self._root, object_id)
             return Outcome(object_id, after, record={"result": result})
         await_container.settled(
             self._containers,
-            action.id,
             object_id,
             after["update"]["healthyFor"],
             context.stopping,
@@ -97,12 +97,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if condition is Condition.COMPLETED:
             result = found.record.get("result") or {}
             if result.get("state") != "succeeded":
-                raise ApplyError(f"{instance} has not completed")
+                raise ApplyError("it has not completed")
             return
         healthy_for = (found.effective or {})["update"]["healthyFor"]
-        with failing(instance):
+        with failing():
             await_container.settled(
-                self._containers, instance, found.object_id, healthy_for, context.stopping, deadline
+                self._containers, found.object_id, healthy_for, context.stopping, deadline
             )
 
     def _perform_ports(self, action: Action, context: Context) -> Outcome:
@@ -234,20 +234,21 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         account = resolve_user(layers, container["user"])
         groups = [resolve_user(layers, f"0:{group}").user.gid for group in container["groups"]]
         gids = tuple(dict.fromkeys([*account.user.additional_gids, *groups]))
-        site = Site(
-            root=self._root,
-            container_id=object_id,
-            layers=layers,
-            user=replace(account.user, additional_gids=gids),
-            home=account.home,
-            files=write_container_files(self._root, object_id, container, context),
-            created_at=self._clock(),
-        )
-        config = make_config(instance, after, site)
-        environment = environment_file(self._root, object_id)
-        if environment.exists():
-            config = replace(config, environment=str(environment))
-        self._containers.create(config)
+        with making(self._root):  # its files have no owner before it is created
+            site = Site(
+                root=self._root,
+                container_id=object_id,
+                layers=layers,
+                user=replace(account.user, additional_gids=gids),
+                home=account.home,
+                files=write_container_files(self._root, object_id, container, context),
+                created_at=self._clock(),
+            )
+            config = make_config(instance, after, site)
+            environment = environment_file(self._root, object_id)
+            if environment.exists():
+                config = replace(config, environment=str(environment))
+            self._containers.create(config)
 
     def _prepare_volume(self, use: Tree, layers: tuple[str, ...]) -> None:
         if use["bind"] and use["create"]:

@@ -1,6 +1,5 @@
 """Containers as the kernel has them, beside what the ledger says they should be."""
 
-import os
 import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,11 +20,10 @@ from provider.planning.expand import is_ports
 from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
+from runtime.container.mounted import compare_mounts
 from runtime.errors import NotFoundError
-from runtime.kernel.procfs import read_mountinfo
 from runtime.network import observe as network_observe
 from runtime.root import Root
-from runtime.rootfs.resolve import open_in_root
 from runtime.supervisor.status import Status
 
 _FIELD = {
@@ -221,22 +219,8 @@ class _View:
             yield Deviation(path, found.expected, found.actual, cause)
 
     def _mounts(self, config: ContainerConfig, status: Status) -> Iterable[Deviation]:
-        found = read_mountinfo(status.pid) or ()
-        mounted = {m.mount_point for m in found}
-        if not mounted:
-            return
-        for mount in config.spec.mounts:
-            target = mount.destination.rstrip("/") or "/"
-            if target not in mounted and _is_gone(target, mounted, status.pid):
-                yield Deviation(
-                    f"kernel.mounts[{target}]",
-                    "mounted",
-                    "missing",
-                    f"{target} was unmounted inside the container",
-                    (),
-                    "restart",
-                )
-        yield from map(_to_deviation, inside.compare_mounts(config, found))
+        found = compare_mounts(config, status.pid, self._containers.hierarchy)
+        yield from map(_to_deviation, found)
 
     def _inside(self, config: ContainerConfig, status: Status) -> Iterable[Deviation]:
         values = self._namespaces.get(config.id, {})
@@ -298,37 +282,23 @@ def _to_deviation(found: inside.Difference) -> Deviation:
     return Deviation(path, found.wanted, found.actual, found.cause, (), consequence)
 
 
-def _is_gone(target: str, mounted: set[str], pid: int) -> bool:
-    """Tell whether a mount is really gone: a link in the image may have led it elsewhere."""
-    try:
-        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False  # it ended just now
-    try:
-        found = open_in_root(root, target)
-        try:
-            # As seen from the container's root, which is the root of its mount namespace.
-            return os.readlink(f"/proc/self/fd/{found}") not in mounted
-        finally:
-            os.close(found)
-    except OSError:
-        return True
-    finally:
-        os.close(root)
-
-
 def how_it_ended(status: Status) -> str:
     """Return, in words, why a container does not run."""
+    if status.state == "dead":
+        return f"it could not be started: {status.error}"
+    words = _how_its_process_ended(status)
+    return f"{words}; {status.error}" if status.error else words
+
+
+def _how_its_process_ended(status: Status) -> str:
     if status.state == "created":
         return "it was never started"
     if status.oom_killed:
         return "it was killed for its memory"
-    if status.error:
-        return f"it could not be started: {status.error}"
     if status.stop_requested:
         return "it was stopped by hand"
     if status.signal:
         return f"it was killed by {signal.Signals(status.signal).name}"
     if status.exit_code is None:
-        return "it is gone, nobody knows how it ended"
+        return "it is gone" if status.error else "it is gone, nobody knows how it ended"
     return f"it ended with exit code {status.exit_code}"

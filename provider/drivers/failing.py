@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from provider.errors import ApplyError
-from provider.model.ids import InstanceId
 from runtime.errors import ContainerError
 
 
 @contextmanager
-def failing(instance: InstanceId, *, retryable: bool = False) -> Iterator[None]:
-    """Raise what the runtime or the host refuses as an ApplyError about *instance*.
+def failing(*, retryable: bool = False) -> Iterator[None]:
+    """Raise what the runtime or the host refuses as an ApplyError.
 
-    Anything else that left a driver would end the whole apply as a bug of ours.
+    Anything else that left a driver would end the whole apply as a bug of ours. Which action it
+    is about is not said: whoever shows the failure names it.
     """
     try:
         yield
     except (ContainerError, OSError) as error:
-        raise ApplyError(f"{instance}: {error}", retryable=retryable) from error
+        raise ApplyError(str(error), retryable=retryable) from error

@@ -89,12 +89,12 @@ class ImageDriver(ImageObserver, PassiveDriver):
         """Make the image the spec describes; its digest is its object id."""
         name = _tag(action.id.resource)
         if action.verb is Verb.DELETE:
-            with failing(action.id):
+            with failing():
                 self._store.untag(name)
             return Outcome("", {})
         after = action.after or {}
         image = decode(specs.Image, {k: after[k] for k in ("archive", "host", "debian", "config")})
-        with failing(action.id, retryable=image.debian is not None):
+        with failing(retryable=image.debian is not None):
             digest = self._build(image, name, context)
             config = self._store.config(digest)
             self._store.layers(digest)
@@ -114,7 +114,7 @@ class ImageDriver(ImageObserver, PassiveDriver):
 
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Sweep what no image name and no container needs any more."""
-        with suppress(ContainerError):  # the next apply sweeps again
+        with suppress(ContainerError, OSError):  # the next apply sweeps again
             sweep_images(self._root)
         return {}
 

@@ -252,7 +252,7 @@ class MemoryDriver:
         thing.running = False
         thing.exit_code = self.world.failing_jobs.get(action.id.resource.name, 0)
         if thing.exit_code:
-            raise UnsettledError(f"{action.id} failed with exit code {thing.exit_code}")
+            raise UnsettledError(f"it ended with exit code {thing.exit_code}")
         result = {"state": "succeeded", "exitCode": 0}
         return Outcome(context.object_id, thing.tree, record={"result": result})
 
@@ -262,12 +262,12 @@ class MemoryDriver:
         """Say at once whether the condition holds."""
         found = context.find(instance)
         if found is None:
-            raise UnsettledError(f"{instance} is not there")
+            raise UnsettledError("it is not there")
         if condition is Condition.HEALTHY and instance in self.world.unhealthy:
-            raise UnsettledError(f"{instance} was not healthy: last probe: connection refused")
+            raise UnsettledError("it was not healthy: last probe: connection refused")
         succeeded = found.record.get("result", {}).get("state") == "succeeded"
         if condition is Condition.COMPLETED and not succeeded:
-            raise UnsettledError(f"{instance} has not completed")
+            raise UnsettledError("it has not completed")
 
 
 def _deviations(entry: Entry, thing: Thing) -> Iterator[Deviation]:

@@ -15,7 +15,7 @@ from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
 from runtime.container.connect import delete_network
 from runtime.errors import ContainerError
-from runtime.network import network, observe
+from runtime.network import network, observe, sysctl
 from runtime.network.obstacles import foreign_obstacles
 from runtime.root import Root
 
@@ -72,7 +72,10 @@ class NetworkObserver(PassiveObserver):
                 yield Observed(InstanceId(resource), stray, None)
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
-        """Look for other people's firewall rules that would drop our traffic."""
+        """Look for other people's firewall rules that would drop our traffic.
+
+        What changes for the whole host is said, too.
+        """
         if all(action.verb is Verb.DELETE for action in actions):
             return
         for action in actions:
@@ -87,6 +90,11 @@ class NetworkObserver(PassiveObserver):
         except ContainerError as error:
             yield Finding(str(error), refusal=True)
             return
+        for name, now in sysctl.deviations(sysctl.HOST).items():
+            yield Finding(
+                f"{name} of this host is {now} and will be {sysctl.HOST[name]}: from then on it"
+                " passes packets on between its links"
+            )
         for obstacle in obstacles:
             words = "drops" if obstacle.certain else "may drop"
             advice = "; ".join(obstacle.how_to_allow)
@@ -107,21 +115,22 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
     def finish(self, context: Context) -> Mapping[InstanceId, ApplyError]:
         """Delete replaced networks whose containers have moved; the others are found as strays."""
         for replaced in self._replaced:
-            with suppress(ContainerError):
+            with suppress(ContainerError, OSError):
                 delete_network(self._root, replaced)
         failed: dict[InstanceId, ApplyError] = {}
         for instance, stray in self._strays.items():
             try:
-                delete_network(self._root, stray)
-            except ContainerError as error:
-                failed[instance] = ApplyError(f"{instance}: {error}")
+                with failing():
+                    delete_network(self._root, stray)
+            except ApplyError as error:
+                failed[instance] = error
         self._replaced.clear()
         self._strays.clear()
         return failed
 
     def perform(self, action: Action, context: Context) -> Outcome:
         """Bring one network to what is wanted, and mend what is wrong with it."""
-        with failing(action.id):
+        with failing():
             return self._perform(action, context)
 
     def _perform(self, action: Action, context: Context) -> Outcome:

@@ -2,10 +2,11 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from provider.drivers.container_config import Site, make_config
+from provider.drivers.port_preflight import Ports
 from provider.errors import ProviderError, UsageError
 from provider.model import specs
 from provider.model.codec import encode
@@ -35,12 +36,14 @@ class Request:
     remove: bool = False
 
 
-def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConfig]:
-    """Create the container, not started yet, and publish its ports.
+def make_single(
+    root: Root, request: Request
+) -> tuple[Containers, ContainerConfig, tuple[str, ...]]:
+    """Create the container, not started yet, and publish its ports; last come warnings.
 
     Raises:
         UsageError: a word cannot be understood.
-        ProviderError: the image is not here, or the name is taken.
+        ProviderError: the image is not here, or the name or a port is taken.
         ContainerError: the runtime refused.
     """
     Containers(root).reap()
@@ -57,6 +60,7 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
         )
     if any(known.name == name for known in summaries(root)):
         raise ProviderError(f"the name {name} is taken", hint="`bayplan rm` removes containers")
+    warnings = _check_ports(root, request.publish)
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
     account = resolve_user(layers, tree["container"]["user"])
@@ -103,7 +107,19 @@ def make_single(root: Root, request: Request) -> tuple[Containers, ContainerConf
     except BaseException:
         containers.remove(container_id, force=True)
         raise
-    return containers, config
+    return containers, config, warnings
+
+
+def _check_ports(root: Root, publish: Iterable[specs.Publish]) -> tuple[str, ...]:
+    """Return what may be in the way of publishing; raise a ProviderError for what surely is."""
+    ports, warnings = Ports(root), list[str]()
+    for wanted in publish:
+        publication = firewall.Publication(wanted.port, wanted.protocol, ip=wanted.ip)
+        for finding in ports.in_the_way(publication):
+            if finding.refusal:
+                raise ProviderError(finding.message)
+            warnings.append(finding.message)
+    return tuple(warnings)
 
 
 def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:

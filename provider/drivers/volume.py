@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from provider.drivers.failing import failing
 from provider.drivers.mark import instance_of, mark_of
 from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.engine.ledger import Entry
@@ -9,6 +10,7 @@ from provider.engine.ports import Context, Outcome
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Verb
 from provider.model.resource import Deviation, Observed
+from provider.model.tree import Tree
 from runtime.container import volume
 from runtime.root import Root
 
@@ -26,29 +28,49 @@ class VolumeObserver(PassiveObserver):
         known = set()
         for entry in entries.values():
             known |= {entry.object_id, *entry.leftovers}
-            folder = volume.data_folder(self._root, entry.object_id)
-            if entry.effective is None or folder.is_dir():
-                yield entry.observed(status={"path": str(folder)})
-                continue
-            lost = Deviation(
-                "kernel.folder",
-                recorded="present",
-                actual="missing",
-                cause=f"the folder {folder} is gone, and with it all data",
-                consequence="dataLoss",
-            )
-            yield entry.observed(deviations=(lost,))
+            if entry.effective is None:
+                yield entry.observed()
+            else:
+                yield entry.observed(
+                    deviations=self._loss(entry.object_id), status=self._status(entry.object_id)
+                )
         for found in volume.list_volumes(self._root):
             instance = instance_of(found.mark)
             if instance and instance.resource.project == project and found.id not in known:
-                yield Observed(instance, found.id, None)
+                yield Observed(
+                    instance,
+                    found.id,
+                    None,
+                    deviations=self._loss(found.id),
+                    status=self._status(found.id),
+                )
+
+    def _status(self, object_id: str) -> Tree:
+        return {"path": str(volume.data_folder(self._root, object_id))}
+
+    def _loss(self, object_id: str) -> tuple[Deviation, ...]:
+        folder = volume.data_folder(self._root, object_id)
+        if folder.is_dir():
+            return ()
+        lost = Deviation(
+            "kernel.folder",
+            recorded="present",
+            actual="missing",
+            cause=f"the folder {folder} is gone, and with it all data",
+            consequence="dataLoss",
+        )
+        return (lost,)
 
 
 class VolumeDriver(VolumeObserver, PassiveDriver):
     """Makes, adjusts and deletes volumes."""
 
     def perform(self, action: Action, context: Context) -> Outcome:
-        """Bring one volume to what is wanted; a lost one is made anew, empty."""
+        """Bring one volume, recorded or not, to what is wanted; a lost one is made anew, empty."""
+        with failing():
+            return self._perform(action, context)
+
+    def _perform(self, action: Action, context: Context) -> Outcome:
         if action.verb is Verb.DELETE:
             for object_id in (action.object_id, *action.leftovers):
                 if object_id:
@@ -69,5 +91,4 @@ class VolumeDriver(VolumeObserver, PassiveDriver):
             gid=after["gid"],
             mode=None if mode is None else int(mode, 8),
         )
-        path = volume.data_folder(self._root, object_id)
-        return Outcome(object_id, after, status={"path": str(path)})
+        return Outcome(object_id, after, status=self._status(object_id))

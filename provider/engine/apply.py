@@ -6,15 +6,16 @@ but those that asked for them. All of them only ever send messages back.
 
 The order of writing is what makes kill -9 harmless at any point: journal with the names of all
 new objects (durable) -> mark that an action was started -> effect -> ledger entry -> ledger
-durable -> journal removed. What is found between the first and the last is taken up by the next
-run (provider.engine.journal). A transaction that undoes a failed set belongs between the walk and
-``_close``: until then the journal is there, with what was before and after each step.
+durable -> revision (durable) -> journal removed. What is found between the first and the last is
+taken up by the next run (provider.engine.recovery). A transaction that undoes a failed set belongs
+between the walk and ``_close``: until then the journal is there, with what was before and after
+each step.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,9 @@ from provider.engine.context import ApplyContext
 from provider.engine.crew import Crew, Message
 from provider.engine.interrupt import Interrupt
 from provider.engine.journal import Journal
-from provider.engine.ledger import Ledger
-from provider.engine.observe import by_kind, read_entries
-from provider.engine.ports import Driver, Outcome, UnsettledError
+from provider.engine.observe import by_kind
+from provider.engine.ports import CutShortError, Driver, Outcome, UnsettledError
+from provider.engine.recovery import take_up
 from provider.engine.revision import Revision, Revisions
 from provider.engine.step import (
     error_code,
@@ -77,7 +78,7 @@ class _Awaiting(NamedTuple):
 
 
 _INTERRUPT = "interrupt"
-_INTERRUPTED = "interrupted"
+_INTERRUPTED = str(CutShortError())
 
 _AWAITED = {
     Kind.CONTAINER: "until it is healthy",
@@ -128,22 +129,6 @@ def apply(
     return run.run(revisions)
 
 
-def take_up(state: Path, project: str) -> None:
-    """Move what the journal of an interrupted run tells into the ledger. Idempotent."""
-    journal = Journal(state, project)
-    if journal.read() is None:
-        return
-    ledger = Ledger(state, project)
-    before, after = ledger.read(), read_entries(state, project)
-    for instance in before.keys() - after.keys():
-        ledger.delete(instance)
-    suspects = [entry for instance, entry in after.items() if entry != before.get(instance)]
-    for entry in suspects:
-        ledger.write(entry)
-    ledger.sync(entry.id for entry in suspects)
-    journal.end()
-
-
 class _Run:
     """One apply, from journal to revision."""
 
@@ -178,7 +163,7 @@ class _Run:
     def run(self, revisions: Revisions) -> Report:
         """Do it all."""
         try:
-            self._open()
+            revision = self._open(revisions.next_number)
             bug = self._go()
             self.context.stopping.set()  # ends waits that nobody is interested in any more
             if bug is not None:
@@ -186,47 +171,45 @@ class _Run:
             for driver in self.drivers:
                 for instance, error in driver.finish(self.context).items():
                     self._note_failure(self.actions[instance], error, stage="finish")
-            return self._close(revisions)
+            return self._close(revisions, revision)
         finally:
             self.crew.dismiss()
             self.journal.close()
 
     # -- before and after
 
-    def _open(self) -> None:
-        """Write down what is about to be done."""
+    def _open(self, number: int) -> Revision:
+        """Write down what is about to be done; returns the revision, should it be cut off."""
         for action in self.plan.pending:
             if makes_object(action):
                 self.object_ids[action.id] = self.options.new_id()
-        self.journal.begin(self.apply_id, self.plan.pending, self.object_ids)
+        revision = Revision(
+            number=number,
+            when=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.options.now())),
+            who=self.options.who,
+            sources=self.desired.sources,
+            desired=self.desired.fingerprint,
+            result="interrupted",
+        )
+        self.journal.begin(self.apply_id, self.plan.pending, self.object_ids, revision)
         for driver in self.drivers:
             driver.prepare(self.context)
+        return revision
 
-    def _close(self, revisions: Revisions) -> Report:
-        """Make the ledger durable, let go of the journal, write the revision."""
+    def _close(self, revisions: Revisions, revision: Revision) -> Report:
+        """Make the ledger durable, write the revision, let go of the journal."""
         self.books.sync()
-        self.journal.end()
-        number = revisions.next_number
         report = Report(
             project=self.plan.project,
             results=tuple(self.results.get(a.id) or Result(a) for a in self.plan),
-            revision=number,
+            revision=revision.number,
             interrupted=self.interrupted,
             kept=self.plan.kept,
             warnings=self.plan.warnings,
         )
         result = "interrupted" if self.interrupted else "failed" if report.failed else "ok"
-        revisions.write(
-            Revision(
-                number=number,
-                when=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.options.now())),
-                who=self.options.who,
-                sources=self.desired.sources,
-                desired=self.desired.fingerprint,
-                result=result,
-                summary=report.summary,
-            )
-        )
+        revisions.write(replace(revision, result=result, summary=report.summary))
+        self.journal.end()
         return report
 
     # -- the walk
@@ -321,7 +304,7 @@ class _Run:
             if error is None:
                 self.walk.met(about.need)
             else:
-                self.walk.broken(about.need, str(error))
+                self.walk.broken(about.need, f"{about.need.target}: {error}")
         elif isinstance(error, ApplyError):
             stage = "perform" if isinstance(about, _Performing) else "settle"
             self._fail(about.action, error, stage=stage)
@@ -385,7 +368,7 @@ class _Run:
             log_tail=log_tail,
         )
         duration = self._duration(action)
-        if self.interrupted and stage == "settle":
+        if isinstance(error, CutShortError):
             # It may well have become healthy; nobody waited for it.
             failure = Failure("skipped", _INTERRUPTED)
             self.results[action.id] = Result(action, Fate.SKIPPED, failure, duration)

@@ -3,8 +3,8 @@
 ``state/projects/<project>/journal``: one JSON line with the plan and the names of the objects
 that will be made, fsynced before the first effect; then a short line for each action that is
 started. A finished action shows in the ledger: its entry carries the stamp of the apply. The file
-is removed once the ledger is on disk. If it is there when a run begins, the apply before was
-interrupted, and what it had started and not finished is suspect.
+is removed once the ledger and the revision are on disk. If it is there when a run begins, the
+apply before was interrupted, and what it had started and not finished is suspect.
 
 Line marks are not synced: they survive the death of the process. After a power loss, told by
 another boot id, every action of the journal counts as started.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from provider.engine.ledger import Entry, decode_instance, encode_instance
+from provider.engine.revision import Revision, decode_revision, encode_revision
 from provider.engine.storage import FILE_MODE, make_folder, sync_file
 from provider.errors import UnsupportedHostError
 from provider.model.ids import InstanceId
@@ -53,6 +54,8 @@ class Interrupted:
 
     apply_id: str
     started: tuple[Step, ...]
+    revision: Revision | None = None
+    """As it is if the apply never comes to its end; None in journals of older versions."""
 
 
 class Journal:
@@ -63,13 +66,18 @@ class Journal:
         self._stream: IO[str] | None = None
 
     def begin(
-        self, apply_id: str, actions: Iterable[Action], object_ids: Mapping[InstanceId, str]
+        self,
+        apply_id: str,
+        actions: Iterable[Action],
+        object_ids: Mapping[InstanceId, str],
+        revision: Revision,
     ) -> None:
         """Write the plan and make it durable; nothing may be changed on the host before."""
         header = {
             "journalVersion": JOURNAL_VERSION,
             "applyId": apply_id,
             "bootId": boot_id(),
+            "revision": encode_revision(revision),
             "steps": [_encode_step(action, object_ids.get(action.id, "")) for action in actions],
         }
         make_folder(self.path.parent)
@@ -84,7 +92,7 @@ class Journal:
         self._write({"started": encode_instance(instance)})
 
     def end(self) -> None:
-        """Remove the journal; the ledger must be on disk. Idempotent."""
+        """Remove the journal; ledger and revision must be on disk. Idempotent."""
         self.close()
         self.path.unlink(missing_ok=True)
 
@@ -120,7 +128,10 @@ class Journal:
             # The last element is empty, or a mark cut short whose action was not started.
             marks = {decode_instance(json.loads(line)["started"]) for line in lines[1:-1]}
             steps = tuple(step for step in steps if step.id in marks)
-        return Interrupted(header["applyId"], steps)
+        revision = header.get("revision")
+        return Interrupted(
+            header["applyId"], steps, decode_revision(revision) if revision else None
+        )
 
     def _write(self, tree: Tree) -> None:
         assert self._stream is not None

@@ -1,6 +1,7 @@
 """One apply at a time per project: flock(2) on a file that says who holds it, and why.
 
-The kernel lets go of the lock when its holder dies, however it dies. Readers take no lock.
+The kernel lets go of the lock when its holder dies, however it dies. Readers wait for nobody: to
+see whether somebody is at work, they share the lock for an instant, if there is one.
 """
 
 import fcntl
@@ -16,6 +17,8 @@ from provider.errors import LockBusyError
 from provider.model.tree import Tree
 
 _POLL_S = 0.05
+_READERS_S = 0.2
+"""Longer than readers ever have it; who does not want to wait waits for them."""
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def project_lock(
 
 
 def is_locked_by_another(state: Path, project: str) -> bool:
-    """Return whether another process is at work on *project*, without getting in its way."""
+    """Return whether another process is at work on *project*; creates nothing."""
     try:
         fd = os.open(state / "projects" / project / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def is_locked_by_another(state: Path, project: str) -> bool:
 
 
 def _acquire(fd: int, project: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + max(timeout_s, _READERS_S)
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""One consistent picture of the hosts: ledger, journal and kernel, without touching anything."""
+"""One consistent picture of the hosts: ledger, journal and kernel, changing nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +30,8 @@ def observe(
 ) -> World:
     """Return what is there of *project*, and what *desired* needs to know of the hosts.
 
-    Takes no lock and creates nothing; each observer is asked once. While another process holds
+    Waits for no lock; what it may write are notes in folders that are there, to save work the next
+    time. Each observer is asked once. While another process holds
     the project's lock, its journal is work in progress, and what it changes is seen as it is at
     the moment.
     """

@@ -5,7 +5,7 @@ handed drivers. Each looks after one or more kinds on this host.
 
 How an apply uses a driver::
 
-    observe(project, entries)            one snapshot, no lock, nothing created
+    observe(project, entries)            one snapshot; waits for no lock, changes nothing
     inputs(resource)                     for wanted resources of its kinds, before planning
     preflight(actions)                   read-only, in plan as well as in apply
     prepare(context)                     once, before the first action
@@ -58,6 +58,13 @@ class UnsettledError(ApplyError):
         self.log_tail = tuple(log_tail)
 
 
+class CutShortError(ApplyError):
+    """A wait ended early because ``Context.stopping`` was set: nobody knows how it would end."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", retryable=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something preflight found; a *refusal* keeps the plan from being applied."""
@@ -98,7 +105,7 @@ class Context(Protocol):
 
     @property
     def stopping(self) -> threading.Event:
-        """Set when the user interrupts; waits should end early with ApplyError."""
+        """Set when the user interrupts; waits should end early with CutShortError."""
         ...
 
     def find(self, instance: InstanceId) -> Observed | None:
@@ -135,7 +142,10 @@ class Context(Protocol):
 
 
 class Observer(Protocol):
-    """The read-only half of a driver. Takes no lock, creates nothing, starts nothing."""
+    """The half of a driver that looks. Changes nothing, starts nothing, waits for no lock.
+
+    It may keep notes that save work (what was read and was right), in folders that are there.
+    """
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -220,6 +230,7 @@ class Driver(Observer, Protocol):
         Raises:
             UnsettledError: names what was awaited and the last probe output, the exit code, or
                 the signal.
+            CutShortError: a stop was asked for, and nothing is known against it yet.
         """
         ...
 

@@ -1,11 +1,14 @@
 """What was applied when, by whom, with what result: one numbered file per apply that changed.
 
-``state/projects/<project>/revisions/0001.json``, 0600, never changed once written.
+``state/projects/<project>/revisions/0001.json``, 0600, never changed once written. Written while
+the journal is still there, so that no crash loses it: that of an apply which was killed before is
+made from its journal by the next run.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from provider.engine.storage import make_folder, read_json, sync_file, write_json
 from provider.model.tree import Tree
@@ -18,14 +21,14 @@ class Revision:
     number: int
     """Counts from 1."""
     when: str
-    """UTC, ISO 8601."""
+    """When it began: UTC, ISO 8601."""
     who: str
     sources: tuple[str, ...]
     """Manifests it was compiled from."""
     desired: str
     """Fingerprint of what was wanted."""
     result: str
-    """``ok | failed | interrupted``"""
+    """``ok | failed | interrupted``; killed is interrupted, too."""
     summary: Tree = field(default_factory=dict)
     """Outcome -> number of resources."""
 
@@ -39,6 +42,10 @@ class Revisions:
     def list(self) -> tuple[Revision, ...]:
         """Return all revisions, oldest first; empty if the project was never applied."""
         return tuple(self._read(number) for number in self._numbers())
+
+    def has(self, number: int) -> bool:
+        """Tell whether there is a revision of that number."""
+        return number in self._numbers()
 
     def last(self) -> Revision | None:
         """Return the newest revision."""
@@ -55,18 +62,7 @@ class Revisions:
         """Add a revision; durable when this returns. The caller holds the project's lock."""
         make_folder(self.folder)
         path = self.folder / f"{revision.number:04}.json"
-        write_json(
-            path,
-            {
-                "number": revision.number,
-                "when": revision.when,
-                "who": revision.who,
-                "sources": list(revision.sources),
-                "desired": revision.desired,
-                "result": revision.result,
-                "summary": revision.summary,
-            },
-        )
+        write_json(path, encode_revision(revision))
         sync_file(path)
         sync_file(self.folder)
 
@@ -78,5 +74,14 @@ class Revisions:
         return tuple(sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[0] != "."))
 
     def _read(self, number: int) -> Revision:
-        tree = read_json(self.folder / f"{number:04}.json")
-        return Revision(**{**tree, "sources": tuple(tree["sources"])})
+        return decode_revision(read_json(self.folder / f"{number:04}.json"))
+
+
+def encode_revision(revision: Revision) -> Tree:
+    """Return a revision as JSON."""
+    return asdict(revision) | {"sources": list(revision.sources)}
+
+
+def decode_revision(tree: Any) -> Revision:
+    """Return the revision *tree* was made from."""
+    return Revision(**{**tree, "sources": tuple(tree["sources"])})

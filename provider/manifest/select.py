@@ -35,6 +35,7 @@ class Selection:
     """What was asked for by name or label, without the dependencies."""
     partial: bool = True
     """False if nothing was selected and *desired* is the whole."""
+    warnings: tuple[str, ...] = ()
 
 
 def select(desired: Desired, *, selector: str = "", only: Sequence[str] = ()) -> Selection:
@@ -63,7 +64,13 @@ def select(desired: Desired, *, selector: str = "", only: Sequence[str] = ()) ->
         fingerprint=desired_fingerprint(desired.project, resources, prune=False),
         secrets={i: values for i, values in desired.secrets.items() if i in keep},
     )
-    return Selection(part, chosen)
+    warnings = () if chosen else (_no_match(selector, only),)
+    return Selection(part, chosen, warnings=warnings)
+
+
+def _no_match(selector: str, only: Sequence[str]) -> str:
+    among = f" among {', '.join(only)}" if only else ""
+    return f"nothing in the manifests matches -l {selector!r}{among}"
 
 
 def parse_selector(text: str) -> Predicate:

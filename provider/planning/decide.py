@@ -26,6 +26,7 @@ from provider.planning.rules import consequence_of
 ABSENT = "not there yet"
 UNCHANGED = "as wanted"
 INTERRUPTED = "left behind by an interrupted apply"
+ADOPTED = "found in no ledger; adopted, with its data"
 
 _IN_PLACE = frozenset({Kind.VOLUME, Kind.CONFIG, Kind.SECRET})
 """Kinds that are brought to a state in place, and never made anew for good measure."""
@@ -58,10 +59,13 @@ def decide(
     """Return the action, NOOP included, that brings *found* to *wanted*.
 
     *found* already has the new names in it: *renamings* are the places, *former* the identity
-    it is recorded under if that is another one. The action has no needs yet.
+    it is recorded under if that is another one. A stray is taken over. The action has no needs
+    yet.
     """
     if wanted.id.resource.kind is Kind.JOB and is_undecided(wanted, found, options):
         return _undecided(wanted, found)
+    if found is not None and found.is_stray:
+        return _adopt(wanted, found)
     if found is None or found.effective is None:
         return _create(wanted, found)
     before = found.effective
@@ -182,7 +186,7 @@ def _demands(
         elif wanted.tree["rerun"] == "always":
             yield Consequence.REPLACE, "runs with every apply (rerun: always)"
     if found.leftovers:
-        yield Consequence.LIVE, "objects of an earlier apply are left"
+        yield Consequence.LIVE, "what an earlier apply replaced is still there"
 
 
 def _noop(wanted: Wanted, found: Observed, tree: Tree, warnings: tuple[str, ...]) -> Action:
@@ -210,6 +214,27 @@ def _create(wanted: Wanted, found: Observed | None) -> Action:
         object_id=found.object_id if found else "",
         leftovers=found.leftovers if found else (),
         record=found.record if found else {},
+        origin=wanted.resource.origin,
+        provenance=wanted.sources.record(),
+        labels=dict(wanted.resource.labels),
+    )
+
+
+def _adopt(wanted: Wanted, stray: Observed) -> Action:
+    """Take over what carries the mark of the instance, and is recorded nowhere."""
+    drift = tuple(
+        drift_change(deviation, wanted.id.resource.kind, wanted.sources)
+        for deviation in stray.deviations
+    )
+    return Action(
+        id=wanted.id,
+        verb=Verb.UPDATE,
+        consequence=_worst([Consequence.LIVE, worst(drift)]),
+        reason="; ".join([change.cause for change in drift] or [ADOPTED]),
+        changes=drift,
+        after=wanted.tree,
+        object_id=stray.object_id,
+        leftovers=stray.leftovers,
         origin=wanted.resource.origin,
         provenance=wanted.sources.record(),
         labels=dict(wanted.resource.labels),

@@ -94,7 +94,7 @@ def _identity(instance: InstanceId) -> Tree:
         "kind": str(instance.resource.kind),
         "name": instance.resource.name,
         "host": instance.host,
-        "index": instance.index,
+        "index": instance.index if instance.index >= 0 else None,
     }
 
 

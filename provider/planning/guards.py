@@ -1,6 +1,6 @@
 """What stands between a request and something that cannot be undone. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Consequence, Verb
@@ -63,6 +63,21 @@ def guard_actions(
                 " say --accept-data-loss to begin with an empty one"
             )
     return tuple(refusals)
+
+
+def guard_adoption(
+    claims: Mapping[InstanceId, Sequence[Observed]], options: PlanOptions
+) -> tuple[str, ...]:
+    """Return for which volumes nobody can tell which one is theirs."""
+    if options.accept_data_loss:
+        return ()
+    return tuple(
+        f"{instance}: no ledger has it, and {len(found)} volumes say that they are it:"
+        f" {', '.join(str(each.status.get('path', each.object_id)) for each in found)}; move all"
+        " but the right one away, or say --accept-data-loss to begin with an empty one"
+        for instance, found in claims.items()
+        if len(found) > 1
+    )
 
 
 def guard_needs(actions: Sequence[Action], there: Iterable[InstanceId]) -> tuple[str, ...]:

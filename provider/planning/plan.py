@@ -19,6 +19,7 @@ from provider.planning.expand import expand, is_ports
 from provider.planning.facts import Facts
 from provider.planning.guards import (
     guard_actions,
+    guard_adoption,
     guard_input,
     guard_needs,
     guard_prune,
@@ -26,6 +27,7 @@ from provider.planning.guards import (
 )
 from provider.planning.options import PlanOptions
 from provider.planning.order import arrange, hand_over, needs_of, order_deletes, roll
+from provider.planning.partial import left_behind
 from provider.planning.rename import (
     Renames,
     Renaming,
@@ -81,6 +83,8 @@ class _Planning:
     """A delete was asked for by name: prune policy and prune guards do not apply."""
     records: dict[InstanceId, Observed] = field(default_factory=dict)
     strays: list[Observed] = field(default_factory=list)
+    claims: dict[InstanceId, list[Observed]] = field(default_factory=dict)
+    """By wanted instances that have nothing: the strays that hold data in their name."""
     renames: Renames = field(default_factory=dict)
     wanted: dict[InstanceId, Resource] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
@@ -96,6 +100,7 @@ class _Planning:
             else:
                 self.records[found.id] = found
         self.contents = Contents(self._content)
+        self.claims = self._find_claims()
         self.renames = find_renames(self.desired.resources, self.records)
 
     # -- what is wanted
@@ -139,9 +144,35 @@ class _Planning:
                 self.facts.drop(gone)
             for instance in instances:
                 self.wanted[instance] = resource
-                if instance not in self.records:
-                    self.facts.set(instance, None)
+                if instance not in self.records or instance in self.claims:
+                    self.facts.set(instance, self._adoptable(instance))
         return expanded
+
+    def _find_claims(self) -> dict[InstanceId, list[Observed]]:
+        """Return the volumes whose record was lost, by who wants them: they are adopted."""
+        wanted = {
+            former: resource.id
+            for resource in self.desired.resources
+            for former in (resource.id, replace(resource.id, name=resource.former_name))
+            if resource.id.kind is Kind.VOLUME and former.name
+        }
+        claims: dict[InstanceId, list[Observed]] = {}
+        for stray in self.strays:
+            if stray.id.resource in wanted:
+                instance = replace(stray.id, resource=wanted[stray.id.resource])
+                record = self.records.get(instance)
+                if record is None or record.effective is None:
+                    claims.setdefault(instance, []).append(stray)
+        return claims
+
+    def _adoptable(self, instance: InstanceId) -> Observed | None:
+        """Return what *instance* takes over, under its name; None if it is not clear what."""
+        claims = self.claims.get(instance, ())
+        if len(claims) != 1:
+            return None
+        record = self.records.get(instance)
+        leftovers = record.leftovers if record else ()
+        return replace(claims[0], id=instance, leftovers=leftovers)
 
     def _ports(self, resource: Resource, instance: InstanceId) -> Tree:
         seen = self.facts.seen_from(instance.host, resource.id)
@@ -160,6 +191,9 @@ class _Planning:
         self, instance: InstanceId
     ) -> tuple[Observed | None, InstanceId | None, tuple[Renaming, ...]]:
         """Return the record of *instance* with all new names in it, and the former identity."""
+        adopted = self._adoptable(instance)
+        if adopted is not None:
+            return adopted, None, ()
         if not self.renames:
             return self.records.get(instance), None, ()
         former = next((i for i in self.records if new_instance(i, self.renames) == instance), None)
@@ -247,7 +281,10 @@ class _Planning:
         )
 
     def _plan_stray(self, stray: Observed) -> None:
-        if stray.id.resource.kind is Kind.VOLUME:
+        if any(stray in claims for claims in self.claims.values()):
+            return  # adopted, or the plan is refused
+        going = self.options.delete_volumes and stray.id not in self.wanted
+        if stray.id.resource.kind is Kind.VOLUME and not going:
             self.kept.append(f"{stray.id}: a volume ({stray.object_id}) that {STRAY}")
             return
         # Its mark may name something that is recorded as well; its object id is its own. The
@@ -269,6 +306,8 @@ class _Planning:
         recorded = {instance.resource for instance in self.records}
         pruned = {a.id.resource for a in deletes} - {i.resource for i in self.wanted}
         refusals = guard_actions(actions, self._protected(), self.options)
+        acted_on = {i: claims for i, claims in self.claims.items() if self.options.acts_on(i)}
+        refusals += guard_adoption(acted_on, self.options)
         if self.explicit:
             if self.options.selected is not None:
                 refusals += guard_users(deletes, self._staying())
@@ -282,7 +321,10 @@ class _Planning:
             actions=actions,
             refusals=tuple(dict.fromkeys(refusals)),
             kept=tuple(self.kept),
-            warnings=tuple(warning for action in actions for warning in action.warnings),
+            warnings=(
+                *(warning for action in actions for warning in action.warnings),
+                *left_behind(actions, self._staying(), self.options),
+            ),
             fingerprint=fingerprint([self.desired.fingerprint, state_of(self.world)]),
         )
 

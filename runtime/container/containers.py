@@ -18,6 +18,7 @@ from runtime.container import secretfs
 from runtime.container.config import ContainerConfig, list_configs, read_config, write_config
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.folders import bury, netns_path, private_folder, run_folder, state_folder
+from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import connect, write_etc
@@ -62,13 +63,17 @@ class Containers:
         return status_of(self.root, container_id)
 
     def create(self, config: ContainerConfig) -> None:
-        """Record a container and make its folders; nothing runs yet. Idempotent."""
+        """Record a container and make its folders; nothing runs yet. Idempotent.
+
+        Who makes something for it before does so while ``making``, which includes this call.
+        """
         folder = state_folder(self.root, config.id)
-        for name in ("upper", "work", "log"):
-            private_folder(folder / name)
-        # The root of the overlay takes its mode from the upper folder.
-        (folder / "upper").chmod(0o755)
-        write_config(self.root, config)
+        with making(self.root):
+            for name in ("upper", "work", "log"):
+                private_folder(folder / name)
+            # The root of the overlay takes its mode from the upper folder.
+            (folder / "upper").chmod(0o755)
+            write_config(self.root, config)
 
     def start(
         self,

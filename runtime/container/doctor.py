@@ -2,8 +2,9 @@
 
 The owners are the containers' configs and the networks' records. Everything that carries this
 world's name and maps to none of them is an orphan: left by a crash in the middle of something.
-Examining reads only; it takes no lock, so what is just being made can look like an orphan for a
-moment. Who mends must keep applies from running meanwhile.
+Owners come first and leave last; what has to be there even before is made while ``making``, and
+who mends waits for that. So nothing is taken away from those who are making something. Examining
+takes no lock: a folder whose config is just being written can look like an orphan for a moment.
 """
 
 import os
@@ -12,7 +13,7 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from runtime.cgroup import Cgroup, Hierarchy, list_groups
 from runtime.container import secretfs, volume
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.damage import damaged_files
-from runtime.container.folders import graveyard
+from runtime.container.folders import bury, config_file, graveyard
+from runtime.container.making import nobody_making
 from runtime.container.recovery import images_in_use
 from runtime.container.state import is_unattended
 from runtime.container.temporary import unfinished
@@ -53,13 +55,24 @@ class Finding:
     mendable: bool = True
 
 
+class _Owners:
+    """The containers: those there were in the beginning, and those made since."""
+
+    def __init__(self, root: Root, known: frozenset[str]) -> None:
+        self._root = root
+        self._known = known
+
+    def __contains__(self, container_id: object) -> bool:
+        return container_id in self._known or config_file(self._root, str(container_id)).exists()
+
+
 def examine(root: Root) -> tuple[Finding, ...]:
     """Return everything wrong in this world, sorted. Changes nothing."""
     found = _damages(root)
     configs = tuple(list_configs(root, skip_damaged=True))
     # A damaged config is one finding; what belongs to its container is none.
     unread = {Path(each.object).parent.name for each in found}
-    owners = frozenset({*(config.id for config in configs), *unread})
+    owners = _Owners(root, frozenset({*(config.id for config in configs), *unread}))
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _processes(root),
         lambda: _groups(root, owners),
@@ -90,7 +103,7 @@ def mend(root: Root) -> tuple[Finding, ...]:
     Raises:
         ContainerError, KernelError: something resists.
     """
-    with host_lock(root, "doctor"):
+    with nobody_making(root), host_lock(root, "doctor"):
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
             get_over(root, Path(error.path))
@@ -110,7 +123,7 @@ def _damages(root: Root) -> list[Finding]:
     ]
 
 
-def _networks(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+def _networks(root: Root, owners: Container[str]) -> Iterator[Finding]:
     snapshot = observe.observe(root)
     for owner in snapshot.publications:
         kind, _, name = owner.partition("/")
@@ -152,19 +165,19 @@ def _unrelated(root: Root) -> list[int]:
     return found
 
 
-def _groups(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+def _groups(root: Root, owners: Container[str]) -> Iterator[Finding]:
     for name in list_groups(Hierarchy.detect(), root.cgroup):
         if name not in owners and name != _SUPERVISOR_GROUP:
             yield Finding("cgroup", f"{root.cgroup}/{name}", "belongs to no container")
 
 
-def _namespaces(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+def _namespaces(root: Root, owners: Container[str]) -> Iterator[Finding]:
     for path in _entries(root.run / "netns"):
         if path.name not in owners:
             yield Finding("netns", str(path), "belongs to no container")
 
 
-def _leases(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+def _leases(root: Root, owners: Container[str]) -> Iterator[Finding]:
     for network_id, lease in network.leases(root):
         if lease.container not in owners:
             problem = (
@@ -175,14 +188,16 @@ def _leases(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
 
 def _links(root: Root) -> Iterator[Finding]:
     ours = re.compile(rf"{root.link_prefix}[nv][0-9a-f]+\Z")
-    known = {record.network.bridge for record in store.load_all(root)}
-    known |= {lease.link for record in store.load_all(root) for lease in record.leases}
-    for name in links.names(root.link_prefix):
+    there = tuple(links.names(root.link_prefix))
+    records = store.load_all(root)  # later: a link is recorded before it is made
+    known = {record.network.bridge for record in records}
+    known |= {lease.link for record in records for lease in record.leases}
+    for name in there:
         if ours.match(name) and name not in known:
             yield Finding("link", name, "belongs to no network and no container")
 
 
-def _folders(root: Root, owners: frozenset[str]) -> Iterator[Finding]:
+def _folders(root: Root, owners: Container[str]) -> Iterator[Finding]:
     for parent in (root.state / "containers", root.run / "containers"):
         for path in _entries(parent):
             if path.name not in owners:
@@ -214,15 +229,16 @@ def _files(root: Root) -> Iterator[Finding]:
 
 def _volumes(root: Root, unread: Collection[str]) -> Iterator[Finding]:
     """Yield folders without a record, and records without their folder."""
-    known = {*(found.id for found in volume.list_volumes(root)), *unread}
     for path in _entries(root.state / "volumes"):
         data = path / "data"
-        if path.name not in known:
+        if path.name not in unread and not volume.record_file(root, path.name).exists():
             full = data.is_dir() and any(data.iterdir())
             problem = "belongs to no volume" + (", but there is data in it" if full else "")
             yield Finding("volume", str(path), problem, mendable=not full)
         elif not data.is_dir():
-            yield Finding("volume", str(path), "lost its data", mendable=False)
+            problem = "lost its data: put it back, or begin with an empty one"
+            problem += " (bayplan apply --accept-data-loss)"
+            yield Finding("volume", str(path), problem, mendable=False)
 
 
 def _images(root: Root, configs: Sequence[ContainerConfig]) -> Iterator[Finding]:
@@ -272,7 +288,10 @@ def _mend_file(_root: Root, path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def _mend_folder(_root: Root, path: str) -> None:
+def _mend_folder(root: Root, path: str) -> None:
+    if Path(path).parent == graveyard(root):
+        bury(root, os.path.basename(path))
+        return
     with suppress(FileNotFoundError):
         shutil.rmtree(path)
 

@@ -53,5 +53,7 @@ def bury(root: Root, container_id: str) -> None:
     private_folder(grave.parent)
     with suppress(FileNotFoundError):
         state_folder(root, container_id).rename(grave)
-    with suppress(FileNotFoundError):
-        shutil.rmtree(grave)
+    while grave.exists():
+        # Somebody else may be at it, too.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(grave)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runtime.container.making import making
 from runtime.documents import parse_state
 from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
@@ -79,18 +80,19 @@ def ensure_volume(
     mode: int | None = None,
 ) -> None:
     """Make the folder and its record; idempotent; owner and mode are set where given."""
-    folder = root.state / "volumes" / volume.id
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data = folder / "data"
-    data.mkdir(mode=0o755, exist_ok=True)
-    if uid is not None or gid is not None:
-        os.chown(data, -1 if uid is None else uid, -1 if gid is None else gid)
-    if mode is not None:
-        data.chmod(mode)
-    with suppress(NotFoundError):
-        known = read_volume(root, volume.id)
-        volume = Volume(volume.id, volume.mark, populated=known.populated or volume.populated)
-    write_record(root, volume)
+    with making(root):
+        folder = root.state / "volumes" / volume.id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = folder / "data"
+        data.mkdir(mode=0o755, exist_ok=True)
+        if uid is not None or gid is not None:
+            os.chown(data, -1 if uid is None else uid, -1 if gid is None else gid)
+        if mode is not None:
+            data.chmod(mode)
+        with suppress(NotFoundError):
+            known = read_volume(root, volume.id)
+            volume = Volume(volume.id, volume.mark, populated=known.populated or volume.populated)
+        write_record(root, volume)
 
 
 def write_record(root: Root, volume: Volume) -> None:

@@ -76,7 +76,7 @@ def collect(
     """Sweep; idempotent, safe at any time beside builds and runs, and after being killed itself.
 
     *grace_s* None: nothing is young while nobody builds. The cache of Debian builds is cut to
-    *debs_bytes*, oldest use first.
+    *debs_bytes*, oldest use first; it goes with the last image.
 
     Raises:
         ImageError: an image that must stay is damaged, so what it needs cannot be known. Nothing
@@ -92,7 +92,8 @@ def collect(
             loose = find_loose(blobs, catalog, unpacked, live=live, grace_s=grace_s)
             freed = sum(blobs.delete(digest) for digest in loose.blobs)
             doomed = [_set_aside(path) for path in loose.layers] + list(loose.temporaries)
-            freed += _cut_cache(folder / "debs", debs_bytes)
+            in_use = bool(live or catalog.tags()) or not alone
+            freed += _cut_cache(folder / "debs", debs_bytes if in_use else 0)
         for path in doomed:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

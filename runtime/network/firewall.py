@@ -51,7 +51,8 @@ class Change:
         """Make *publications* all that *owner* publishes.
 
         Raises:
-            ConflictError: another owner publishes the same port; names it.
+            ConflictError: another owner publishes the port, on that address or on all of them
+                (or on one, where all are asked for); names it.
             NetworkError: a publication makes no sense, or a backend is on an internal network.
         """
         _check(publications)
@@ -60,9 +61,10 @@ class Change:
         if len(mine) < len(publications):
             raise ConflictError(f"{owner} publishes one port twice")
         for other, theirs in self._publications.items():
-            for publication in theirs if other != owner else ():
-                if publication.key in mine:
-                    raise ConflictError(f"port {publication} is published by {other}")
+            for known in theirs if other != owner else ():
+                for publication in publications:
+                    if publication.meets(known):
+                        raise ConflictError(f"port {publication} is published by {other}")
         if mine:
             self._publications[owner] = tuple(sorted(mine.values()))
         else:

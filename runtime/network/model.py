@@ -107,6 +107,12 @@ class Publication:
         """What no two publications may share."""
         return self.ip, self.protocol, self.port
 
+    def meets(self, other: "Publication") -> bool:
+        """Tell whether some packets are meant for both: one port, on one address or on all."""
+        if (self.protocol, self.port) != (other.protocol, other.port):
+            return False
+        return self.ip == other.ip or ANY_ADDRESS in (self.ip, other.ip)
+
     def __str__(self) -> str:
         where = "" if self.ip == ANY_ADDRESS else f"{self.ip}:"
         return f"{where}{self.port}/{self.protocol}"

@@ -143,7 +143,8 @@ def attach(
             netns=netns,
         )
         _put(root, record, lease)
-    plumbing.connect(record.network, lease)
+        # Who repairs, under the same lock, is not to find it half connected.
+        plumbing.connect(record.network, lease)
     return _attachment(record.network, lease)
 
 

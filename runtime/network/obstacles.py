@@ -12,13 +12,13 @@ from typing import Any
 
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
-from runtime.network import mark, nft, rtnetlink
+from runtime.network import mark, rtnetlink
 from runtime.network.files import read_note, write_json
 from runtime.network.firewall import wanted
+from runtime.network.foreign import Table, field_name, tables
 from runtime.network.ruleset import Zone
 from runtime.root import Root
 
-_FAMILIES = ("ip", "inet")
 _LONGEST_PATH = 64
 _LEGACY = "/proc/net/ip_tables_names"
 _BRIDGE_CALLS = "/proc/sys/net/bridge/bridge-nf-call-iptables"
@@ -57,17 +57,6 @@ class _Verdict:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class _Foreign:
-    """The listing of one foreign table."""
-
-    family: str
-    name: str
-    chains: dict[str, dict[str, Any]]
-    rules: dict[str, list[list[dict[str, Any]]]]
-    sets: dict[str, list[Any]]
-
-
 def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
     """Read all base chains that are not ours; changes nothing but a note in the run folder.
 
@@ -101,7 +90,7 @@ def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
 
 def _ask(root: Root, packets: list[_Packet]) -> tuple[Obstacle, ...]:
     found: dict[tuple[str, str, str], Obstacle] = {}
-    for table in _tables(root.nft_table):
+    for table in tables(root.nft_table):
         for chain, given in table.chains.items():
             if given.get("type") != "filter":
                 continue
@@ -111,7 +100,7 @@ def _ask(root: Root, packets: list[_Packet]) -> tuple[Obstacle, ...]:
                 verdict = _walk(table, chain, packet, 0)
                 word = given.get("policy", "accept") if verdict.word == "return" else verdict.word
                 if word == "drop":
-                    key = (f"{table.family} {table.name}", chain, packet.traffic)
+                    key = (str(table), chain, packet.traffic)
                     found.setdefault(key, _obstacle(root, table, chain, packet, verdict))
     return tuple(found.values())
 
@@ -120,12 +109,10 @@ def _from_note(given: dict[str, Any]) -> Obstacle:
     return Obstacle(**{**given, "how_to_allow": tuple(given["how_to_allow"])})
 
 
-def _obstacle(
-    root: Root, table: _Foreign, chain: str, packet: _Packet, verdict: _Verdict
-) -> Obstacle:
+def _obstacle(root: Root, table: Table, chain: str, packet: _Packet, verdict: _Verdict) -> Obstacle:
     why = verdict.why or f"policy of chain {chain} is drop"
     return Obstacle(
-        table=f"{table.family} {table.name}",
+        table=str(table),
         chain=chain,
         why=why,
         traffic=packet.traffic,
@@ -134,7 +121,7 @@ def _obstacle(
     )
 
 
-def _advice(root: Root, table: _Foreign, chain: str, packet: _Packet) -> Iterator[str]:
+def _advice(root: Root, table: Table, chain: str, packet: _Packet) -> Iterator[str]:
     ours = f"{root.link_prefix}n"
     inward = packet.hook == "input"
     if table.name == "firewalld":
@@ -209,7 +196,7 @@ def _packets(zone: Zone, uplinks: tuple[str, ...]) -> Iterator[_Packet]:
     )
 
 
-def _walk(table: _Foreign, chain: str, packet: _Packet, depth: int) -> _Verdict:
+def _walk(table: Table, chain: str, packet: _Packet, depth: int) -> _Verdict:
     """Return what *chain* says to *packet*; ``return`` means nothing."""
     certain = depth < _LONGEST_PATH
     for expressions in table.rules.get(chain, ()) if certain else ():
@@ -235,7 +222,7 @@ def _walk(table: _Foreign, chain: str, packet: _Packet, depth: int) -> _Verdict:
     return _Verdict("return", certain)
 
 
-def _met(table: _Foreign, expressions: list[dict[str, Any]], packet: _Packet) -> bool | None:
+def _met(table: Table, expressions: list[dict[str, Any]], packet: _Packet) -> bool | None:
     """Return whether all conditions hold; None if one cannot be judged and none fails."""
     result: bool | None = True
     for expression in expressions:
@@ -253,12 +240,12 @@ def _met(table: _Foreign, expressions: list[dict[str, Any]], packet: _Packet) ->
     return result
 
 
-def _match(table: _Foreign, given: dict[str, Any], packet: _Packet) -> bool | None:
-    left = _name(given["left"])
+def _match(table: Table, given: dict[str, Any], packet: _Packet) -> bool | None:
+    left = field_name(given["left"])
     if left not in packet.facts:
         return None
     fact = packet.facts[left]
-    choices = _choices(table, given["right"])
+    choices = table.choices(given["right"])
     if choices is None:
         return None
     if isinstance(fact, set):
@@ -270,27 +257,6 @@ def _match(table: _Foreign, given: dict[str, Any], packet: _Packet) -> bool | No
         hit = True in answers
     negated: bool = given["op"] == "!="
     return hit != negated
-
-
-def _name(left: Any) -> str:
-    if not isinstance(left, dict) or len(left) != 1:
-        return ""
-    ((kind, given),) = left.items()
-    if kind == "payload" and "field" in given:
-        return f"{given['protocol']} {given['field']}"
-    if kind in ("meta", "ct") and "dir" not in given:
-        key = {"iif": "iifname", "oif": "oifname"}.get(given["key"], given["key"])
-        return f"{kind} {key}"
-    return ""
-
-
-def _choices(table: _Foreign, right: Any) -> list[Any] | None:
-    if isinstance(right, str) and right.startswith("@"):
-        return table.sets.get(right[1:])
-    if isinstance(right, dict) and "set" in right:
-        members = right["set"]
-        return members if isinstance(members, list) else [members]
-    return right if isinstance(right, list) else [right]
 
 
 def _equal(fact: Any, choice: Any) -> bool | None:
@@ -307,22 +273,6 @@ def _equal(fact: Any, choice: Any) -> bool | None:
     if isinstance(choice, str) and choice.endswith("*") and isinstance(fact, str):
         return fact.startswith(choice[:-1])
     return bool(fact == choice)
-
-
-def _tables(own: str) -> Iterator[_Foreign]:
-    for family, name in nft.tables():
-        if family not in _FAMILIES or (family, name) == ("inet", own):
-            continue
-        table = _Foreign(family, name, {}, {}, {})
-        for entry in nft.list_table(name, family) or ():
-            ((kind, given),) = entry.items()
-            if kind == "chain":
-                table.chains[given["name"]] = given
-            elif kind == "rule":
-                table.rules.setdefault(given["chain"], []).append(given["expr"])
-            elif kind in ("set", "map"):
-                table.sets[given["name"]] = given.get("elem", [])
-        yield table
 
 
 def _legacy() -> Iterator[Obstacle]:

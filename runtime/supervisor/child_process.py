@@ -23,6 +23,8 @@ from runtime.supervisor.loop import IN, Timer
 
 _UNKNOWN_AFTER_S = 2.0
 """How long the keeper may take to tell how a child of its own ended."""
+_DEATH_S = 5.0
+"""How long a launch that was given up may take to go, before that is told."""
 _PROCESS_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP, pidfd_send_signal(2)."""
 
@@ -61,9 +63,11 @@ class Starting:
         self._context = context
         self._name = name
         self._done = done
-        self._failed = failed
+        self._failed: Callable[[LaunchError], None] | None = failed
         self._timeout = timeout
         self._launch: Launch | None = None
+        self._error: LaunchError | None = None
+        """Why it was given up."""
         context.link.intend(name)
         stdin, stdout, stderr = standard
         try:
@@ -88,12 +92,8 @@ class Starting:
         context.loop.watch(self._fd, IN, self._advance)
 
     def abandon(self, reason: str) -> None:
-        """Kill it; *failed* is called with *reason*."""
-        self._timer.cancel()
-        if self._launch is not None:
-            self._context.loop.forget(self._fd)
-            self._launch.abandon()
-        self._fail(LaunchError(reason))
+        """Kill it; *failed* is called with *reason* when it is gone, or in vain. Idempotent."""
+        self._give_up(LaunchError(reason))
 
     def _advance(self, _events: int) -> None:
         assert self._launch is not None
@@ -102,13 +102,14 @@ class Starting:
         try:
             launched = self._launch.advance()
         except LaunchError as error:
-            self._timer.cancel()
-            self._fail(error)
+            self._give_up(error)
             return
         if launched is None:
             self._context.loop.watch(self._fd, IN, self._advance)
             return
         self._timer.cancel()
+        for pidfd in self._launch.take_former():
+            self._collect(pidfd)
         for fd in (launched.pidfd, launched.terminal):
             if fd is not None:
                 os.set_inheritable(fd, False)
@@ -118,9 +119,59 @@ class Starting:
     def _time_out(self) -> None:
         self.abandon(f"the launch did not get to exec within {self._timeout:g} s")
 
+    def _give_up(self, error: LaunchError) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self._timer.cancel()
+        if self._launch is None:
+            self._fail(error)
+            return
+        self._launch.kill()
+        # Dying may take as long as the kernel likes: nobody else is to wait for it.
+        self._timer = self._context.loop.call_later(_DEATH_S, self._survives)
+        self._context.loop.forget(self._fd)
+        self._context.loop.watch(self._fd, IN, self._drain)
+
+    def _drain(self, _events: int) -> None:
+        assert self._launch is not None
+        self._context.loop.forget(self._fd)
+        if not self._launch.drain():
+            self._context.loop.watch(self._fd, IN, self._drain)
+            return
+        *former, last = self._launch.leave()
+        for pidfd in former:
+            self._collect(pidfd)
+        self._collect(last, self._is_gone)
+
+    def _collect(self, pidfd: int, collected: Callable[[], None] = lambda: None) -> None:
+        """Collect a child as soon as it has ended, close its *pidfd* and call *collected*."""
+
+        def ended(_events: int) -> None:
+            self._context.loop.forget(pidfd)
+            with suppress(ChildProcessError):
+                exits.reap(pidfd)
+            os.close(pidfd)
+            collected()
+
+        self._context.loop.watch(pidfd, IN, ended)
+
+    def _is_gone(self) -> None:
+        assert self._error is not None
+        self._timer.cancel()
+        self._fail(self._error)
+
+    def _survives(self) -> None:
+        assert self._error is not None
+        assert self._launch is not None
+        text = f"{self._error}; its process {self._launch.pid} survives SIGKILL"
+        self._fail(LaunchError(text, exit_code=self._error.exit_code))
+
     def _fail(self, error: LaunchError) -> None:
-        self._context.link.gone(self._name)
-        self._failed(error)
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            self._context.link.gone(self._name)
+            failed(error)
 
 
 class Process:

@@ -50,6 +50,8 @@ class Container:
         self.status = known
         self.warnings: tuple[str, ...] = ()
         """What the host could not give at the last start."""
+        self.orphaned = False
+        """Whether it is a former supervisor's, and not adopted yet: nothing is known of it."""
         self._context = context
         self._probes = probes
         self._name = CONTAINER + wanted.id
@@ -66,7 +68,7 @@ class Container:
     @property
     def active(self) -> bool:
         """Whether there is anything left to do for it."""
-        return not self.status.ended or self._output.active
+        return self.orphaned or not self.status.ended or self._output.active
 
     @property
     def process(self) -> Process | None:
@@ -175,12 +177,15 @@ class Container:
         """Go on with what a supervisor that was killed has left.
 
         Raises:
-            OSError: the log cannot be opened; may be tried again.
+            OSError: the log cannot be opened, or there is no descriptor left. It is *orphaned*
+                until this is tried again with success.
         """
+        self.orphaned = True
         if self.status.ended:
             if self._output.inherited:
                 self._output.open(self.request.logs)
                 self._output.finish()
+            self.orphaned = False
             self._let_go()
             return
         self._output.prepare(self.request)
@@ -191,6 +196,7 @@ class Container:
             self.status,
             cgroup_procs=self.request.cgroup_procs,
         )
+        self.orphaned = False
         if remains.pid:
             self._go_on(remains.pid, remains.pidfd)
             return

@@ -10,6 +10,7 @@ the UDP and the TCP socket, or ``{"op": "close", "address": A}``. It ends with d
 import json
 import os
 import socket
+import sys
 from contextlib import suppress
 
 from runtime.errors import NetworkError
@@ -27,6 +28,7 @@ ZONES_FD = 4
 _IP_FREEBIND = 15  # linux/in.h
 _BACKLOG = 128
 _AGAIN_S = 0.5
+_AGAIN_LATER_S = 5.0
 
 Sockets = tuple[socket.socket, socket.socket]
 
@@ -39,6 +41,8 @@ class DnsServer:
         self._path = os.path.join(context.home.run, ADDRESSES_FILE)
         self._zones = os.path.join(context.home.run, ZONES)
         self._sockets: dict[str, Sockets] = {}
+        self._missing: set[str] = set()
+        """Where the last supervisor listened, and we cannot yet."""
         self._channel: PacketChannel | None = None
         self._pid = 0
         self._timer: Timer | None = None
@@ -73,6 +77,7 @@ class DnsServer:
         if not opened:
             return
         self._sockets |= opened
+        self._missing -= opened.keys()
         self._remember()
         if self._channel is None:
             self._start()
@@ -83,6 +88,7 @@ class DnsServer:
     def close(self, addresses: tuple[str, ...]) -> None:
         """Listen no more on *addresses*; idempotent."""
         for address in addresses:
+            self._missing.discard(address)
             sockets = self._sockets.pop(address, None)
             if sockets is not None:
                 self._order({"op": "close", "address": address})
@@ -93,11 +99,19 @@ class DnsServer:
             self.end()
 
     def adopt(self) -> None:
-        """Listen where the last supervisor did."""
-        with suppress(FileNotFoundError, NetworkError):
-            with open(self._path, encoding="ascii") as file:
-                addresses = json.load(file)
-            self.listen(tuple(addresses))
+        """Listen where the last supervisor did; where that cannot be yet, as soon as it can."""
+        with suppress(FileNotFoundError), open(self._path, encoding="ascii") as file:
+            self._missing.update(json.load(file))
+        self._listen_late()
+
+    def _listen_late(self) -> None:
+        for address in sorted(self._missing):
+            try:
+                self.listen((address,))
+            except NetworkError as error:
+                print(f"{error}; trying again", file=sys.stderr)
+        if self._missing:
+            self._loop.call_later(_AGAIN_LATER_S, self._listen_late)
 
     def end(self) -> None:
         """End the process."""
@@ -117,11 +131,12 @@ class DnsServer:
         for sockets in self._sockets.values():
             _close(sockets)
         self._sockets.clear()
+        self._missing.clear()
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
     def _remember(self) -> None:
-        replace_file(self._path, json.dumps(list(self._sockets)).encode())
+        replace_file(self._path, json.dumps(sorted(self._missing | self._sockets.keys())).encode())
 
     def _start(self) -> None:
         self._timer = None

@@ -62,19 +62,25 @@ class Launched:
 
 
 class Launch:
-    """A launch under way, from clone to exec."""
+    """A launch under way, from clone to exec.
+
+    One that is given up is killed (`kill`), and goes when the kernel lets it: not while its cgroup
+    is frozen, or it waits for a file system that does not answer. Event loops see it off with
+    `drain` and `leave`; `abandon` waits for all that.
+    """
 
     def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
         self.pid = pid
         """Of the child; it may still go on as a sibling, whose pid is another."""
         self._pidfd = pidfd
         self._channel = channel
+        self._former: list[int] = []
         self._terminal: int | None = None
         self._warnings: list[str] = []
         self._program = ""
 
     def fileno(self) -> int:
-        """Return what becomes readable when `advance` has something to do."""
+        """Return what becomes readable when `advance` or `drain` has something to do."""
         return self._channel.fileno()
 
     def advance(self) -> Launched | None:
@@ -83,7 +89,8 @@ class Launch:
         Not to be called again after it has returned a process or raised.
 
         Raises:
-            LaunchError: an operation failed; the child is gone and collected.
+            LaunchError: an operation failed; the child is ending, and is still to be killed and
+                collected.
         """
         while True:
             try:
@@ -92,60 +99,80 @@ class Launch:
                 return None
             if not packet.data:
                 return self._ended()
-            try:
-                self._take(packet)
-            except LaunchError:
-                self.abandon()
-                raise
+            self._take(packet)
 
     def finish(self, *, timeout_s: float = TIMEOUT_S) -> Launched:
         """Wait until the process runs and return it.
 
         Raises:
-            LaunchError: as for `advance`; or *timeout_s* went by, and the child was killed.
+            LaunchError: as for `advance`, or *timeout_s* went by; the child is gone and collected.
         """
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
-        while True:
-            if not poller.poll(timeout_s * 1000):
-                self.abandon()
-                raise LaunchError(f"the launch did not get to exec within {timeout_s:g} s")
-            launched = self.advance()
-            if launched is not None:
-                return launched
+        try:
+            while (launched := self._wait(poller, timeout_s)) is None:
+                pass
+        except LaunchError:
+            self.abandon()
+            raise
+        for pidfd in self.take_former():
+            _collect(pidfd)
+        return launched
 
-    def abandon(self) -> None:
-        """Kill and collect the child and close everything."""
-        self._kill()
-        # It may have gone on as a sibling in the meantime, see `fork`: the end of file comes when
-        # nobody is left.
-        self._channel.setblocking(True)
-        while (packet := _receive(self._channel)).data:
-            if b'"forked"' in packet.data:
-                self._follow(packet.sender)
-                self._kill()
-            for fd in packet.fds:
-                os.close(fd)
-        os.close(self._pidfd)
-        if self._terminal is not None:
-            os.close(self._terminal)
-        self._channel.close()
+    def _wait(self, poller: select.poll, timeout_s: float) -> Launched | None:
+        if not poller.poll(timeout_s * 1000):
+            raise LaunchError(f"the launch did not get to exec within {timeout_s:g} s")
+        return self.advance()
 
-    def _kill(self) -> None:
+    def take_former(self) -> tuple[int, ...]:
+        """Return pidfds of processes the child was before; they are ending. The caller's now."""
+        former, self._former = tuple(self._former), []
+        return former
+
+    def kill(self) -> None:
+        """Kill the child, without waiting."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        _collect(self._pidfd)
+
+    def drain(self) -> bool:
+        """After `kill`: take in what the child still said; True if nobody is left to say more."""
+        while True:
+            try:
+                packet = _receive(self._channel)
+            except BlockingIOError:
+                return False
+            if not packet.data:
+                return True
+            if b'"forked"' in packet.data:
+                # It had gone on as a sibling in the meantime.
+                self._follow(packet.sender)
+                self.kill()
+            for fd in packet.fds:
+                os.close(fd)
+
+    def leave(self) -> tuple[int, ...]:
+        """Close everything but the pidfds of what is still to be collected: the caller's now."""
+        self._channel.close()
+        if self._terminal is not None:
+            os.close(self._terminal)
+        return (*self.take_former(), self._pidfd)
+
+    def abandon(self) -> None:
+        """Kill and collect the child and close everything; waits until it is gone."""
+        self.kill()
+        self._channel.setblocking(True)
+        self.drain()
+        for pidfd in self.leave():
+            _collect(pidfd)
 
     def _follow(self, pid: int) -> None:
         """Take the child's sibling *pid* in its place."""
-        _collect(self._pidfd)
-        os.close(self._pidfd)
+        self._former.append(self._pidfd)
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
         if not self._program:
-            self.abandon()
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
         return Launched(self.pid, self._pidfd, self._terminal, tuple(self._warnings))
@@ -373,5 +400,7 @@ def _receive(channel: socket.socket) -> _Packet:
 
 
 def _collect(pidfd: int) -> None:
+    """Wait until a child has ended, and close its pidfd."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)

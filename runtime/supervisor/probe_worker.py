@@ -96,7 +96,8 @@ class Probe:
         text = b" ".join(words[1:]).decode(errors="replace")
         if not passed:
             body = rest.partition(b"\r\n\r\n")[2][:_MAX_OUTPUT].decode(errors="replace").strip()
-            text += f": {body}" if body else ""
+            if body and not body.startswith("<"):  # a page of HTML says no more than its status
+                text += f": {body}"
         self.verdict = passed, text
         return True
 

@@ -1,7 +1,7 @@
 """The files of a container's run folder, but for the status: see status.
 
-launch.json is the request, as it was last configured. It may hold secrets: 0600, in a folder
-that is no disk and is gone after a reboot.
+launch.json is the request, as it was last configured. 0600: values given to ``run`` may be secret.
+Those of Secrets are not in it, but in a file it names, on a tmpfs (runtime.container.secretfs).
 """
 
 import json

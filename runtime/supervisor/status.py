@@ -95,7 +95,7 @@ def read(root: "Root", container_id: str, *, proc: str = "/proc") -> Status:
     """Return the container's status, without a supervisor.
 
     Raises:
-        NotFoundError: no such container was launched in this boot.
+        NotFoundError: no such container was launched since the run folder was made.
     """
     status = read_recorded(os.path.join(root.run, "containers", container_id))
     if status is None:
@@ -104,10 +104,10 @@ def read(root: "Root", container_id: str, *, proc: str = "/proc") -> Status:
 
 
 def read_all(root: "Root", *, proc: str = "/proc") -> dict[str, Status]:
-    """Return the status of every container launched in this boot, by id, sorted.
+    """Return the status of every container the run folder knows, by id, sorted.
 
     Writes nothing, starts nothing. A container that is recorded as running but whose process
-    is gone is ``exited`` with an unknown code.
+    is gone, as after a reboot, is ``exited`` with an unknown code.
     """
     found: dict[str, Status] = {}
     folder = os.path.join(root.run, "containers")

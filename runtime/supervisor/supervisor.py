@@ -99,7 +99,7 @@ class Supervisor:
             wanted = record.read_request(run_folder)
             if known is not None and wanted is not None:
                 self._containers[name] = Container(self._context, self._probes, wanted, known)
-                self._adopt_one(name)
+                self._adopt_one(self._containers[name])
             elif known is not None:
                 # Cut off before the request was written: nothing was started.
                 os.unlink(os.path.join(run_folder, status.FILE))
@@ -110,13 +110,18 @@ class Supervisor:
             if name in self._link.unborn or not ours:
                 self._link.gone(name)
 
-    def _adopt_one(self, name: str) -> None:
+    def _adopt_one(self, container: Container) -> None:
         try:
-            self._containers[name].adopt()
+            container.adopt()
         except OSError as error:
             # Its log cannot be opened now. The others must not suffer from that.
-            print(f"cannot adopt {name} yet: {error}", file=sys.stderr)
-            self._loop.call_later(_ADOPT_AGAIN_S, partial(self._adopt_one, name))
+            print(f"cannot adopt {container.request.id} yet: {error}", file=sys.stderr)
+            self._loop.call_later(_ADOPT_AGAIN_S, partial(self._adopt_late, container))
+
+    def _adopt_late(self, container: Container) -> None:
+        if container.orphaned:  # nobody has asked for it meanwhile
+            self._adopt_one(container)
+            self._consider_ending()
 
     def _keeper_says(self, name: str, code: int) -> None:
         if name.startswith(CONTAINER):
@@ -205,6 +210,15 @@ class Supervisor:
             raise NotFoundError(f"no container {name}")
         return self._containers[name]
 
+    def _reach(self, container: Container) -> Container:
+        """Return a container that can be acted on: adopted, if need be now."""
+        if container.orphaned:
+            try:
+                container.adopt()
+            except OSError as error:
+                raise StateError(f"cannot take over {container.request.id} yet: {error}") from error
+        return container
+
     def _launch(self, asked: Request) -> None:
         wanted = _decode(LaunchRequest, asked)
         if not _ID.fullmatch(wanted.id):
@@ -220,6 +234,7 @@ class Supervisor:
         streams = dict(zip(asked.texts("streams"), asked.fds, strict=False))
         existing = self._containers.get(wanted.id)
         if existing is not None:
+            self._reach(existing)
             # Asked again because the answer was lost: it shall not run twice.
             ran = existing.status.started_at is not None
             if wanted.token == existing.status.token != "" and (ran or not existing.status.ended):
@@ -243,7 +258,7 @@ class Supervisor:
             raise LaunchError(f"cannot launch {wanted.id}: {error}") from error
 
     def _stop(self, asked: Request) -> None:
-        container = self._find(asked)
+        container = self._reach(self._find(asked))
         stop = container.request.stop
         number = asked.number("signal", stop.signal)
         grace = float(asked.number("grace", stop.grace))
@@ -254,7 +269,7 @@ class Supervisor:
         )
 
     def _kill(self, asked: Request) -> None:
-        self._find(asked).kill(int(asked.number("signal", 9)))
+        self._reach(self._find(asked)).kill(int(asked.number("signal", 9)))
         asked.answer()
 
     def _wait(self, asked: Request) -> None:
@@ -269,7 +284,7 @@ class Supervisor:
 
     def _exec(self, asked: Request) -> None:
         wanted = _decode(ExecRequest, asked)
-        container = self._find(asked)
+        container = self._reach(self._find(asked))
         if container.process is None:
             state = container.status.state
             raise StateError(f"cannot exec in {wanted.id}: it is {state}")
@@ -340,7 +355,7 @@ class Supervisor:
         if container is None:
             asked.answer()
             return
-        if not container.status.ended:
+        if not self._reach(container).status.ended:
             state = container.status.state
             raise StateError(f"cannot forget {container.request.id}: it is {state}")
         self._remove(container)

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import stat
 import subprocess
 
 import pytest
@@ -32,7 +33,9 @@ def test_no_words_at_all_are_answered_with_help(bayplan):
 
 
 def test_an_unknown_verb_is_a_usage_error(bayplan):
-    assert "aply" in bayplan("aply", code=64).stderr
+    said = bayplan("aply", code=64).stderr
+    assert "aply" in said
+    assert said.count("Did you mean 'apply'?") == 1
 
 
 def test_every_problem_is_shown_and_nothing_touched(bayplan, world):
@@ -47,6 +50,32 @@ def test_plan_on_a_fresh_host_leaves_no_trace(bayplan, world):
     before = machine(world)
     bayplan.plan(HEAD + sleeper("one"))
     assert machine(world) == before
+
+
+def test_plan_writes_nothing_but_notes_that_save_work(bayplan, world):
+    bayplan.apply(HEAD + sleeper("one"))
+
+    def files() -> dict[str, tuple[int, int]]:
+        found = ((str(p.relative_to(world)), p.lstat()) for p in world.rglob("*"))
+        return {
+            name: (status.st_ino, status.st_mtime_ns)
+            for name, status in found
+            if not stat.S_ISDIR(status.st_mode)
+        }
+
+    before = files()
+    table = f"bayplan-test-{os.getpid()}"  # so that what is known of the ruleset is not enough
+    subprocess.run(["nft", "add", "table", "inet", table], check=True)
+    try:
+        bayplan.plan(HEAD + sleeper("one") + sleeper("two"))
+        bayplan("plan", "-f", "-", "-o", "text", stdin=HEAD + sleeper("one"))
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+    written = {name for name, now in files().items() if before.get(name) != now}
+    notes = ("lib/cache/", "lib/images/keys/", "run/firewall", "run/obstacles.json")
+    assert [name for name in written if not name.startswith(notes)] == []
+    assert before.keys() <= files().keys()
+    bayplan.delete("test")
 
 
 def test_detailed_exit_codes(bayplan):
@@ -71,6 +100,33 @@ def test_guards(bayplan):
     bayplan.delete("test")
 
 
+def test_validate_reports_as_the_others_do(bayplan, tmp_path):
+    from provider.manifest.validate import failures
+
+    file = tmp_path / "m.yaml"
+    file.write_text(HEAD + sleeper("one"))
+    words = ("validate", "-f", str(file))
+    report = bayplan.json(*words)
+    assert (report["project"], report["failed"], report["errors"]) == ("test", False, [])
+    assert list(failures("report", report)) == []
+    assert json.loads(bayplan(*words, "-o", "jsonl").stdout)["event"] == "report"
+    file.write_text(HEAD + sleeper("one", "memry: 1"))
+    report = bayplan.json(*words, code=65)
+    assert report["errors"][0]["source"]["file"] == str(file)
+    assert list(failures("report", report)) == []
+
+
+def test_what_names_nothing_is_said(bayplan):
+    manifest = HEAD + sleeper("one")
+    words = ("plan", "-f", "-", "-l", "tier=x")
+    assert "nothing in the manifests matches" in bayplan(*words, stdin=manifest).stderr
+    (warning,) = bayplan.plan(manifest, "-l", "tier=x")["warnings"]
+    assert "tier=x" in warning
+    assert "no project neverwas was ever applied" in bayplan("delete", "-p", "neverwas").stderr
+    (warning,) = bayplan.json("delete", "-p", "neverwas")["warnings"]
+    assert "neverwas" in warning
+
+
 def test_documents_follow_their_schemas(bayplan):
     from provider.manifest.validate import failures
 
@@ -79,6 +135,7 @@ def test_documents_follow_their_schemas(bayplan):
     report = bayplan.apply(manifest)
     assert list(failures("plan", plan)) == []
     assert list(failures("report", report)) == []
+    assert {r["index"] for r in (*plan["resources"], *report["resources"])} == {None}
     assert schemas.load("report")
     bayplan.delete("test")
 
@@ -112,8 +169,10 @@ def test_an_interrupted_apply_says_so(bayplan, tmp_path):
 def test_what_run_cannot_start_is_not_the_programs_code(bayplan):
     assert "no image" in bayplan("run", "no/image", code=125).stderr
     assert "no container" in bayplan("exec", "nobody", "true", code=125).stderr
-    bayplan("run", "--name", "Bad Name", "no/image", code=125)
     bayplan("run", "--restart", "sometimes", "no/image", code=64)
+    bayplan.apply(HEAD)
+    bayplan("run", "--name", "Bad Name", "test/box", code=64)
+    bayplan.delete("test")
 
 
 def test_two_applies_at_once_do_not_mix(bayplan, tmp_path):

@@ -170,6 +170,42 @@ def open_proc_sys(bayplan, world):
     inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,rw", "/proc/sys")
 
 
+def unmask_file(bayplan, world):
+    inside(bayplan, "-m", "umount", "/proc/timer_list")
+
+
+def unmask_folder(bayplan, world):
+    inside(bayplan, "-m", "umount", "/sys/firmware")
+
+
+def open_proc_sys_wholly(bayplan, world):
+    inside(bayplan, "-m", "umount", "/proc/sys")
+
+
+def unmount_proc(bayplan, world):
+    inside(bayplan, "-m", "umount", "-l", "/proc")
+
+
+def unmount_dev(bayplan, world):
+    inside(bayplan, "-m", "umount", "-l", "/dev")
+
+
+def unmount_memory_group(bayplan, world):
+    inside(bayplan, "-m", "umount", shown_memory_group(bayplan))
+
+
+def open_memory_group(bayplan, world):
+    place = shown_memory_group(bayplan)
+    inside(bayplan, "-m", "-p", "mount", "-o", "remount,bind,rw", place)
+
+
+def shown_memory_group(bayplan):
+    """Return where the container sees its own limits: all in one place, or each by itself."""
+    top, single = "/sys/fs/cgroup", "/sys/fs/cgroup/memory"
+    mounts = Path(f"/proc/{one(bayplan)['pid']}/mountinfo").read_text()
+    return single if f" {single} " in mounts else top
+
+
 def remove_route(bayplan, world):
     inside(bayplan, "-n", "ip", "route", "del", "default")
 
@@ -233,6 +269,13 @@ DRIFTS = {
     remount_root: "/ was remounted without ro inside the container",
     close_volume: "/data was remounted read-only inside the container",
     open_proc_sys: "/proc/sys was remounted without ro inside the container",
+    unmask_file: "the mask on /proc/timer_list is missing inside the container",
+    unmask_folder: "the mask on /sys/firmware is missing inside the container",
+    open_proc_sys_wholly: "the read-only mount on /proc/sys is missing inside the container",
+    unmount_proc: "/proc was unmounted inside the container",
+    unmount_dev: "/dev was unmounted inside the container",
+    unmount_memory_group: "/sys/fs/cgroup* was unmounted inside the container",
+    open_memory_group: "/sys/fs/cgroup* was remounted without ro inside the container",
     remove_route: "default route via * is missing inside container",
     add_address: "address 10.1.2.3/24 was added to eth0 inside container",
     down_loopback: "link lo inside container * is down",

@@ -1,12 +1,12 @@
 """What worked goes on working while it is changed, and when the change is bad."""
 
 import signal
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_converge import fetch, web
+from tests.support.load import Visitor
 from tests.support.manifests import HEAD, document, sleeper
 
 pytestmark = pytest.mark.e2e
@@ -96,19 +96,36 @@ def test_a_reader_that_goes_away_does_not_end_an_apply(bayplan, tmp_path):
     bayplan.delete("test")
 
 
-def test_no_request_fails_while_replicas_are_replaced(bayplan, tmp_path):
-    manifest = tmp_path / "m.yaml"
-    manifest.write_text(web(18111))
-    bayplan("apply", "-f", str(manifest))
-    manifest.write_text(web(18111).replace("user: nobody", "user: nobody, env: {NEW: '1'}"))
-    answers = 0
-    with bayplan.start("apply", "-f", str(manifest)) as process:
-        while process.poll() is None:
-            with urllib.request.urlopen("http://127.0.0.1:18111/", timeout=5) as answer:
-                assert answer.status == 200
-            answers += 1
-    assert process.returncode == 0
-    assert answers > 20
+def test_no_request_fails_while_replicas_are_replaced(bayplan):
+    bayplan.apply(web(18111))
+    with Visitor(18111) as visitor:
+        bayplan.apply(web(18111).replace("user: nobody", "user: nobody, env: {NEW: '1'}"))
+    assert visitor.failures == []
+    assert visitor.answers > 20
+    bayplan.delete("test")
+
+
+def test_no_request_fails_through_updates_that_fail_or_are_ended(bayplan, tmp_path):
+    """Ended in the wait for proof, failed, tried again, and taken back at last."""
+    good = web(18116, replicas=3)
+    bayplan.apply(good)
+    before = {c["id"] for c in bayplan.json("ps")}
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(good.replace("-h, /srv]", "-h, /tmp]"))
+    with Visitor(18116) as visitor:
+        for ending in (signal.SIGKILL, signal.SIGTERM, None, signal.SIGINT, None):
+            with bayplan.start("apply", "-f", str(bad), "-o", "jsonl") as process:
+                next(line for line in process.stdout if '"waiting"' in line)
+                if ending is not None:
+                    process.send_signal(ending)
+                process.stdout.read()
+            assert process.returncode != 0
+            assert before <= {c["id"] for c in bayplan.json("ps")}
+        bayplan.apply(good)
+    assert visitor.failures == []
+    assert visitor.answers > 100
+    assert {r["action"] for r in bayplan.plan(good)["resources"]} == {"noop"}
+    assert len(bayplan.json("ps", "-a")) == 3
     bayplan.delete("test")
 
 

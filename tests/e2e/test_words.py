@@ -47,7 +47,7 @@ def test_json_is_one_document_on_success(bayplan, tmp_path):
     for words in (
         ["plan", *manifest],
         ["apply", *manifest],
-        ["graph", *manifest],
+        *(["validate", *manifest], ["normalize", *manifest], ["graph", *manifest]),
         *(["status"], ["get", "-p", "test"], ["ps"], ["images"], ["doctor"], ["version"]),
         *(["inspect", "test.one"], ["stats"], ["revision", "list", "-p", "test"]),
         ["delete", "-p", "test"],
@@ -130,6 +130,21 @@ def test_what_a_project_looks_after_is_changed_by_force_of_will_only(bayplan):
         bayplan(verb, "--override", "test.one")
     assert "it is running" not in bayplan("rm", "--override", "test.one").stderr
     bayplan.delete("test")
+
+
+def test_what_runs_is_removed_by_force_only(bayplan):
+    bayplan.apply(HEAD)
+    bayplan("run", "-d", "--network", "none", "--name", "a", "test/box", "sleep", "1000000")
+    refused = bayplan("rm", "a", code=1).stderr
+    assert "cannot remove a: it is running" in refused
+    assert "-f" in refused
+    bayplan("rm", "-f", "a")
+    bayplan.delete("test")
+
+
+def test_every_verb_has_examples(bayplan):
+    for verb in sorted(VERBS):
+        assert f"bayplan {verb}" in bayplan(verb, "--help").stdout.partition("Examples:")[2]
 
 
 def test_what_cannot_be_done_with_one_is_done_with_the_others(bayplan):

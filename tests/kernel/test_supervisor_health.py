@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container.program import compile_enter
 from runtime.kernel.namespaces import CLONE_NEWNET, setns
-from runtime.spec import Mount
+from runtime.spec import Mount, Resources
 from runtime.supervisor.request import Health, Restart, Stop
 from tests.support.supervised import Supervised
 
@@ -65,6 +66,37 @@ def test_exec_health_restarts_what_is_unhealthy(host, flags):
     (flags / "sick").unlink()
     told = host.wait_status("a", lambda s: s.restarts == 1 and s.health == "healthy")
     assert told.state == "running"
+
+
+def test_a_probe_that_cannot_even_die_holds_up_nobody(host, flags):
+    """As in a container that was frozen: its signals wait for the thaw, SIGKILL included."""
+    group = Cgroup(Hierarchy.detect(), f"{host.root.cgroup}/frozen")
+    group.create(Resources())
+    try:
+        group.freeze()
+        process = host.process("true")
+        program = compile_enter(process, cgroup_join=group.join_files()).to_json()
+        check = Health(kind="exec", program=program, interval=0.1, timeout=0.2, retries=1)
+        launch(host, flags, check, restart=Restart())
+        told = host.wait_status("a", lambda s: s.health == "unhealthy")
+        assert "no end within 0.2 s" in told.health_output
+        assert host.client.status("a").state == "running"
+        assert len(group.pids()) >= 1
+        host.client.stop("a", signal=signal.SIGKILL, grace=0)
+        group.thaw()
+        assert wait_until(lambda: not group.pids())
+        assert wait_until(lambda: not host.zombies())
+    finally:
+        group.kill()
+        group.delete()
+        Cgroup(group.hierarchy, host.root.cgroup).delete(nested=False)
+
+
+def wait_until(condition, *, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
 
 
 def test_unhealthy_without_restart_is_only_told(host, flags):

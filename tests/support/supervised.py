@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.container.defaults import default_capabilities, default_mounts
 from runtime.container.program import compile_enter, compile_program
+from runtime.kernel.procfs import read_stat
 from runtime.root import Root
 from runtime.spec import Process
 from runtime.supervisor import logs
@@ -120,6 +121,13 @@ class Supervised:
                 if command == [*arguments] if arguments else ours:
                     found.add(int(pid))
         return found
+
+    def zombies(self) -> set[int]:
+        """Return the children the supervisor has not collected."""
+        pid = self.client.ping()["pid"]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        found = {int(child): read_stat(child) for child in children}
+        return {child for child, stat in found.items() if stat is not None and stat.state == "Z"}
 
     def check_count(self, id: str) -> None:
         """Check that COUNT's lines are in the log, each once, in order."""

@@ -9,7 +9,7 @@ from provider.engine.apply import ApplyOptions, apply
 from provider.engine.interrupt import Interrupt, on_signals
 from provider.engine.ledger import Ledger
 from provider.engine.observe import observe
-from provider.engine.ports import UnsettledError
+from provider.engine.ports import CutShortError, UnsettledError
 from provider.engine.revision import Revisions
 from provider.errors import ApplyError
 from provider.model import specs
@@ -316,7 +316,7 @@ def test_waits_end_early_when_interrupted(host):
     def settle(action, context, deadline):
         interrupt.request(signal.SIGTERM)
         assert context.stopping.wait(10)
-        raise UnsettledError("interrupted")
+        raise CutShortError
 
     host.driver.settle = settle
     wanted = b.desired(*GROUND, b.container("a"))
@@ -337,6 +337,41 @@ def test_waits_end_early_when_interrupted(host):
     del host.driver.settle
     assert not host.apply(wanted).failed
     assert host.plan(wanted).is_empty
+
+
+def test_what_fails_while_an_interrupt_is_heard_has_failed(host):
+    """One is still awaited, nobody knows how it is; the other has shown that it does not run."""
+    interrupt = Interrupt()
+
+    def settle(action, context, deadline):
+        interrupt.request(signal.SIGTERM) if action.id.resource.name == "broken" else None
+        assert context.stopping.wait(10)
+        if action.id.resource.name == "broken":
+            raise UnsettledError("Container/broken: it exited with 3", log_tail=("no such file",))
+        raise CutShortError
+
+    host.driver.settle = settle
+    wanted = b.desired(*GROUND, b.container("broken"), b.container("slow"))
+    seen = observe(host.state, b.PROJECT, [host.driver], desired=wanted)
+    report = apply(
+        make_plan(wanted, seen),
+        wanted,
+        seen,
+        [host.driver],
+        host.state,
+        options=ApplyOptions(who="me"),
+        interrupt=interrupt,
+    )
+    assert report.interrupted
+    failures = {str(r.action.id): r.failure for r in report.results if r.failure}
+    assert failures["Container/broken"].message == "Container/broken: it exited with 3"
+    assert failures["Container/broken"].log_tail == ("no such file",)
+    assert fates(report)["Container/broken"] == "failed"
+    assert fates(report)["Container/slow"] == "skipped"
+    reasons = {str(a.id): a.reason for a in host.plan(wanted).pending}
+    assert reasons["Container/broken"] == "the last apply failed here: " + (
+        "Container/broken: it exited with 3"
+    )
 
 
 def test_signals_ask_once_and_then_insist():

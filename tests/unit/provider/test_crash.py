@@ -176,6 +176,62 @@ def test_killed_anywhere_it_can_be_deleted(tmp_path, fuse, scenario):
             break
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_anywhere_there_is_a_revision_of_what_it_changed(tmp_path, fuse, scenario):
+    before, after = SCENARIOS[scenario]
+    for n in itertools.count():
+        host = Host(tmp_path / str(n), workers=1)
+        fuse.arm(10**9)
+        earlier = 0 if before is None else host.apply(before).revision
+        ledger = Ledger(host.state, b.PROJECT).read()
+        host.world.before_step = fuse.point
+        fuse.arm(n)
+        try:
+            host.apply(after)
+        except KilledError:
+            pass
+        else:
+            break
+        cut_off = Journal(host.state, b.PROJECT).read()
+        revisions = Revisions(host.state, b.PROJECT)
+        written = len(revisions.list()) > earlier
+        if cut_off is None:
+            changed = Ledger(host.state, b.PROJECT).read() != ledger
+            assert written == changed, f"killed at {n}"
+        fuse.arm(n % 5)  # the next one is killed while it takes up what there is
+        with contextlib.suppress(KilledError):
+            host.apply(after)
+        fuse.arm(10**9)
+        host.apply(after)
+        history = revisions.list()[earlier:]
+        assert [r.number for r in history] == [earlier + 1 + i for i in range(len(history))]
+        assert {r.desired for r in history} == {after.fingerprint}
+        assert all(sum(r.summary.values()) for r in history), f"killed at {n}"
+        if cut_off is not None and cut_off.started and not written:
+            assert history[0].result == "interrupted", f"killed at {n}"
+        assert history[-1].result == "ok" or not host.apply(after).changed, f"killed at {n}"
+
+
+def test_an_apply_that_was_killed_is_in_the_history(tmp_path, fuse):
+    host = Host(tmp_path, workers=1)
+    wanted = b.desired(b.image(), b.network(), b.container("db"), b.container("app"))
+
+    def die(step):
+        if step == "start Container/db":
+            raise KilledError
+
+    host.world.before_step = die
+    with pytest.raises(KilledError):
+        host.apply(wanted)
+    host.world.before_step = lambda step: None
+    assert host.apply(wanted).revision == 2
+    killed, done = Revisions(host.state, b.PROJECT).list()
+    assert (killed.number, killed.result, killed.who) == (1, "interrupted", "root@test")
+    assert killed.sources == done.sources == ("shop.yaml",)
+    assert {what: n for what, n in killed.summary.items() if n} == {"create": 2, "skipped": 1}
+    assert (done.result, done.summary["create"]) == ("ok", 2)
+
+
 def check_converges(host, wanted, when):
     report = host.apply(wanted)
     failures = [(str(r.action.id), r.failure) for r in report.results if r.failure]

@@ -38,6 +38,12 @@ def test_allowed_words() -> None:
     assert "Allowed:  no, on-failure, always, unless-stopped" in explain("job.container.restart")
 
 
+def test_the_conditions_of_waiting_are_explained() -> None:
+    for path in ("container.spec.dependsOn", "container.spec.dependsOn.condition"):
+        for word in ("`started`: it runs", "`healthy`: its", "`completed`: it is a Job"):
+            assert word in " ".join(explain(path).split())
+
+
 def test_lists_say_how_they_are_merged() -> None:
     text = explain("service.spec.publish")
     assert text.startswith("service.spec.publish: list of integer, text or mapping\n")

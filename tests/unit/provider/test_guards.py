@@ -55,6 +55,25 @@ def test_a_partial_set_never_prunes(host, options):
     assert plan.refusals == ()
 
 
+def test_a_selection_names_whom_it_leaves_behind(host):
+    def wanted(**network):
+        return b.desired(b.image(), b.network(**network), b.service(replicas=2))
+
+    host.apply(wanted())
+    only = {"selected": frozenset({b.rid(Kind.NETWORK, "front")})}
+    assert host.plan(wanted(), **only).warnings == ()
+    changed = wanted(spec=specs.Network(subnet="10.77.0.0/24"))
+    assert host.plan(changed).warnings == ()
+    plan = host.plan(changed, **only)
+    assert todo(plan) == {"Network/front": "update replace"}
+    assert plan.warnings == (
+        "Service/web uses Network/front, which is changed, but is not part of this run;"
+        " the next apply of all brings it along",
+    )
+    host.apply(changed, **only)
+    assert "Service/web[0]" in todo(host.plan(changed))
+
+
 def test_a_selection_leaves_the_rest_alone(host):
     wanted = b.desired(b.image(), b.network(), b.container("one"), b.container("two"))
     host.apply(b.desired(b.image(), b.network()))

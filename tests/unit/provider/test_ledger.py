@@ -1,5 +1,6 @@
 """Files of the engine: entries, journal, lock, revisions."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -86,13 +87,13 @@ def test_an_entry_of_the_future_is_not_misread(tmp_path):
 # -- journal
 
 APP = b.iid(Kind.CONTAINER, "app")
+CUT_OFF = Revision(1, "2026-01-01T00:00:00Z", "me", ("a",), "sha", "interrupted")
 
 
 def begun(tmp_path, *actions, **object_ids):
     journal = Journal(tmp_path, "shop")
-    journal.begin(
-        "apply1", actions, {a.id: object_ids.get(a.id.resource.name, "") for a in actions}
-    )
+    names = {a.id: object_ids.get(a.id.resource.name, "") for a in actions}
+    journal.begin("apply1", actions, names, CUT_OFF)
     return journal
 
 
@@ -100,10 +101,10 @@ def test_a_journal_tells_what_was_started(tmp_path):
     one = Action(APP, Verb.CREATE, after={"a": 1})
     two = Action(b.iid(Kind.CONTAINER, "two"), Verb.DELETE)
     journal = begun(tmp_path, one, two, app="o1")
-    assert journal.read() == Interrupted("apply1", ())
+    assert journal.read() == Interrupted("apply1", (), CUT_OFF)
     journal.started(APP)
     step = Step(APP, "create", "none", "o1", None, {"a": 1})
-    assert journal.read() == Interrupted("apply1", (step,))
+    assert journal.read() == Interrupted("apply1", (step,), CUT_OFF)
     journal.end()
     assert journal.read() is None
     journal.end()
@@ -120,7 +121,7 @@ def test_a_journal_cut_short_is_understood(tmp_path, cut):
     journal.close()
     marked = journal.path.read_bytes()
     journal.path.write_bytes(marked[:-cut])
-    assert journal.read() == Interrupted("apply1", ())
+    assert journal.read() == Interrupted("apply1", (), CUT_OFF)
 
 
 def test_this_boot_has_a_name():
@@ -194,6 +195,22 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
             waiter.join()
             assert not is_locked_by_another(tmp_path, "shop")
     assert not is_locked_by_another(tmp_path, "shop")
+
+
+def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
+    with project_lock(tmp_path, "shop", owner="me", reason="test"):
+        pass
+    with open(tmp_path / "projects/shop/lock", "rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        done = threading.Timer(0.02, fcntl.flock, (reader, fcntl.LOCK_UN))
+        done.start()
+        with project_lock(tmp_path, "shop", owner="me", reason="test", timeout_s=0):
+            done.join()
+
+
+def test_to_look_makes_no_lock_file(tmp_path):
+    assert not is_locked_by_another(tmp_path, "shop")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lock_dies_with_its_holder(tmp_path):

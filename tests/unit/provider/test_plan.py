@@ -431,9 +431,7 @@ def test_a_failed_job_runs_again_and_holds_up_its_dependents(host):
     }
     plan = host.plan(wanted)
     assert todo(plan) == {"Job/seed": "run", "Container/app": "create"}
-    assert plan.pending[0].reason == (
-        "the last apply failed here: Job/seed failed with exit code 3"
-    )
+    assert plan.pending[0].reason == ("the last apply failed here: it ended with exit code 3")
     host.world.failing_jobs.clear()
     assert not host.apply(wanted).failed
     assert host.plan(wanted).is_empty

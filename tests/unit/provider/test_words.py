@@ -2,6 +2,7 @@
 
 import pytest
 
+import schemas
 from provider.cli import words
 from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
 from provider.cli.environment import environment
@@ -104,6 +105,13 @@ def test_what_cannot_be_understood(parse, text):
     assert text.partition(":")[0].partition(",")[0] in str(caught.value)
 
 
+def test_the_least_memory_is_that_of_manifests():
+    schema = schemas.load("container-spec")["$defs"]["resources"]["properties"]["memory"]
+    assert spec(limits=Limits(memory=str(schema["minimum"]))).resources.memory == 1 << 20
+    with pytest.raises(UsageError, match="at least 1Mi"):
+        spec(limits=Limits(memory=str(schema["minimum"] - 1)))
+
+
 def test_the_rest():
     found = spec(
         program=Program(entrypoint="", group_add=["7"], label=["a"]),
@@ -147,6 +155,7 @@ def test_the_rest():
         {"net": Net(add_host=["printer"])},
         {"limits": Limits(cpus=0.0)},
         {"limits": Limits(memory="64m", memory_swap="32m")},
+        {"limits": Limits(memory="1k")},
         {"life": Life(health_interval="2s")},
         {"life": Life(log_opt=["max-lines=2"])},
         {"rights": Rights(security_opt=["apparmor=x"])},

@@ -220,11 +220,27 @@ def test_storing_again_renews_the_grace(store: ImageStore) -> None:
 def test_downloaded_packages_are_bounded(store: ImageStore) -> None:
     debs = store.folder / "debs"
     debs.mkdir()
+    store.tag("a", put_image(store, b"one"))
     for number in range(4):
         (debs / f"{number}.deb").write_bytes(bytes(100))
         os.utime(debs / f"{number}.deb", (number, number))
     store.gc(debs_bytes=250)
     assert sorted(os.listdir(debs)) == ["2.deb", "3.deb"]
+
+
+def test_downloaded_packages_go_with_the_last_image(store: ImageStore) -> None:
+    digest = put_image(store, b"one")
+    store.tag("a", digest)
+    package = store.folder / "debs" / "x.deb"
+    package.parent.mkdir()
+    package.write_bytes(b"x")
+    store.gc()
+    assert package.exists()
+    store.untag("a")
+    store.gc([digest])
+    assert package.exists()
+    store.gc()
+    assert not package.exists()
 
 
 def test_sweep_removes_what_the_dead_left(store: ImageStore) -> None:

@@ -1,0 +1,100 @@
+"""A launch that is given up, as the supervisor sees it: told in time, collected when gone."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.cgroup import Cgroup, Hierarchy
+from runtime.root import Root
+from runtime.spec import Resources
+from runtime.supervisor import child_process
+from runtime.supervisor.child_process import Starting
+from runtime.supervisor.loop import Loop
+from tests.support.box import Box
+
+pytestmark = pytest.mark.kernel
+
+
+class Site:
+    """A loop that can launch, and what it was told."""
+
+    def __init__(self, world: Path) -> None:
+        self.box = Box(world / "box")
+        self.loop = Loop()
+        self.told: list[str] = []
+        nothing = lambda *_: None  # noqa: E731
+        self.gone: list[str] = []
+        link = SimpleNamespace(
+            intend=nothing, forked=nothing, announce=nothing, gone=self.gone.append
+        )
+        self.context = SimpleNamespace(loop=self.loop, link=link)
+
+    def start(self, group: Cgroup, timeout: float) -> Starting:
+        program = self.box.compile(self.box.spec("true"), cgroup_join=group.join_files())
+        return Starting(
+            self.context,
+            "it",
+            program,
+            timeout=timeout,
+            done=lambda launched: pytest.fail(f"{launched} runs"),
+            failed=lambda error: self.told.append(str(error)),
+        )
+
+    def run_until(self, condition) -> None:
+        """Let the loop run for a moment at a time."""
+        while not condition():
+            self.loop.call_later(0.01, self.loop.stop)
+            self.loop._stopped = False
+            self.loop.run()
+
+
+@pytest.fixture
+def site(world):
+    site = Site(world)
+    yield site
+    site.loop.close()
+
+
+@pytest.fixture
+def frozen(world):
+    """A group in which whoever joins stands still, SIGKILL or not."""
+    top = Root.at(world).cgroup
+    group = Cgroup(Hierarchy.detect(), f"{top}/frozen")
+    group.create(Resources())
+    group.freeze()
+    yield group
+    group.kill()
+    group.delete()
+    Cgroup(group.hierarchy, top).delete(nested=False)
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_one_that_cannot_die_is_told_of_and_collected_when_it_can(site, frozen, monkeypatch):
+    monkeypatch.setattr(child_process, "_DEATH_S", 0.1)
+    before, fds = children(), set(os.listdir("/proc/self/fd"))
+    site.start(frozen, timeout=0.1)
+    site.run_until(lambda: site.told)
+    (text,) = site.told
+    assert text.startswith("the launch did not get to exec within 0.1 s; its process ")
+    assert text.endswith(" survives SIGKILL")
+    assert site.gone == ["it"]
+    frozen.thaw()
+    site.run_until(lambda: children() == before)
+    assert site.told == [text]
+    assert set(os.listdir("/proc/self/fd")) == fds
+
+
+def test_one_that_is_abandoned_twice_fails_once(site, frozen):
+    before = children()
+    starting = site.start(frozen, timeout=60)
+    starting.abandon("not wanted")
+    starting.abandon("not wanted at all")
+    frozen.thaw()
+    site.run_until(lambda: site.told)
+    assert site.told == ["not wanted"]
+    assert children() == before

@@ -1,0 +1,83 @@
+"""A successor that cannot take over everything at once: it says so, and claims nothing."""
+
+import json
+import os
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from runtime.errors import StateError
+from tests.support.supervised import Supervised
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def host(world):
+    host = Supervised(world)
+    yield host
+    host.close()
+
+
+@contextmanager
+def no_log(host, id):
+    """Let the log of a container be where it cannot be opened; what is said about it is dropped."""
+    folder = host.log_folder(id)
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.touch()
+    yield
+    folder.unlink()
+    aside.rename(folder)
+    (host.root.run / "supervisor.log").unlink()
+
+
+def test_a_container_not_adopted_yet_is_not_said_to_have_ended(host):
+    host.launch("a", "echo up; exec sleep 98751")
+    host.wait_line("a", "up")
+    pid = host.client.status("a").pid
+    with no_log(host, "a"):
+        host.kill_supervisor()
+        for ask in (
+            lambda: host.client.stop("a", grace=0),
+            lambda: host.client.kill("a", 9),
+            lambda: host.enter("a", "true"),
+        ):
+            with pytest.raises(StateError, match=r"cannot take over a yet: .*File exists"):
+                ask()
+        assert (host.client.status("a").state, host.client.status("a").pid) == ("running", pid)
+        assert host.processes("sleep", "98751") == {pid}
+    # Asked for again it is tried again, and not only after a while.
+    assert host.client.stop("a", grace=0).exit_code == 137
+    assert host.processes("sleep", "98751") == set()
+
+
+def test_a_container_not_adopted_yet_is_adopted_as_soon_as_that_is_possible(host):
+    host.launch("a", "echo up; exec sleep 98752")
+    host.wait_line("a", "up")
+    host.launch("b", "exec sleep 98753")
+    with no_log(host, "a"):
+        host.kill_supervisor()
+        # The others do not suffer, and nobody leaves while one is not looked after.
+        assert host.client.stop("b", grace=0).state == "exited"
+        supervisor = host.client.ping()["pid"]
+        time.sleep(1.5)
+        assert host.client.ping()["pid"] == supervisor
+    os.kill(host.client.status("a").pid, 9)
+    assert host.client.wait("a", 5) == 137
+
+
+def test_one_address_that_cannot_be_served_does_not_silence_the_others(host):
+    address = f"127.54.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+    host.launch("a", "exec sleep 98754")
+    host.client.dns([address])
+    note = host.root.run / "dns.json"
+    note.write_text(json.dumps(["not.an.address", *json.loads(note.read_text())]))
+    host.kill_supervisor()
+    assert host.client.ping()["dns"] != 0
+    # What is not served yet is not forgotten either.
+    assert json.loads(note.read_text()) == [address, "not.an.address"]
+    host.client.dns([], close=[address, "not.an.address"])
+    assert host.client.ping()["dns"] == 0
+    (host.root.run / "supervisor.log").unlink()
