@@ -17,7 +17,7 @@ Anything else that reaches the top is a bug of ours: traceback, exit 70.
 Texts are lower case, without a full stop, name the object and, in *hint*, say what to do.
 """
 
-from dataclasses import dataclass, field
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, order=True)

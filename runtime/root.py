@@ -5,8 +5,9 @@ goes into the name of every cgroup, link and nft table it makes, so that none se
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from runtime.record import dataclass
 
 DEFAULT_STATE = Path("/var/lib/bayplan")
 DEFAULT_RUN = Path("/run/bayplan")

@@ -12,8 +12,9 @@ import functools
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from runtime.record import dataclass, field
 
 OCI_VERSION = "1.2.0"
 

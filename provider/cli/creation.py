@@ -1,12 +1,12 @@
 """The options of ``run``: Docker's, in groups, and the spec they make together."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provider.cli.options import duration
 from provider.errors import UsageError
+from runtime.record import dataclass
 
 if TYPE_CHECKING:
     from provider.model import specs

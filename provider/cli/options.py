@@ -8,13 +8,13 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provider.cli.session import Session
 from provider.errors import UsageError
+from runtime.record import dataclass
 
 if TYPE_CHECKING:
     from provider.manifest.select import Selection

@@ -3,11 +3,11 @@
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provider.errors import NotPermittedError, UsageError
+from runtime.record import dataclass
 
 if TYPE_CHECKING:
     from runtime.root import Root

@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from runtime.container.devices import device_rules
 from runtime.container.volume import data_folder
 from runtime.container.wiring import ETC_FILES, etc_source
 from runtime.kernel.seccomp_default import DEFAULT_PROFILE
+from runtime.record import dataclass
 from runtime.root import Root
 from runtime.spec import (
     BlockIo,

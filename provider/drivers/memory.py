@@ -7,7 +7,6 @@ fail or to die at any step, and lets tests break things by hand as an operator w
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome, UnsettledError
@@ -18,6 +17,7 @@ from provider.model.resource import Condition, Deviation, Observed, Resource
 from provider.model.tree import Tree, fingerprint
 from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
+from runtime.record import dataclass, field
 
 KINDS = frozenset(Kind) - {Kind.PROJECT, Kind.HOST}
 

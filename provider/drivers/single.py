@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from provider.drivers.container_config import Site, make_config
 from provider.drivers.port_preflight import Ports
@@ -21,6 +21,7 @@ from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network
 from runtime.network.hostlock import host_lock
+from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 

@@ -15,7 +15,7 @@ each step.
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ from provider.model.resource import Desired, World
 from provider.model.units import format_duration
 from provider.planning.decide import refine
 from provider.planning.report import Failure, Fate, Report, Result
+from runtime.record import dataclass
 
 Emit = Callable[[ActionEvent], None]
 

@@ -3,7 +3,7 @@
 import base64
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind, ResourceId
@@ -12,6 +12,7 @@ from provider.model.secret import SecretValue
 from provider.model.tree import Json
 from provider.planning.change import is_fingerprint
 from provider.planning.facts import Facts
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

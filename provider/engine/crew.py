@@ -7,10 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from provider.errors import ApplyError
+from runtime.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

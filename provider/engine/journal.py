@@ -13,7 +13,7 @@ another boot id, every action of the journal counts as started.
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from provider.model.ids import InstanceId
 from provider.model.plan import Action, Verb
 from provider.model.resource import Attempt
 from provider.model.tree import Tree
+from runtime.record import dataclass
 
 JOURNAL_VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -7,7 +7,6 @@ after, never half a file. Reading creates nothing.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from provider.errors import UnsupportedHostError
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 RECORD_VERSION = 1
 

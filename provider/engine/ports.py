@@ -31,7 +31,6 @@ What travels between kinds is agreed here:
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from provider.engine.ledger import Entry
@@ -41,6 +40,7 @@ from provider.model.plan import Action
 from provider.model.resource import Condition, Observed, Resource
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 
 class UnsettledError(ApplyError):

@@ -6,12 +6,13 @@ made from its journal by the next run.
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from provider.engine.storage import make_folder, read_json, sync_file, write_json
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

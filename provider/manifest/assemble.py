@@ -5,7 +5,6 @@ ever gets it, as something is wrong with the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from provider.errors import Problem
 from provider.manifest.compiled import SecretSource
@@ -19,6 +18,7 @@ from provider.model.ids import Kind, ResourceId
 from provider.model.resource import Dependency, Resource
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree, join
+from runtime.record import dataclass, field
 
 
 @dataclass(slots=True)

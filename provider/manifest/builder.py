@@ -10,12 +10,12 @@ An aliased node is one Python object in several places: trees are not to be chan
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from provider.manifest.document import Place, TreePath
 from provider.manifest.plain import AmbiguousScalarError, resolve, written
 from provider.model.tree import Json, Tree
+from runtime.record import dataclass, field
 
 SCALAR, ALIAS, MAPPING, SEQUENCE, END, DOCUMENT = range(6)
 

@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from provider.manifest.compiled import Compiled
 from provider.manifest.stored import restore, store
+from runtime.record import dataclass
 
 _FORMAT = 1
 _KEEP = 16

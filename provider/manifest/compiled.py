@@ -1,12 +1,12 @@
 """A project as its manifests say, before any secret was read: what the cache may keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from provider.model.ids import ResourceId
 from provider.model.resource import Desired
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import os.path
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from provider.errors import Origin, Problem
 from provider.manifest.draft import Draft
@@ -12,6 +11,7 @@ from provider.manifest.gap import GapError, sound
 from provider.manifest.rendering import LateRenderer
 from provider.model.secret import SecretValue
 from provider.model.tree import Json, Tree, join
+from runtime.record import dataclass, field
 
 Read = Callable[[str], bytes]
 """Returns the bytes of a file; raises OSError."""

@@ -6,11 +6,11 @@ one run can show everything that is wrong. This module knows neither YAML nor sc
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from provider.errors import Origin, Problem
 from provider.model.tree import Tree, item, join
+from runtime.record import dataclass, field
 
 TreePath: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the root of a document: ``("spec", "publish", 0, "port")``."""

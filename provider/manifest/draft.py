@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from provider.errors import Origin, Problem
 from provider.manifest.gap import GapError
@@ -10,6 +9,7 @@ from provider.manifest.provenance import place
 from provider.manifest.suggest import did_you_mean, misspelt
 from provider.model.ids import Kind, ResourceId
 from provider.model.tree import Tree
+from runtime.record import dataclass
 
 CONTAINER_KINDS = frozenset({Kind.CONTAINER, Kind.SERVICE, Kind.JOB})
 """Kinds whose spec has a member ``container``."""

@@ -7,9 +7,9 @@ cache of compiled manifests can be keyed by what this module returns.
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from provider.errors import Origin, Problem
+from runtime.record import dataclass
 
 STDIN = "-"
 """Names standard input among paths, and in places."""

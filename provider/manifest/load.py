@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from provider.errors import ManifestError, Problem, UsageError
@@ -18,6 +17,7 @@ from provider.manifest.compiled import Compiled
 from provider.manifest.files import STDIN, SourceFile, read_files
 from provider.manifest.resolve import resolve
 from provider.model.resource import Desired
+from runtime.record import dataclass, field
 
 
 def load(

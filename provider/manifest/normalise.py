@@ -8,7 +8,6 @@ it is when it goes in again. Every node that was written keeps its place. Pure.
 import functools
 import os.path
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from provider.errors import Origin, Problem
@@ -28,6 +27,7 @@ from provider.manifest.gap import (
 from provider.manifest.shape import Shape, document_shape, key_text
 from provider.model.ids import Kind, ResourceId
 from provider.model.tree import Tree, item, join
+from runtime.record import dataclass, field
 
 _LIFTED = frozenset({"dependsOn", "hosts", "lifecycle"})
 _LIFECYCLE: Tree = {"preventDestroy": False, "prune": True, "ignore": []}

@@ -19,6 +19,7 @@ from provider.manifest.normalise import merge_key
 from provider.manifest.shape import Shape, document_shape
 from provider.manifest.suggest import closest, did_you_mean
 from provider.model.ids import Kind
+from runtime.record import dataclass
 
 _KINDS = frozenset(Kind)
 _NOTHING = Lost()
@@ -68,7 +69,7 @@ def _unknown(patch: Document, documents: Iterable[Document], folder: str) -> Pro
     )
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Node:
     """A value with all that is known of where it was written."""
 

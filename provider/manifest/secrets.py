@@ -7,12 +7,12 @@ what it says, and a command's output is not repeated even when it fails.
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree
+from runtime.record import dataclass
 
 if TYPE_CHECKING:
     import subprocess

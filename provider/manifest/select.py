@@ -9,12 +9,12 @@ import dataclasses
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from provider.errors import UsageError
 from provider.manifest.fingerprint import desired_fingerprint
 from provider.model.ids import Kind, ResourceId
 from provider.model.resource import Desired, Resource
+from runtime.record import dataclass
 
 Predicate = Callable[[Mapping[str, str]], bool]
 

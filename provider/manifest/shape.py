@@ -7,12 +7,12 @@ The schemas are made so that a short form and its object form stand side by side
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import schemas
 from provider.model.ids import Kind
 from provider.model.tree import Json, Tree
+from runtime.record import dataclass, field
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 

@@ -6,7 +6,7 @@ goes on at the next ``---``, so that one run shows everything that is wrong.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import yaml
@@ -29,6 +29,7 @@ from provider.manifest.document import Document, LineMap, Place, Positions, Read
 from provider.manifest.files import SourceFile
 from provider.manifest.syntax import SyntaxFault, Wording, decode, join_surrogates, word
 from provider.model.tree import Json, Tree
+from runtime.record import dataclass, field
 
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 

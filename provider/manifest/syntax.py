@@ -1,9 +1,9 @@
 """YAML errors in words people can act on. Knows libyaml's texts, not the library."""
 
 import re
-from dataclasses import dataclass
 
 from provider.manifest.document import Place
+from runtime.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import os
 import re
 import secrets as tokens
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +43,7 @@ from provider.manifest.values import (
     placeholders,
 )
 from provider.model.tree import Tree
+from runtime.record import dataclass
 
 _CAPTURING = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
 _FAILURES = (

@@ -7,7 +7,6 @@ what there is to word. A test holds the two to the same verdict.
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
@@ -21,6 +20,7 @@ from provider.manifest.suggest import closest
 from provider.manifest.wording import Failure
 from provider.manifest.wording import problems as word
 from provider.model.tree import Json, Tree
+from runtime.record import dataclass
 
 
 def validate(documents: Iterable[Document]) -> tuple[Problem, ...]:

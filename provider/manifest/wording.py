@@ -8,7 +8,6 @@ they have no alternatives to choose between, so a failure is always about the fo
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import schemas
@@ -18,6 +17,7 @@ from provider.manifest.document import Document, TreePath, dotted
 from provider.manifest.suggest import closest, did_you_mean, misspelt, same_word
 from provider.model.tree import Json, Tree
 from provider.model.units import bound_in_words
+from runtime.record import dataclass
 
 _SHOWN = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -1,10 +1,10 @@
 """What the engine tells while it works. Only provider.cli.output prints."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provider.model.ids import InstanceId
 from provider.model.plan import Verb
+from runtime.record import dataclass, field
 
 
 class Phase(StrEnum):

@@ -1,7 +1,8 @@
 """Names of things."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from runtime.record import dataclass
 
 
 class Kind(StrEnum):

@@ -1,13 +1,13 @@
 """What would change."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provider.errors import Origin
 from provider.model.ids import InstanceId
 from provider.model.resource import Condition
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 SCHEMA = "bayplan/plan/v1alpha1"
 

@@ -1,13 +1,13 @@
 """What is wanted and what was found, in one vocabulary."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provider.errors import Origin
 from provider.model.ids import InstanceId, ResourceId
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree
+from runtime.record import dataclass, field
 
 
 class Condition(StrEnum):

@@ -5,7 +5,7 @@ hold the defaults, and a test keeps the two the same. Units: sizes in bytes, dur
 cpus in cores. Fields that may be None are absent unless asked for.
 """
 
-from dataclasses import dataclass, field
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

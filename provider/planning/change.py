@@ -1,7 +1,6 @@
 """From two trees to the changes people read: rule, origin and provenance of each. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from provider.errors import Origin
@@ -13,6 +12,7 @@ from provider.model.tree import Tree
 from provider.planning.diff import differences
 from provider.planning.rename import Renaming
 from provider.planning.rules import SENSITIVE, consequence_of
+from runtime.record import dataclass
 
 HIDDEN = "(sensitive)"
 """Stands for what is never shown (schemas/report.json)."""

@@ -1,7 +1,7 @@
 """One instance: what is wanted against what was found, to one action. Pure."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import UNKNOWN, Action, Consequence, Verb
@@ -22,6 +22,7 @@ from provider.planning.facts import Facts
 from provider.planning.options import PlanOptions
 from provider.planning.rename import Renaming
 from provider.planning.rules import consequence_of
+from runtime.record import dataclass
 
 ABSENT = "not there yet"
 UNCHANGED = "as wanted"

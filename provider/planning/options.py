@@ -1,8 +1,7 @@
 """What the user allows and asks of a plan."""
 
-from dataclasses import dataclass, field
-
 from provider.model.ids import InstanceId, ResourceId
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

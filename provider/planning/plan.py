@@ -7,7 +7,7 @@ why a crash between the two is no harm: the dependent's record still names the o
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import UNKNOWN, Action, Consequence, Plan, Verb
@@ -35,6 +35,7 @@ from provider.planning.rename import (
     new_instance,
     renamed_tree,
 )
+from runtime.record import dataclass, field
 
 STRAY = "carries the project's mark but is in neither its ledger nor its manifests"
 NOT_WANTED = "not in the manifests any more"

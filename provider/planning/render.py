@@ -6,7 +6,6 @@ undergo the same are one block. Lines hold *width* columns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from provider.errors import Origin
@@ -17,6 +16,7 @@ from provider.planning.document import plan_json, report_json
 from provider.planning.expand import is_ports
 from provider.planning.report import Fate, Report, Result
 from provider.planning.words import both
+from runtime.record import dataclass
 
 __all__ = ["ANSI", "PLAIN", "Palette", "plan_json", "plan_text", "report_json", "report_text"]
 

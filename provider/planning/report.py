@@ -1,11 +1,11 @@
 """What an apply (or a plan, a delete) did, resource by resource. Data only."""
 
 from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 
 from provider.errors import Origin
 from provider.model.plan import Action, Plan, Verb
+from runtime.record import dataclass
 
 
 class Fate(StrEnum):

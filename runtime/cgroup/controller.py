@@ -1,12 +1,12 @@
 """What every controller of every version has in common."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, ENXIO, ERANGE
 
 from runtime.cgroup import files
 from runtime.cgroup.setting import Absent, Setting
 from runtime.errors import ContainerError, KernelError, StateError
+from runtime.record import dataclass
 from runtime.spec import Resources
 
 # What the kernel answers to a value it does not want, as against a group that is not there.

@@ -1,12 +1,12 @@
 """Where this host keeps which controller: all on v1, all on v2, or some here and some there."""
 
 import os
-from dataclasses import dataclass
 from typing import Literal
 
 from runtime.cgroup import files
 from runtime.errors import UnsupportedHostError
 from runtime.kernel.procfs import MountInfo, parse_mountinfo
+from runtime.record import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
 

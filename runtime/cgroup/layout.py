@@ -5,7 +5,6 @@ the resources goes back to its default, and one set by hand is found.
 """
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Literal
 
 from runtime.cgroup import v1, v2
@@ -13,6 +12,7 @@ from runtime.cgroup.controller import Controller
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.setting import Setting, parse_size, same_size, same_words
 from runtime.errors import ContainerError
+from runtime.record import dataclass
 from runtime.spec import Resources
 
 # The same subject under its two names.

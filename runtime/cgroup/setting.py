@@ -5,12 +5,11 @@ sorted and merged, "unlimited" has several spellings. Each setting therefore car
 comparison.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
+from runtime import record
 from runtime.errors import ContainerError
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
@@ -21,7 +20,7 @@ _SUFFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 _UNLIMITED_FROM = (2**63 - 1) // PAGE_SIZE * PAGE_SIZE
 
 
-@dataclass(frozen=True, slots=True)
+@record.dataclass(frozen=True, slots=True)
 class Deviation:
     """One file that does not hold what the resources imply."""
 
@@ -48,7 +47,7 @@ class Absent(Enum):
     """A build or boot option; a value other than the default cannot be enforced."""
 
 
-@dataclass(frozen=True, slots=True)
+@record.dataclass(frozen=True, slots=True)
 class Setting:
     """The wanted content of one file.
 
@@ -61,7 +60,7 @@ class Setting:
     value: str
     default: str
     """What a new group holds; such values are not written to one."""
-    same: Callable[[str, str], bool] = dataclasses.field(default=lambda a, b: a == b, compare=False)
+    same: Callable[[str, str], bool] = record.field(default=lambda a, b: a == b, compare=False)
     """Whether (expected, actual) mean the same."""
     absent: Absent = Absent.NEVER
     why_absent: str = ""

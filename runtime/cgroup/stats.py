@@ -1,6 +1,6 @@
 """What a group has used so far."""
 
-from dataclasses import dataclass
+from runtime.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from runtime.container.folders import config_file, private_folder
 from runtime.documents import parse_state
 from runtime.errors import DamagedError, NotFoundError
 from runtime.kernel.replace import replace_file
+from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.spec import Spec, from_json, to_json
 from runtime.supervisor.request import Restart

@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.cgroup import Cgroup, Hierarchy, list_groups
@@ -33,6 +32,7 @@ from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
 from runtime.network import firewall, links, netns, network, observe, store
 from runtime.network.hostlock import host_lock
+from runtime.record import dataclass
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
 

@@ -9,7 +9,6 @@ Reading the namespaces of 100 containers takes about 2 ms: one thread enters one
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from runtime.cgroup import Cgroup, files
 from runtime.container.config import ContainerConfig
@@ -19,6 +18,7 @@ from runtime.kernel.process import sethostname
 from runtime.kernel.procfs import read_cgroup
 from runtime.network import sysctl
 from runtime.network.netns import in_thread
+from runtime.record import dataclass
 
 _NAMESPACES = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
 HOSTNAME = "hostname"

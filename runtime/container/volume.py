@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.container.making import making
@@ -23,6 +23,7 @@ from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.network.files import write_json
+from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.overlay import mount_overlay
 from runtime.rootfs.resolve import open_in_root

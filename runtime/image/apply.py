@@ -16,7 +16,6 @@ import errno
 import os
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ImageError, LayerError
@@ -25,6 +24,7 @@ from runtime.image.limits import DEFAULT_LIMITS, Limits
 from runtime.image.names import OPAQUE, WHITEOUT, show_name, split_name, whited_out
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarreader import TarReader
+from runtime.record import dataclass
 
 OPAQUE_XATTR = "trusted.overlay.opaque"
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

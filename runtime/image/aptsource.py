@@ -5,10 +5,11 @@ Sources: sources.list(5), "One-Line-Style Format" and "deb822-Style Format".
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import ImageError
+from runtime.record import dataclass, field
 
 _OPTION = re.compile(r"\[([^]]*)\]")
 # One-line options and the deb822 fields they are.

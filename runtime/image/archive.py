@@ -11,7 +11,6 @@ import difflib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from runtime.image.model import (
 )
 from runtime.image.progress import Progress, ignore_progress
 from runtime.image.reference import parse_reference
+from runtime.record import dataclass
 
 _CONTAINERD_NAME = "io.containerd.image.name"
 

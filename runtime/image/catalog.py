@@ -10,7 +10,7 @@ Source: OCI image-spec, image-layout.md, "index.json file"; annotations.md.
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.documents import parse_state
@@ -18,6 +18,7 @@ from runtime.errors import DamagedError, ImageError
 from runtime.image.lock import StoreLock, create_temporary_file
 from runtime.image.model import REF_NAME, Descriptor, Index
 from runtime.kernel.replace import sync_folder, write_all
+from runtime.record import dataclass
 
 _CREATED = "org.opencontainers.image.created"
 # The characters of org.opencontainers.image.ref.name in annotations.md.

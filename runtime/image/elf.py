@@ -5,10 +5,10 @@ Source: elf(5); System V ABI, "Dynamic Section".
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from runtime.errors import ImageError
+from runtime.record import dataclass
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 10, 15, 29

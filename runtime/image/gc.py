@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ImageError, NotFoundError
@@ -23,6 +22,7 @@ from runtime.image.lock import TEMPORARY, StoreLock, leftovers
 from runtime.image.model import Configuration, Index, Manifest, parse_document
 from runtime.image.unpack import LayerFolders, folder_names
 from runtime.image.unswept import Unswept
+from runtime.record import dataclass
 
 DEFAULT_GRACE_S = 600.0
 DEFAULT_DEBS_BYTES = 512 << 20

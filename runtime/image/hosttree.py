@@ -8,12 +8,12 @@ merged-/usr systems), ``/usr/bin/python3`` (a link) and ``/usr/bin/python3.11`` 
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from runtime.errors import ImageError
 from runtime.image.pack import read_file
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarwriter import TarWriter
+from runtime.record import dataclass, field
 
 _LINKS = 40
 Skip = Callable[[str, bool], bool]

@@ -1,6 +1,6 @@
 """How much one layer may ask of us. A layer is input from strangers."""
 
-from dataclasses import dataclass
+from runtime.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ manifest version 2, schema 2.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.errors import ImageError
 from runtime.image.digest import check_digest, digest_of
+from runtime.record import dataclass, field
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -1,8 +1,9 @@
 """New images from old ones: pure functions over the values of `runtime.image.model`."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from runtime.image.model import Configuration, Descriptor, History, ImageConfig, Manifest
+from runtime.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

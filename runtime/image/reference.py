@@ -8,10 +8,10 @@ Source: distribution/reference, reference.go; Docker CLI, "image reference".
 """
 
 import re
-from dataclasses import dataclass
 
 from runtime.errors import ImageError
 from runtime.image.digest import check_digest
+from runtime.record import dataclass
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

@@ -12,7 +12,7 @@ be killed at any moment.
 import datetime
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import NotFoundError
@@ -43,6 +43,7 @@ from runtime.image.mutate import Overrides, override, seal
 from runtime.image.progress import Progress, ignore_progress
 from runtime.image.unpack import LayerFolders
 from runtime.image.unswept import Unswept
+from runtime.record import dataclass
 from runtime.root import Root
 
 

@@ -20,7 +20,7 @@ import shutil
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder
 from runtime.image.model import Descriptor
 from runtime.image.stream import open_layer
 from runtime.image.tarreader import TarReader
+from runtime.record import dataclass
 
 # Raise it together with the folders' names: containers may still run from the old ones.
 _VERSION = 1

@@ -8,8 +8,9 @@ Source: seccomp(2), linux/bpf_common.h, linux/filter.h, Documentation/networking
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from runtime.record import dataclass
 
 LD_W_ABS = 0x20
 ALU_AND_K = 0x54

@@ -10,10 +10,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 from runtime.errors import KernelError
+from runtime.record import dataclass
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12

@@ -6,7 +6,6 @@ Source: linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h.
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from runtime.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -16,6 +15,7 @@ from runtime.kernel.netlink import (
     attributes,
     nested,
 )
+from runtime.record import dataclass
 
 NFNL_SUBSYS_CTNETLINK = 1
 NFNL_SUBSYS_NFTABLES = 10

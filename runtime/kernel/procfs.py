@@ -9,7 +9,8 @@ Source: proc(5), Documentation/filesystems/proc.rst.
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from runtime.record import dataclass
 
 PROC = "/proc"
 

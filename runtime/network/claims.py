@@ -8,12 +8,13 @@ legacy iptables is not seen at all.
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from runtime.network.foreign import Table, field_name, tables
 from runtime.network.model import ANY_ADDRESS, Publication
 from runtime.network.ruleset import PUBLISHED, PUBLISHED_AT
+from runtime.record import dataclass
 from runtime.root import Root, is_nft_table
 
 _LONGEST_PATH = 64

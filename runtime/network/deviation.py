@@ -1,6 +1,6 @@
 """One root cause of the kernel being other than the records say, and what follows from it."""
 
-from dataclasses import dataclass
+from runtime.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """The nft tables of others, taken apart as far as we have to understand them. Read-only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.network import nft
+from runtime.record import dataclass, field
 
 _FAMILIES = ("ip", "inet")
 

@@ -1,8 +1,7 @@
 """The nouns: a network, a lease on one of its addresses, what attaching gives."""
 
-from dataclasses import dataclass
-
 from runtime.network.ipam import mac_of
+from runtime.record import dataclass
 
 ANY_ADDRESS = "0.0.0.0"
 

@@ -7,7 +7,6 @@ the INSIDE ones; those of the nft table are in ``table``.
 
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from runtime.errors import NetworkError, NotFoundError
 from runtime.kernel.netlink import Netlink
@@ -17,6 +16,7 @@ from runtime.network.hostlock import host_lock
 from runtime.network.model import Lease, Network, Publication, Record
 from runtime.network.rtnetlink import Link
 from runtime.network.ruleset import Wanted, Zone
+from runtime.record import dataclass
 from runtime.root import Root
 
 INSIDE = frozenset({"route-missing", "lo-down", "address-extra"})

@@ -7,7 +7,7 @@ judged from here (an iptables extension, an address nobody knows yet) is taken a
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from runtime.kernel.netlink import Netlink
@@ -17,6 +17,7 @@ from runtime.network.files import read_note, write_json
 from runtime.network.firewall import wanted
 from runtime.network.foreign import Table, field_name, tables
 from runtime.network.ruleset import Zone
+from runtime.record import dataclass
 from runtime.root import Root
 
 _LONGEST_PATH = 64

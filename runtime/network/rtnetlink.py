@@ -9,7 +9,6 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 
 from runtime.kernel.netlink import (
     NLM_F_CREATE,
@@ -22,6 +21,7 @@ from runtime.kernel.netlink import (
     nested,
     text,
 )
+from runtime.record import dataclass
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17

@@ -20,9 +20,9 @@ Source: nft(8).
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from runtime.network.model import ANY_ADDRESS, Publication
+from runtime.record import dataclass, field
 
 PUBLISHED = "published"
 PUBLISHED_AT = "published_at"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
@@ -21,6 +21,7 @@ from runtime.network.ruleset import (
     chain_name,
     full_script,
 )
+from runtime.record import dataclass
 from runtime.root import Root
 
 CODES = frozenset(

@@ -3,10 +3,9 @@
 Source: OCI runtime-spec config.md "Linux mount options", mount(8).
 """
 
-from dataclasses import dataclass
-
 from runtime.errors import ContainerError
 from runtime.kernel import mount as kernel
+from runtime.record import dataclass
 
 _SET = {
     "ro": kernel.MS_RDONLY,

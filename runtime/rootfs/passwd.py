@@ -4,9 +4,9 @@ Source: passwd(5), group(5).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from runtime.errors import NotFoundError
+from runtime.record import dataclass
 from runtime.rootfs.merged import read_merged
 from runtime.spec import User
 

@@ -6,11 +6,11 @@ put in place after pivot_root, when nothing a hostile image contains can lead ou
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from runtime.errors import ContainerError
 from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
 from runtime.kernel.program import Operation
+from runtime.record import dataclass, field
 from runtime.rootfs.options import MountOptions, attributes, parse_options
 from runtime.spec import LinuxDevice, Mount
 

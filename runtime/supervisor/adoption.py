@@ -6,9 +6,9 @@ status file names it; its launch was cut off and it is found in the container's 
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 
 from runtime.kernel.procfs import start_ticks
+from runtime.record import dataclass
 from runtime.supervisor import strays
 from runtime.supervisor.link import Link
 from runtime.supervisor.status import Status

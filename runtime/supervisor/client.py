@@ -13,11 +13,12 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
 from runtime.kernel.terminal import resize_terminal
+from runtime.record import dataclass
 from runtime.root import Root
 from runtime.supervisor import request, start, status
 from runtime.supervisor.protocol import (

@@ -1,7 +1,8 @@
 """What a row of probe results means. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from runtime.record import dataclass
 from runtime.supervisor.request import Health
 
 

@@ -8,7 +8,6 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from runtime.kernel.inotify import (
     IN_CLOEXEC,
@@ -18,6 +17,7 @@ from runtime.kernel.inotify import (
     inotify_add_watch,
     inotify_init1,
 )
+from runtime.record import dataclass
 from runtime.supervisor.logfile import (
     OFFSET_MASK,
     RECORD,

@@ -6,8 +6,9 @@ that restarts, and adoption by a new supervisor, ask nobody. Times are seconds, 
 """
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from runtime.record import dataclass
 
 T = TypeVar("T")
 

@@ -3,8 +3,7 @@
 A run of at least ten seconds makes the back-off and the count of retries start over.
 """
 
-from dataclasses import dataclass
-
+from runtime.record import dataclass
 from runtime.supervisor.request import Restart
 
 STABLE_S = 10.0

@@ -9,12 +9,12 @@ import dataclasses
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import NotFoundError
 from runtime.kernel.procfs import is_running
 from runtime.kernel.replace import replace_file
+from runtime.record import dataclass
 
 if TYPE_CHECKING:  # the supervisor imports this module, and Root is five megabytes
     from runtime.root import Root

@@ -29,6 +29,7 @@ from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
 from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.protocol import VERSION
+from runtime.supervisor.remover import Remover
 from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
@@ -53,6 +54,7 @@ class Supervisor:
         self._probes = ProbeProcess(self._loop)
         self._executions = Executions(self._context)
         self._dns = DnsServer(self._context)
+        self._remover = Remover(self._context, self._consider_ending)
         self._containers: dict[str, Container] = {}
         self._removed: dict[str, Status] = {}
         """Those removed by themselves, for clients that come to wait() a little late."""
@@ -138,6 +140,7 @@ class Supervisor:
         return not (
             self._server.connections
             or self._executions.active
+            or self._remover.active
             or any(container.active for container in self._containers.values())
         )
 
@@ -178,6 +181,7 @@ class Supervisor:
             self._loop.call_later(_ADOPT_AGAIN_S, partial(self._forget_when_drained, container))
         else:
             self._remove(container)
+            self._remover.remove_soon(name)
             self._removed[name] = container.status
             while len(self._removed) > _REMEMBERED:
                 del self._removed[next(iter(self._removed))]

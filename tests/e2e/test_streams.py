@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.cli import COMMAND
+from tests.support.leaks import Snapshot
 from tests.support.manifests import HEAD
 
 pytestmark = pytest.mark.e2e
@@ -300,3 +301,21 @@ def test_health_labels_and_restarts_of_run(box):
     assert (found["health"], found["restarts"]) == ("unhealthy", 0)
     assert '"tier": "front"' in box("inspect", "sick").stdout
     box("rm", "-f", "sick")
+
+
+@pytest.mark.parametrize("how", ["detached", "killed client"])
+def test_what_is_to_be_removed_goes_with_nobody_there(bayplan, world, how):
+    """With its network, ports and files, and the supervisor after it."""
+    bayplan.apply(HEAD)
+    before = Snapshot.take(world, files=True)
+    words = ("--rm", "-p", "18118:80", "test/box", "sleep", "0.5")
+    if how == "detached":
+        bayplan("run", "-d", *words)
+    else:
+        with bayplan.start("run", *words) as client:
+            while not bayplan.json("ps"):
+                pass
+            client.kill()
+    assert Snapshot.take(world, files=True).wait_settled(before, timeout_s=15) == []
+    assert bayplan.json("ps", "-a") == []
+    bayplan.delete("test")
