@@ -1,4 +1,7 @@
-"""State files as read back: one that a power loss or a bad disk has damaged is named."""
+"""State files as read back: one that a power loss or a bad disk has damaged is named.
+
+Those that can be done without are not: they are taken for not there.
+"""
 
 import json
 import os
@@ -17,3 +20,15 @@ def parse_state(path: str | os.PathLike[str], data: bytes) -> Any:
         return json.loads(data)
     except ValueError:  # of UTF-8, too
         raise DamagedError(path, "not JSON" if data.strip(b"\0 \n") else "empty") from None
+
+
+def read_note(path: str | os.PathLike[str]) -> Any:
+    """Return the JSON in a file that can be lost; None where there is none that can be read.
+
+    Such are all files of a run folder: what they were about did not survive a loss of power.
+    """
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None

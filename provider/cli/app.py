@@ -64,7 +64,7 @@ VERBS = {
 
 
 class InterruptedByUserError(ProviderError):
-    """Somebody pressed ctrl-c, and nothing was in the middle of a change."""
+    """Somebody pressed ctrl-c; of an apply, twice: what it was doing is the next one's."""
 
     exit_code = EXIT_INTERRUPTED
 
@@ -212,7 +212,7 @@ def _report(words: list[str], error: ProviderError) -> None:
 
 def _asked_format(words: list[str]) -> str:
     """Return what -o says, whether or not the words could be understood."""
-    if any(verb in words for verb in ("run", "exec")):
+    if next((word for word in words if word in VERBS), "") in ("run", "exec"):
         return ""  # what follows may be a program's options; they have no -o themselves
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if word in ("-o", "--output"):

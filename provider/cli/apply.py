@@ -74,7 +74,7 @@ def apply(
         timeout_s=options.duration(lock_timeout),
     ):
         recover(session.root)
-        found, world = plan_desired(session, chosen.desired, wanted, observers(session))
+        found, world = plan_desired(session, chosen.desired, wanted, observers(session), held=True)
         found = warn(found, chosen.warnings, output)
         if found.refusals:
             raise RefusedError("\n".join(found.refusals))

@@ -76,7 +76,7 @@ def delete(
     with lock if known else nullcontext():  # nothing is made for a name never applied
         if known:
             recover(session.root)
-        world = observe(state, name, actors)
+        world = observe(state, name, actors, held=known)
         plan = warn(make_delete_plan(name, world, wanted), warnings, output)
         if plan.refusals:
             raise RefusedError("\n".join(plan.refusals))

@@ -95,10 +95,10 @@ def exec_(
 
 def _talk(supervisor: "Supervisor", request: "ExecRequest", *, interactive: bool) -> int | None:
     """Start the process, be its other end until it ends, and return its exit code."""
+    from provider.cli.leaving import Interrupted
     from provider.cli.streams import (
         Ending,
         Hangup,
-        Interrupted,
         Pipes,
         ReaderGone,
         converse,

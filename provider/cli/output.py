@@ -1,5 +1,6 @@
 """Documents on standard output: texts for people, one JSON document for programs."""
 
+import errno
 import json
 import os
 import re
@@ -50,14 +51,18 @@ def show(document: Any, output: Output) -> None:
 
 @contextmanager
 def reader_may_leave(stream: IO[str]) -> Iterator[None]:
-    """Go on if nobody reads *stream* any more (``| head``): what is said on it is lost from then.
+    """Go on if nobody reads *stream* any more (``| head``, a terminal that is gone).
+
+    What is said on it is lost from then.
 
     For what must not end because of that: the work that is being told of, and its exit code.
     """
     try:
         yield
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         silence(stream)
 
 

@@ -58,12 +58,17 @@ def plan_desired(
     desired: "Desired",
     options: "PlanOptions",
     seers: "Sequence[Observer]",
+    *,
+    held: bool = False,
 ) -> "tuple[Plan, World]":
-    """Return the plan and the state it rests on, preflight included; changes nothing."""
+    """Return the plan and the state it rests on, preflight included; changes nothing.
+
+    *held*: the caller holds the project's lock.
+    """
     from provider.engine.observe import observe, preflight
     from provider.planning.plan import make_plan
 
-    world = observe(session.root.state, desired.project, seers, desired=desired)
+    world = observe(session.root.state, desired.project, seers, desired=desired, held=held)
     return preflight(make_plan(desired, world, options), seers), world
 
 

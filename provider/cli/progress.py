@@ -8,7 +8,6 @@ standard output.
 import json
 import shutil
 import sys
-import threading
 from collections.abc import Callable
 from typing import IO
 
@@ -58,7 +57,6 @@ class JsonLines:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
 
     def __call__(self, event: ActionEvent) -> None:
         """Show one event."""
@@ -73,8 +71,7 @@ class JsonLines:
                 "logTail": list(event.log_tail),
             }
         )
-        with self._lock:
-            print(line, file=self._stream, flush=True)
+        print(line, file=self._stream, flush=True)
 
 
 class Lines:
@@ -83,14 +80,12 @@ class Lines:
     def __init__(self, stream: IO[str], *, colour: bool = False) -> None:
         self._stream = stream
         self._colour = colour
-        self._lock = threading.Lock()
 
     def __call__(self, event: ActionEvent) -> None:
         """Show one event."""
         if event.phase not in (Phase.OK, Phase.FAILED, Phase.SKIPPED):
             return
-        with self._lock:
-            self._show(event)
+        self._show(event)
 
     def _show(self, event: ActionEvent) -> None:
         mark, colour, word = {
@@ -125,17 +120,16 @@ class Live(Lines):
 
     def __call__(self, event: ActionEvent) -> None:
         """Show one event."""
-        with self._lock:
-            self._stream.write("\r\033[K")
-            if event.phase in (Phase.OK, Phase.FAILED, Phase.SKIPPED):
-                self._done += 1
-                self._active.pop(event.id, None)
-                self._show(event)
-            elif event.phase is not Phase.WAITING:
-                self._active[event.id] = event.message
-            if self._done < self._total and self._active:
-                self._stream.write(self._status())
-            self._stream.flush()
+        self._stream.write("\r\033[K")
+        if event.phase in (Phase.OK, Phase.FAILED, Phase.SKIPPED):
+            self._done += 1
+            self._active.pop(event.id, None)
+            self._show(event)
+        elif event.phase is not Phase.WAITING:
+            self._active[event.id] = event.message
+        if self._done < self._total and self._active:
+            self._stream.write(self._status())
+        self._stream.flush()
 
     def _status(self) -> str:
         active = ", ".join(

@@ -1,7 +1,6 @@
 """`bayplan run`: one container by hand, of no project."""
 
 import os
-import sys
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 
 from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
 from provider.cli.options import spread
+from provider.cli.output import complain
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
@@ -59,6 +59,7 @@ def run(
       bayplan run -d --name page -p 8081:80 quickstart/python python3 -m http.server 80
     """
     from provider.cli import words
+    from provider.cli.leaving import Interrupted, interruptible, uninterrupted
     from provider.drivers.single import Request, make_single
     from runtime.errors import ContainerError, LaunchError
 
@@ -88,17 +89,21 @@ def run(
         remove=remove,
     )
     try:
-        containers, config, warnings = make_single(session.root, request)
-        _warn(warnings)
-        if not detach:
-            return _foreground(containers, config, interactive=interactive)
-        try:
-            _warn(containers.start(config.id))
-        except BaseException:
-            containers.remove(config.id, force=True)
-            raise
+        with interruptible():
+            containers, config, warnings = make_single(session.root, request)
+            _warn(warnings)
+            if not detach:
+                return _foreground(containers, config, interactive=interactive)
+            try:
+                _warn(containers.start(config.id))
+            except BaseException:
+                with uninterrupted():
+                    containers.remove(config.id, force=True)
+                raise
         print(config.id)
         return 0
+    except Interrupted as gone:
+        return 128 + gone.number
     except LaunchError as error:
         raise RunError(str(error), exit_code=error.exit_code) from error
     except UsageError:
@@ -112,7 +117,9 @@ def _foreground(containers: "Containers", config: "ContainerConfig", *, interact
 
     However this is left, the container does not run on; one to be removed is gone.
     """
-    from provider.cli.streams import Hangup, Interrupted, ReaderGone
+    from provider.cli.leaving import Interrupted, uninterrupted
+    from provider.cli.streams import Hangup, ReaderGone
+    from runtime.errors import NotFoundError
 
     grace: float | None = 0.0
     try:
@@ -122,10 +129,11 @@ def _foreground(containers: "Containers", config: "ContainerConfig", *, interact
     except (Interrupted, Hangup, ReaderGone) as gone:
         return 128 + gone.number
     finally:
-        if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
-            containers.remove(config.id, force=True)
-        else:
-            containers.stop(config.id, grace=grace)
+        with uninterrupted(), suppress(NotFoundError):  # somebody has removed it
+            if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
+                containers.remove(config.id, force=True)
+            else:
+                containers.stop(config.id, grace=grace)
 
 
 def _talk(containers: "Containers", config: "ContainerConfig", *, interactive: bool) -> int | None:
@@ -168,4 +176,4 @@ def _talk(containers: "Containers", config: "ContainerConfig", *, interactive: b
 
 def _warn(warnings: tuple[str, ...]) -> None:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        complain(f"warning: {warning}")

@@ -123,13 +123,11 @@ def _addresses(session: Session) -> dict[str, list[str]]:
     """Return what each container is reached at, by its id: on its first network first."""
     from runtime.network import store
 
-    found: dict[str, list[tuple[int, str, str]]] = {}
+    found: dict[str, list[tuple[tuple[int, str], str]]] = {}
     for record in store.load_all(session.root):
         for lease in record.leases:
-            found.setdefault(lease.container, []).append(
-                (len(lease.interface), lease.interface, lease.ip)
-            )
-    return {container: [ip for *_, ip in sorted(held)] for container, held in found.items()}
+            found.setdefault(lease.container, []).append((lease.place, lease.ip))
+    return {container: [ip for _, ip in sorted(held)] for container, held in found.items()}
 
 
 def _row(observed: "Observed", addresses: Sequence[str]) -> list[str]:

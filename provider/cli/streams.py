@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from provider.cli.leaving import Interrupted, handling
+
 FORWARDED = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
     *(signal.SIGUSR1, signal.SIGUSR2),
@@ -24,14 +26,6 @@ _PATIENCE = 3
 """So many SIGINT or SIGTERM, and we leave, whatever the process makes of them."""
 _BLOCK = 256 << 10
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
-
-
-class Interrupted(Exception):
-    """The user wants to leave now; *number* is the last signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 class Hangup(Exception):
@@ -150,14 +144,10 @@ def forwarding(send: Callable[[int], None], *, terminal: int | None = None) -> I
                 termios.tcsetwinsize(terminal, (size.lines, size.columns))
 
     handlers = dict.fromkeys(FORWARDED, hand_on) | {signal.SIGWINCH: resize}
-    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+    with handling(handlers):
         # It may have changed while the process was being started.
         resize()
         yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from provider.drivers.container_observe import how_it_ended
+from provider.drivers.container_observe import how_it_ended, is_done
 from provider.engine.ports import CutShortError, UnsettledError
 from provider.model.tree import Tree
+from provider.model.units import format_duration
 from runtime.container.containers import Containers
 from runtime.container.folders import log_folder
 from runtime.container.state import uptime
@@ -21,20 +22,25 @@ _LOOK_EVERY_S = 0.02
 _LOG_TAIL = 10
 _MOST_RESTARTS = 3
 """A container that ended that often while it was awaited will not settle."""
+_NOT_A_JOB = "what runs to completion is a Job; a daemon stays in the foreground"
 
 
 def settled(
     containers: Containers,
     container_id: str,
-    healthy_for: float,
+    wanted: Tree,
     stopping: threading.Event,
     deadline: float,
 ) -> None:
-    """Wait until the container is healthy, or without a health check ran for *healthy_for*.
+    """Wait until the container is healthy, or without a health check ran for its ``healthyFor``.
+
+    One that has done what it was for (see ``is_done``) needs no more proof. *wanted* is its
+    effective tree.
 
     Raises:
         UnsettledError: it ended, became unhealthy, or the deadline came first.
     """
+    healthy_for: float = wanted["update"]["healthyFor"]
     first: Status | None = None
     for status in _watch(containers, container_id, stopping, deadline):
         first = first or status
@@ -42,10 +48,10 @@ def settled(
             return
         if status.state == "running" and status.health == "none" and uptime(status) >= healthy_for:
             return
-        if status.ended and status.exit_code != 0:
-            raise _failure(containers, status, how_it_ended(status))
-        if status.ended:
+        if is_done(status, wanted):
             return
+        if status.ended:
+            raise _ended_too_soon(containers, status, healthy_for)
         if status.restarts - first.restarts >= _MOST_RESTARTS:
             words = f"it does not stay up: {how_it_ended(status)}, {status.restarts} times"
             raise _failure(containers, status, words)
@@ -53,7 +59,8 @@ def settled(
             words = f"it is unhealthy: {status.health_output or 'the probe gave no output'}"
             raise _failure(containers, status, words)
     status = containers.status(container_id)
-    awaited = "to become healthy" if status.health != "none" else f"to run for {healthy_for} s"
+    within = format_duration(healthy_for)
+    awaited = "to become healthy" if status.health != "none" else f"to run for {within}"
     words = f"gave up waiting for it {awaited}; it is {status.state}"
     if status.health_output:
         words += f", last probe: {status.health_output}"
@@ -131,5 +138,19 @@ def _watch(
         stopping.wait(_LOOK_EVERY_S)
 
 
-def _failure(containers: Containers, status: Status, words: str) -> UnsettledError:
-    return UnsettledError(words, log_tail=log_tail(containers, status.id))
+def _ended_too_soon(containers: Containers, status: Status, healthy_for: float) -> UnsettledError:
+    words = how_it_ended(status)
+    if status.exit_code != 0 or status.stop_requested:
+        return _failure(containers, status, words)
+    ran_for = (status.finished_at or 0.0) - (status.started_at or 0.0)
+    if status.health == "starting":
+        words += " before it was healthy"
+    elif status.health == "none" and ran_for < healthy_for:
+        words += f" before it had run for {format_duration(healthy_for)}"
+    return _failure(containers, status, words, hint=_NOT_A_JOB)
+
+
+def _failure(
+    containers: Containers, status: Status, words: str, *, hint: str = ""
+) -> UnsettledError:
+    return UnsettledError(words, log_tail=log_tail(containers, status.id), hint=hint)

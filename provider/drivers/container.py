@@ -78,7 +78,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         await_container.settled(
             self._containers,
             object_id,
-            after["update"]["healthyFor"],
+            after,
             context.stopping,
             deadline,
         )
@@ -99,10 +99,9 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             if result.get("state") != "succeeded":
                 raise ApplyError("it has not completed")
             return
-        healthy_for = (found.effective or {})["update"]["healthyFor"]
         with failing():
             await_container.settled(
-                self._containers, found.object_id, healthy_for, context.stopping, deadline
+                self._containers, found.object_id, found.effective or {}, context.stopping, deadline
             )
 
     def _perform_ports(self, action: Action, context: Context) -> Outcome:
@@ -123,13 +122,13 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             if action.before is None:
                 self._withdraw_stray(action.object_id)
             for object_id in filter(None, (*action.leftovers, action.object_id)):
-                self._containers.remove(object_id, force=True)
+                self._remove(object_id)
             return Outcome("", {})
         after = action.after or {}
         replaces = action.verb is not Verb.UPDATE or action.consequence in _REPLACING
         if not self._proves_first(action, after):
             for leftover in action.leftovers:
-                self._containers.remove(leftover, force=True)
+                self._remove(leftover)
         if replaces:
             object_id = context.object_id
             self._make(action, after, object_id, context)
@@ -155,7 +154,13 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
         for old in sorted(gone):
-            self._containers.remove(old, force=True)
+            self._remove(old)
+
+    def _remove(self, container_id: str) -> None:
+        """Let it end, by its stop signal and within its grace, and remove it. Idempotent."""
+        with suppress(NotFoundError):
+            self._containers.stop(container_id)
+        self._containers.remove(container_id, force=True)
 
     def _withdraw(self, action: Action, object_id: str, context: Context) -> None:
         """Let no more published traffic go to a container that is about to end."""
@@ -216,7 +221,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         """Make a new container, beside or in place of the one that is there."""
         old = action.object_id if action.object_id != object_id else ""
         if old and action.id.resource.kind is Kind.JOB:
-            self._containers.remove(old, force=True)
+            self._remove(old)
         elif old and not self._proves_first(action, after):
             self._withdraw(action, old, context)
             with suppress(NotFoundError):
@@ -268,7 +273,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             network.release(self._root, before.id)
         status = self._containers.status(before.id)
         if status.state == "running":
-            inside.mend(before, status.pid, self._containers.cgroup(before.id))
+            inside.mend(before, status, self._containers.cgroup(before.id))
         if action.consequence is Consequence.RESTART:
             self._containers.stop(before.id)
             # Secrets do not outlive a reboot; the folders are mounted anew at the start.

@@ -97,7 +97,7 @@ class _View:
                 self._statuses[name] = containers.status(name)
         self._configs = {name: configs[name] for name in self._statuses}
         self._namespaces = inside.read_namespaces(
-            (configs[s.id], s.pid) for s in self._statuses.values() if s.state == "running"
+            (configs[s.id], s) for s in self._statuses.values() if s.state == "running"
         )
 
     @property
@@ -194,11 +194,9 @@ class _View:
     def _state(self, effective: Tree, status: Status) -> Iterable[Deviation]:
         wanted = effective["state"]
         running = status.state in ("running", "restarting")
-        if wanted == "running" and not running:
-            policy = effective["container"]["restart"]["policy"]
-            if not (policy == "on-failure" and status.exit_code == 0):
-                cause, lost = how_it_ended(status), self._lost_ports(status.id)
-                yield Deviation("state", "running", status.state, cause, lost, "restart")
+        if wanted == "running" and not running and not is_done(status, effective):
+            cause, lost = how_it_ended(status), self._lost_ports(status.id)
+            yield Deviation("state", "running", status.state, cause, lost, "restart")
         if wanted == "stopped" and running:
             yield Deviation("state", "stopped", "running", "it was started", (), "restart")
 
@@ -280,6 +278,22 @@ def _to_deviation(found: inside.Difference) -> Deviation:
     consequence = "live" if found.live else "restart"
     path = f"kernel.{found.what}"
     return Deviation(path, found.wanted, found.actual, found.cause, (), consequence)
+
+
+def is_done(status: Status, effective: Tree) -> bool:
+    """Tell whether a container has ended well and may: it has done what it was for.
+
+    That is a Container with ``restart: on-failure`` of which neither a health check nor a
+    published port says that it serves. Replicas of a Service always do.
+    """
+    container = effective["container"]
+    may_end = (
+        container["restart"]["policy"] == "on-failure"
+        and container["health"] is None
+        and effective.get("publish") == []
+    )
+    ended_well = status.ended and status.exit_code == 0 and not status.stop_requested
+    return may_end and ended_well
 
 
 def how_it_ended(status: Status) -> str:

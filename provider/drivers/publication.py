@@ -6,7 +6,7 @@ from dataclasses import replace
 from provider.model.ids import ResourceId
 from provider.model.tree import Tree
 from runtime.network.firewall import Publication
-from runtime.network.model import Record
+from runtime.network.model import Lease, Record
 
 Addresses = Mapping[str, str]
 """Container id -> its address on its first network that is not internal."""
@@ -19,15 +19,15 @@ def owner_of(resource: ResourceId) -> str:
 
 def addresses_of(records: Iterable[Record]) -> Addresses:
     """Return where published traffic goes, for every container that holds a lease."""
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Lease] = {}
     for record in records:
         if record.network.internal:
             continue
         for lease in record.leases:
             first = found.get(lease.container)
-            if first is None or lease.interface < first[0]:
-                found[lease.container] = (lease.interface, lease.ip)
-    return {container: ip for container, (_, ip) in found.items()}
+            if first is None or lease.place < first.place:
+                found[lease.container] = lease
+    return {container: lease.ip for container, lease in found.items()}
 
 
 def publications(

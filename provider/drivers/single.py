@@ -16,6 +16,7 @@ from runtime.container.config import ContainerConfig, new_id
 from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
 from runtime.container.defaults import PATH
+from runtime.container.making import making
 from runtime.container.summary import summaries
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
@@ -59,8 +60,6 @@ def make_single(
         raise UsageError(
             f"--name {name!r}", hint="lower case letters, digits and inner hyphens, 63 at most"
         )
-    if any(known.name == name for known in summaries(root)):
-        raise ProviderError(f"the name {name} is taken", hint="`bayplan rm` removes containers")
     warnings = _check_ports(root, request.publish)
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
@@ -84,8 +83,12 @@ def make_single(
         volatile=request.remove,
     )
     containers = Containers(root)
-    containers.create(config)
     try:
+        with making(root), host_lock(root, f"create {name}"):
+            if any(known.name == name for known in summaries(root)):
+                hint = "`bayplan rm` removes containers"
+                raise ProviderError(f"the name {name} is taken", hint=hint)
+            containers.create(config)
         if request.spec.network_mode == "bridge":
             with host_lock(root, f"run {name}"):
                 network.ensure_network(root, RUN_NETWORK)

@@ -36,12 +36,13 @@ from provider.engine.step import (
     settle_time,
     settles,
 )
+from provider.engine.storage import UnwritableError
 from provider.engine.walk import Walk
 from provider.errors import ApplyError, RefusedError
 from provider.model.events import ActionEvent, Phase
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Need, Plan, Verb
-from provider.model.resource import Desired, World
+from provider.model.resource import Condition, Desired, World
 from provider.model.units import format_duration
 from provider.planning.decide import refine
 from provider.planning.report import Failure, Fate, Report, Result
@@ -80,6 +81,8 @@ class _Awaiting(NamedTuple):
 
 _INTERRUPT = "interrupt"
 _INTERRUPTED = str(CutShortError())
+_STOPPED = "what the apply does could not be written down any more"
+_NOT_WRITTEN = "how it ended could not be written down"
 
 _AWAITED = {
     Kind.CONTAINER: "until it is healthy",
@@ -105,10 +108,13 @@ def apply(
     pending actions changes nothing, on disk neither, except that the journal of an interrupted
     run is taken up. *emit* is called in the caller's thread only. An *interrupt* ends it in order:
     running steps are waited for, the rest is skipped. What leaves through any other exception, a
-    bug or KeyboardInterrupt, leaves the journal behind for the next run to take up.
+    bug or KeyboardInterrupt, leaves the journal behind for the next run to take up; so does a
+    report with errors, of a run whose own files could not be written to the end. Except after
+    KeyboardInterrupt, nothing is at work any more when this returns or raises.
 
     Raises:
         RefusedError: a guard or preflight refused the plan.
+        UnwritableError: the journal could not be written; nothing was done.
     """
     if plan.refusals:
         raise RefusedError("\n".join(plan.refusals))
@@ -163,6 +169,7 @@ class _Run:
 
     def run(self, revisions: Revisions) -> Report:
         """Do it all."""
+        revision = None
         try:
             revision = self._open(revisions.next_number)
             bug = self._go()
@@ -173,6 +180,10 @@ class _Run:
                 for instance, error in driver.finish(self.context).items():
                     self._note_failure(self.actions[instance], error, stage="finish")
             return self._close(revisions, revision)
+        except UnwritableError as error:
+            if revision is None:
+                raise
+            return self._cut_off(revision, error)
         finally:
             self.crew.dismiss()
             self.journal.close()
@@ -200,23 +211,53 @@ class _Run:
     def _close(self, revisions: Revisions, revision: Revision) -> Report:
         """Make the ledger durable, write the revision, let go of the journal."""
         self.books.sync()
-        report = Report(
+        report = self._report(revision)
+        result = "interrupted" if self.interrupted else "failed" if report.failed else "ok"
+        revisions.write(replace(revision, result=result, summary=report.summary))
+        self.journal.end()
+        return report
+
+    def _cut_off(self, revision: Revision, error: UnwritableError) -> Report:
+        """Return what was done until *error*; the next run takes it up from the journal."""
+        for action in self.plan.pending:
+            if action.id not in self.results:
+                begun = action.id in self.began
+                words = _NOT_WRITTEN if begun else _STOPPED
+                failure = Failure("skipped", words)
+                self.results[action.id] = Result(
+                    self.actions[action.id], Fate.SKIPPED, failure, begun=begun
+                )
+        failure = Failure(error_code(error), str(error), retryable=True, hint=error.hint)
+        return self._report(revision, errors=(failure,))
+
+    def _report(self, revision: Revision, errors: tuple[Failure, ...] = ()) -> Report:
+        return Report(
             project=self.plan.project,
             results=tuple(self.results.get(a.id) or Result(a) for a in self.plan),
             revision=revision.number,
             interrupted=self.interrupted,
             kept=self.plan.kept,
             warnings=self.plan.warnings,
+            errors=errors,
         )
-        result = "interrupted" if self.interrupted else "failed" if report.failed else "ok"
-        revisions.write(replace(revision, result=result, summary=report.summary))
-        self.journal.end()
-        return report
 
     # -- the walk
 
     def _go(self) -> Exception | None:
-        """Walk until everything has ended; returns an unexpected error, which stops the walk."""
+        """Walk until everything has ended; returns an unexpected error, which stops the walk.
+
+        What goes wrong in this thread ends it at once, but not before all that is at work has
+        ended: the caller lets go of the lock.
+        """
+        try:
+            return self._walk()
+        except Exception:
+            self.context.stopping.set()
+            while self.crew.is_at_work:
+                self.crew.hear(None)
+            raise
+
+    def _walk(self) -> Exception | None:
         bug: Exception | None = None
         while True:
             self._dispatch()
@@ -274,10 +315,16 @@ class _Run:
         self.crew.work(_Performing(action), lambda: driver.perform(action, context))
 
     def _await(self, need: Need) -> None:
-        deadline = time.monotonic() + need.timeout_s
         if self.walk.is_own(need):
-            self.deadlines[need] = deadline
+            if need.timeout_s is not None:
+                self.deadlines[need] = time.monotonic() + need.timeout_s
             return
+        timeout_s = need.timeout_s
+        if timeout_s is None:
+            timeout_s = settle_time(self.actions[need.target], self.options.health_timeout_s)
+        self._look(need, time.monotonic() + timeout_s)
+
+    def _look(self, need: Need, deadline: float) -> None:
         driver = self.driver_of[need.target.resource.kind]
         self.crew.wait(
             _Awaiting(need),
@@ -294,7 +341,10 @@ class _Run:
         now = time.monotonic()
         for need in [need for need, deadline in self.deadlines.items() if deadline <= now]:
             del self.deadlines[need]
-            within = format_duration(need.timeout_s)
+            if need.condition is Condition.HEALTHY:
+                self._look(need, now)  # once, to tell what its last probe said
+                continue
+            within = format_duration(need.timeout_s or 0.0)
             self.walk.broken(need, f"{need.target} has not {need.condition} within {within}")
 
     def _handle(self, message: Message) -> None:
@@ -302,10 +352,10 @@ class _Run:
         if isinstance(about, _Performing):
             self.crew.done()
         if isinstance(about, _Awaiting):
-            if error is None:
-                self.walk.met(about.need)
-            else:
+            if error is not None:
                 self.walk.broken(about.need, f"{about.need.target}: {error}")
+            elif not self.walk.is_own(about.need):  # which is met when it has settled, and now will
+                self.walk.met(about.need)
         elif isinstance(error, ApplyError):
             stage = "perform" if isinstance(about, _Performing) else "settle"
             self._fail(about.action, error, stage=stage)

@@ -35,6 +35,7 @@ class Crew:
         self._workers = workers
         self._threads = 0
         self._busy = 0
+        self._unheard = 0
         self._tasks: queue.SimpleQueue[tuple[Any, Callable[[], Any]] | None] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
@@ -43,9 +44,15 @@ class Crew:
         """True if a worker would begin at once."""
         return self._busy < self._workers
 
+    @property
+    def is_at_work(self) -> bool:
+        """True while there is a task whose end was not heard yet."""
+        return self._unheard > 0
+
     def work(self, about: Any, task: Callable[[], Any]) -> None:
         """Have a worker do *task*; ``done`` must be called when its message was heard."""
         self._busy += 1
+        self._unheard += 1
         if self._threads < min(self._workers, self._busy):
             self._threads += 1
             threading.Thread(target=self._serve, name="bayplan-worker", daemon=True).start()
@@ -53,6 +60,7 @@ class Crew:
 
     def wait(self, about: Any, task: Callable[[], Any]) -> None:
         """Do *task*, which may take long, in a thread of its own."""
+        self._unheard += 1
         thread = threading.Thread(
             target=self._do, args=(about, task), name="bayplan-wait", daemon=True
         )
@@ -65,9 +73,12 @@ class Crew:
     def hear(self, timeout_s: float | None) -> Message | None:
         """Return the next message, or None after *timeout_s* seconds."""
         try:
-            return self._messages.get(timeout=timeout_s)
+            message = self._messages.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        if message.news is None:
+            self._unheard -= 1
+        return message
 
     def done(self) -> None:
         """Take note that a worker has ended a task."""

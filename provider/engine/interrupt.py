@@ -23,10 +23,15 @@ class Interrupt:
     def request(self, number: signal.Signals) -> None:
         """Ask to stop; asked a second time, leave at once and let the next run clean up.
 
+        When a terminal is lost, the shell and the kernel hang up one after the other: nobody
+        insists.
+
         Raises:
             KeyboardInterrupt: it was asked before.
         """
         if self.signal is not None:
+            if number is signal.SIGHUP:
+                return
             raise KeyboardInterrupt
         self.signal = number
         if self._wake is not None:
@@ -35,13 +40,19 @@ class Interrupt:
 
 @contextmanager
 def on_signals() -> Iterator[Interrupt]:
-    """Turn SIGINT and SIGTERM into an ``Interrupt`` for the length of a ``with``; main thread."""
+    """Turn SIGINT, SIGTERM and SIGHUP into an ``Interrupt`` inside a ``with``; main thread.
+
+    A SIGHUP that is ignored, as nohup(1) has it, stays so.
+    """
     interrupt = Interrupt()
 
     def handle(number: int, frame: FrameType | None) -> None:
         interrupt.request(signal.Signals(number))
 
-    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    former = {number: signal.signal(number, handle) for number in heard}
     try:
         yield interrupt
     finally:

@@ -15,11 +15,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from provider.engine.ledger import Entry, decode_instance, encode_instance
 from provider.engine.revision import Revision, decode_revision, encode_revision
-from provider.engine.storage import FILE_MODE, make_folder, sync_file
+from provider.engine.storage import FILE_MODE, make_folder, sync_file, writing
 from provider.errors import UnsupportedHostError
 from provider.model.ids import InstanceId
 from provider.model.plan import Action, Verb
@@ -64,7 +64,7 @@ class Journal:
 
     def __init__(self, state: Path, project: str) -> None:
         self.path = state / "projects" / project / "journal"
-        self._stream: IO[str] | None = None
+        self._stream: BinaryIO | None = None
 
     def begin(
         self,
@@ -73,7 +73,11 @@ class Journal:
         object_ids: Mapping[InstanceId, str],
         revision: Revision,
     ) -> None:
-        """Write the plan and make it durable; nothing may be changed on the host before."""
+        """Write the plan and make it durable; nothing may be changed on the host before.
+
+        Raises:
+            UnwritableError: there is no space, or the disk is broken.
+        """
         header = {
             "journalVersion": JOURNAL_VERSION,
             "applyId": apply_id,
@@ -81,16 +85,23 @@ class Journal:
             "revision": encode_revision(revision),
             "steps": [_encode_step(action, object_ids.get(action.id, "")) for action in actions],
         }
-        make_folder(self.path.parent)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-        self._stream = open(fd, "w", encoding="utf-8")  # noqa: SIM115 - closed by close
-        self._write(header)
-        os.fsync(fd)
-        sync_file(self.path.parent)
+        with writing(self.path):
+            make_folder(self.path.parent)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            # Without a buffer, in which a line that did not fit on the disk would stay.
+            self._stream = open(fd, "wb", buffering=0)  # noqa: SIM115 - closed by close
+            self._write(header)
+            os.fsync(fd)
+            sync_file(self.path.parent)
 
     def started(self, instance: InstanceId) -> None:
-        """Note that the action on *instance* is started now."""
-        self._write({"started": encode_instance(instance)})
+        """Note that the action on *instance* is started now.
+
+        Raises:
+            UnwritableError: there is no space, or the disk is broken; it must not be started.
+        """
+        with writing(self.path):
+            self._write({"started": encode_instance(instance)})
 
     def end(self) -> None:
         """Remove the journal; ledger and revision must be on disk. Idempotent."""
@@ -136,8 +147,9 @@ class Journal:
 
     def _write(self, tree: Tree) -> None:
         assert self._stream is not None
-        self._stream.write(json.dumps(tree, separators=(",", ":")) + "\n")
-        self._stream.flush()
+        rest = json.dumps(tree, separators=(",", ":")).encode() + b"\n"
+        while rest:  # a disk that is nearly full takes a part
+            rest = rest[self._stream.write(rest) :]
 
 
 def fold(

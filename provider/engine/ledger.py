@@ -3,21 +3,28 @@
 ``state/projects/<project>/resources/<Kind>_<name>_<host>_<index>.json``, 0600, replaced whole.
 Whoever holds the project's lock writes; readers take no lock and may see a mixture of before and
 after, never half a file. Reading creates nothing.
+
+To wait for the disk at each step would cost more than many a step. So what is written stands
+beside what is durable, as ``....json.new``, and counts; ``sync`` waits once and puts it in its
+place. After a loss of power it may be empty: then what it was to replace counts, or nothing, and
+the journal tells what is suspect.
 """
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from provider.engine.storage import make_folder, read_json, sync_file, write_json
-from provider.errors import UnsupportedHostError
+from provider.engine.storage import make_folder, read_json, sync_file, write_json, writing
+from provider.errors import DamagedError, UnsupportedHostError
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.resource import Attempt, Deviation, Observed
 from provider.model.tree import Tree
 from runtime.record import dataclass, field
 
 RECORD_VERSION = 1
+_NEW = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,40 +87,78 @@ class Ledger:
             DamagedError: an entry cannot be read back.
         """
         try:
-            names = sorted(os.listdir(self.folder))
+            there = {name for name in os.listdir(self.folder) if not name.startswith(".")}
         except FileNotFoundError:
             return {}
         entries = {}
-        for name in names:
-            if name.startswith(".") or not name.endswith(".json"):
-                continue
-            try:
-                tree = read_json(self.folder / name)
-            except FileNotFoundError:  # deleted by an apply at work
-                continue
-            entry = decode_entry(tree, name)
-            entries[entry.id] = entry
+        names = {name.removesuffix(_NEW) for name in there}
+        for name in sorted(name for name in names if name.endswith(".json")):
+            tree = self._read(name, renewed=name + _NEW in there)
+            if tree is not None:
+                entry = decode_entry(tree, name)
+                entries[entry.id] = entry
         return entries
 
+    def _read(self, name: str, *, renewed: bool) -> Tree | None:
+        """Return the newest of that name; None if an apply at work has deleted it."""
+        path = self.folder / name
+        if renewed:
+            # Not there any more: it has just been put in its place.
+            with suppress(FileNotFoundError, DamagedError):
+                newest: Tree = read_json(_beside(path))
+                return newest
+        try:
+            durable: Tree = read_json(path)
+        except FileNotFoundError:
+            return None
+        return durable
+
     def write(self, entry: Entry) -> None:
-        """Replace the entry of ``entry.id``; atomic, not yet durable (see ``sync``)."""
-        make_folder(self.folder)
-        write_json(self._path(entry.id), encode_entry(entry))
+        """Replace the entry of ``entry.id``; atomic, not yet durable (see ``sync``).
+
+        Raises:
+            UnwritableError: there is no space, or the disk is broken.
+        """
+        path = self._path(entry.id)
+        with writing(path):
+            make_folder(self.folder)
+            write_json(_beside(path), encode_entry(entry))
 
     def delete(self, instance: InstanceId) -> None:
-        """Forget an instance. Idempotent."""
-        self._path(instance).unlink(missing_ok=True)
+        """Forget an instance. Idempotent.
+
+        Raises:
+            UnwritableError: the disk is broken.
+        """
+        path = self._path(instance)
+        with writing(path):
+            path.unlink(missing_ok=True)
+            _beside(path).unlink(missing_ok=True)
 
     def sync(self, instances: Iterable[InstanceId]) -> None:
-        """Make the entries of *instances*, written or deleted, survive a power loss."""
-        for instance in instances:
-            sync_file(self._path(instance))
-        sync_file(self.folder)
+        """Make the entries of *instances*, written or deleted, survive a power loss.
+
+        Raises:
+            UnwritableError: there is no space, or the disk is broken.
+        """
+        paths = [self._path(instance) for instance in instances]
+        with writing(self.folder):
+            for path in paths:
+                sync_file(_beside(path))
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    os.rename(_beside(path), path)
+            sync_file(self.folder)
 
     def _path(self, instance: InstanceId) -> Path:
         resource = instance.resource
         name = f"{resource.kind}_{resource.name}_{instance.host}_{instance.index}.json"
         return self.folder / name
+
+
+def _beside(path: Path) -> Path:
+    """Return where what is not durable yet stands."""
+    return path.with_name(path.name + _NEW)
 
 
 def encode_instance(instance: InstanceId) -> Tree:

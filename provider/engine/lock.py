@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from provider.engine.storage import FILE_MODE, make_folder
 from provider.errors import LockBusyError
@@ -51,19 +52,33 @@ def project_lock(
         os.close(fd)
 
 
-def is_locked_by_another(state: Path, project: str) -> bool:
-    """Return whether another process is at work on *project*; creates nothing."""
+class Sign(NamedTuple):
+    """What a lock looks like; two that are equal: nobody has begun or ended in between."""
+
+    is_locked: bool
+    moved_ns: int = 0
+    """When it was last taken or let go."""
+
+
+def look(state: Path, project: str) -> Sign:
+    """Return whether somebody is at work on *project*; creates nothing."""
     try:
         fd = os.open(state / "projects" / project / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return Sign(is_locked=False)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _owner(fd).get("pid") != os.getpid()
+        return Sign(True, os.fstat(fd).st_mtime_ns)
+    else:
+        return Sign(False, os.fstat(fd).st_mtime_ns)
     finally:
         os.close(fd)
-    return False
+
+
+def is_locked(state: Path, project: str) -> bool:
+    """Return whether somebody is at work on *project*, this process included."""
+    return look(state, project).is_locked
 
 
 def _acquire(fd: int, project: str, timeout_s: float) -> None:

@@ -6,17 +6,20 @@ from pathlib import Path
 
 from provider.engine.journal import Journal, fold
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked_by_another
+from provider.engine.lock import look
 from provider.engine.ports import Driver, Observer
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Plan, Verb
 from provider.model.resource import Desired, Observed, Resource, World
 
+_LOOKS = 3
+"""So often the ledger is read anew because an apply began or ended meanwhile."""
+
 
 def read_entries(state: Path, project: str) -> dict[InstanceId, Entry]:
     """Return the ledger with what an interrupted apply left marked in it.
 
-    For when nobody else's apply is at work.
+    For who holds the project's lock, and for when nobody does.
     """
     return fold(Ledger(state, project).read(), Journal(state, project).read())
 
@@ -27,18 +30,16 @@ def observe(
     observers: Sequence[Observer],
     *,
     desired: Desired | None = None,
+    held: bool = False,
 ) -> World:
     """Return what is there of *project*, and what *desired* needs to know of the hosts.
 
     Waits for no lock; what it may write are notes in folders that are there, to save work the next
-    time. Each observer is asked once. While another process holds
-    the project's lock, its journal is work in progress, and what it changes is seen as it is at
+    time. Each observer is asked once. *held* says that the caller holds the project's lock. While
+    somebody else does, the journal is work in progress, and what is changed is seen as it is at
     the moment.
     """
-    if is_locked_by_another(state, project):
-        entries = {i: _under_way(e) for i, e in Ledger(state, project).read().items()}
-    else:
-        entries = read_entries(state, project)
+    entries = read_entries(state, project) if held else _entries_at_rest(state, project)
     observed: list[Observed] = []
     for observer in observers:
         own = _of_kinds(entries, observer.kinds)
@@ -49,6 +50,18 @@ def observe(
         foreign=tuple(_foreign(state, project, resources)),
         inputs=_inputs(resources, observers),
     )
+
+
+def _entries_at_rest(state: Path, project: str) -> dict[InstanceId, Entry]:
+    """Return the entries as no apply found at work has them; who goes on and on is at work."""
+    for _ in range(_LOOKS):
+        before = look(state, project)
+        if before.is_locked:
+            break
+        entries = read_entries(state, project)
+        if look(state, project) == before:
+            return entries
+    return {i: _under_way(e) for i, e in Ledger(state, project).read().items()}
 
 
 def _under_way(entry: Entry) -> Entry:

@@ -222,9 +222,9 @@ class Driver(Observer, Protocol):
     def settle(self, action: Action, context: Context, deadline: float) -> Outcome | None:
         """Wait until what ``perform`` started is as it should be; runs in a thread of its own.
 
-        A container: healthy, or without a health check running for ``update.healthyFor``; a
-        Job: completed. Other kinds are not asked, nor containers that are stopped or changed in
-        place. *deadline* is of ``time.monotonic()``.
+        A container: healthy, or without a health check running for ``update.healthyFor``, or
+        done where it may end; a Job: completed. Other kinds are not asked, nor containers that are
+        stopped or changed in place. *deadline* is of ``time.monotonic()``.
         Returns a new outcome if the record should change (result of a Job), else None.
 
         Raises:
@@ -238,6 +238,9 @@ class Driver(Observer, Protocol):
         self, instance: InstanceId, condition: Condition, context: Context, deadline: float
     ) -> None:
         """Wait until *instance* (see ``context.find``) has reached *condition*.
+
+        Asked about what this apply has not started; about the rest only to tell how it is, with
+        a *deadline* that has passed.
 
         COMPLETED of a Job is a recorded success. Returns at once if that is so already.
 

@@ -31,7 +31,8 @@ def take_up(state: Path, project: str) -> None:
     suspects = [entry for instance, entry in after.items() if entry != before.get(instance)]
     for entry in suspects:
         ledger.write(entry)
-    ledger.sync(entry.id for entry in suspects)
+    # What was done is in the ledger, but whoever did it had no time to make that durable.
+    ledger.sync({*(step.id for step in interrupted.started), *(entry.id for entry in suspects)})
     revision, revisions = interrupted.revision, Revisions(state, project)
     if revision is not None and interrupted.started and not revisions.has(revision.number):
         revisions.write(replace(revision, summary=_summary(interrupted, after)))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from provider.engine.storage import make_folder, read_json, sync_file, write_json
+from provider.engine.storage import make_folder, read_json, sync_file, write_json, writing
 from provider.model.tree import Tree
 from runtime.record import dataclass, field
 
@@ -60,12 +60,16 @@ class Revisions:
         return numbers[-1] + 1 if numbers else 1
 
     def write(self, revision: Revision) -> None:
-        """Add a revision; durable when this returns. The caller holds the project's lock."""
-        make_folder(self.folder)
+        """Add a revision; durable when this returns. The caller holds the project's lock.
+
+        Raises:
+            UnwritableError: there is no space, or the disk is broken.
+        """
         path = self.folder / f"{revision.number:04}.json"
-        write_json(path, encode_revision(revision))
-        sync_file(path)
-        sync_file(self.folder)
+        with writing(path):
+            make_folder(self.folder)
+            write_json(path, encode_revision(revision), sync=True)
+            sync_file(self.folder)
 
     def _numbers(self) -> tuple[int, ...]:
         try:

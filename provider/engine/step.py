@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from provider.errors import ProviderError
-from provider.model.ids import InstanceId
+from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import World
 from provider.planning.effective import CONTAINER_KINDS, unknown_paths
@@ -47,9 +47,9 @@ def missing(action: Action) -> str:
 
 
 def settle_time(action: Action, margin_s: float) -> float:
-    """Return how long what was started may take to prove itself, in seconds."""
+    """Return how long what runs may take to prove itself, in seconds."""
     tree = action.after or {}
-    if action.verb is Verb.RUN:
+    if action.id.resource.kind is Kind.JOB:
         return float(tree["timeout"] * (1 + tree["retries"])) + margin_s
     health = tree["container"]["health"]
     if health is None:

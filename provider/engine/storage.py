@@ -3,14 +3,36 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from provider.errors import DamagedError
+from provider.errors import ApplyError, DamagedError
 from provider.model.tree import Tree
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+
+
+class UnwritableError(ApplyError):
+    """The engine's own files cannot be written: the disk is full, or broken."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Word what the operating system has against writing *path* inside a ``with``.
+
+    Raises:
+        UnwritableError: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="mend that and apply again: what was begun is taken up then",
+            retryable=True,
+        ) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -20,17 +42,25 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
-def write_json(path: Path, tree: Tree) -> None:
+def write_json(path: Path, tree: Tree, *, sync: bool = False) -> None:
     """Replace *path*: atomic for readers, and after a crash the old file or the new one.
 
-    A loss of power before ``sync_file`` may leave an empty file. The folder must exist.
+    After a loss of power as well with *sync*, which waits for the disk; else that may leave an
+    empty file until ``sync_file``. The folder must exist.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    with open(fd, "w", encoding="utf-8") as stream:
-        # Not json.dump, which is pure Python and ten times slower.
-        stream.write(json.dumps(tree, separators=(",", ":"), ensure_ascii=False))
-    os.rename(temporary, path)
+    try:
+        with open(fd, "w", encoding="utf-8") as stream:
+            # Not json.dump, which is pure Python and ten times slower.
+            stream.write(json.dumps(tree, separators=(",", ":"), ensure_ascii=False))
+            if sync:
+                stream.flush()
+                os.fsync(fd)
+        os.rename(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:

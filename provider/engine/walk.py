@@ -1,8 +1,9 @@
 """Which actions of a plan may start, as others end: the bookkeeping of an apply. No I/O, no clock.
 
 An action starts when each of its needs is met. ``started`` is met when the target was performed;
-``healthy`` and ``completed`` are met when somebody who waits for them says so. What fails, or is
-skipped, takes with it what depends on it and nothing else.
+``healthy`` and ``completed`` when the target has settled, if this walk has started it, else when
+somebody who waits for them says so. What fails, or is skipped, takes with it what depends on it
+and nothing else.
 """
 
 import heapq
@@ -42,6 +43,7 @@ class Walk:
         self._waits: list[Need] = []
         self._asked: set[Need] = set()
         self._met: set[Need] = set()
+        self._proving: set[InstanceId] = set()
         self._skipped: list[tuple[InstanceId, str]] = []
         for action in actions:
             if action.verb is not Verb.NOOP:
@@ -68,7 +70,7 @@ class Walk:
     def take_waits(self) -> Iterator[Need]:
         """Yield the conditions somebody has to wait for from now on, each once.
 
-        A Job that is run by this walk tells itself when it has completed (see ``is_own``).
+        What this walk has started tells itself when it has settled (see ``is_own``).
         """
         while self._waits:
             yield self._waits.pop()
@@ -80,15 +82,13 @@ class Walk:
 
     def is_own(self, need: Need) -> bool:
         """Return whether *need* is met by an action of this walk settling, not by a wait."""
-        action = self._actions.get(need.target)
-        return (
-            need.condition is Condition.COMPLETED and action is not None and action.verb is Verb.RUN
-        )
+        return need.target in self._proving
 
     def performed(self, instance: InstanceId, *, settles: bool) -> None:
         """Take note that *instance* was performed; if it *settles*, it is not over yet."""
         if settles:
             self._state[instance] = State.SETTLING
+            self._proving.add(instance)
         else:
             self._end(instance, State.DONE)
         self._tell_users(instance)

@@ -69,7 +69,8 @@ class Need:
 
     target: InstanceId
     condition: Condition = Condition.STARTED
-    timeout_s: float = 120.0
+    timeout_s: float | None = None
+    """None: what the target itself may take, by its health check and ``healthyFor``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """From two trees to the changes people read: rule, origin and provenance of each. Pure."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,14 @@ _CAUSES = {
     "backends.*.id": "its replicas change",
     "inputs.*": "its source changed",
 }
-_DERIVED = frozenset({"digest", "id", "fingerprint", "restartWith", "recreateWith"})
+_KEY = r"(?:\.[^.\[]+|\[.*\])"  # of a map's entry or a list's item: a word, or in brackets
+_DERIVED = re.compile(
+    r"(?:backends|inputs)(?:$|[.\[])|container\.image\.digest$"
+    rf"|container\.(?:networks|volumes){_KEY}\.id$"
+    rf"|container\.(?:env|configs|secrets){_KEY}\.fingerprint$"
+    rf"|dependsOn{_KEY}\.(?:restartWith|recreateWith)$"
+)
+"""Paths of what follows from others; the same names elsewhere are people's own words."""
 _MANIFEST = "the manifest changed"
 
 
@@ -158,8 +166,7 @@ def worst(changes: Iterable[Change]) -> Consequence:
 
 def is_derived(path: str) -> bool:
     """Return whether the field at *path* follows from another resource, or from the host."""
-    head, member = path.partition(".")[0].partition("[")[0], path.rpartition(".")[2]
-    return head in ("backends", "inputs") or member in _DERIVED
+    return _DERIVED.match(path) is not None
 
 
 def is_fingerprint(value: Any) -> bool:

@@ -46,18 +46,14 @@ def report_json(report: Report) -> Tree:
         "kept": list(report.kept),
         "refusals": list(report.refusals),
         "warnings": list(report.warnings),
-        "errors": [],
+        "errors": [_error(error) for error in report.errors],
     }
 
 
 def failure_json(project: str | None, errors: Sequence[Failure]) -> Tree:
     """Return the report of a run that did not get as far as acting."""
-    empty = report_json(Report(project=project or "", results=()))
-    return empty | {
-        "project": project,
-        "failed": True,
-        "errors": [_error(error) for error in errors],
-    }
+    report = report_json(Report(project=project or "", results=(), errors=tuple(errors)))
+    return report | {"project": project, "failed": True}
 
 
 def _resource(result: Result) -> Tree:

@@ -12,9 +12,6 @@ from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
 from provider.planning.facts import Facts
 
-READY_S = 600.0
-"""How long ports wait for replicas; these give up by themselves, and much earlier."""
-
 
 def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Need, ...]:
     """Return what *instance* waits for: of each dependency that host's instances, else all.
@@ -23,7 +20,7 @@ def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Ne
     """
     needs: dict[InstanceId, Need] = {}
 
-    def add(target: InstanceId, condition: Condition, timeout_s: float) -> None:
+    def add(target: InstanceId, condition: Condition, timeout_s: float | None = None) -> None:
         known = needs.get(target)
         if known is None or known.condition is Condition.STARTED:
             needs[target] = Need(target, condition, timeout_s)
@@ -33,8 +30,7 @@ def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Ne
         for replica in facts.seen_from(instance.host, resource.id):
             if replica.index >= 0:
                 # No traffic to a replica that is not ready for it.
-                ready = Condition.STARTED if stopped else Condition.HEALTHY
-                add(replica, ready, READY_S)
+                add(replica, Condition.STARTED if stopped else Condition.HEALTHY)
     for edge in resource.dependencies:
         targets = facts.seen_from(instance.host, edge.target)
         for target in targets or (InstanceId(edge.target, instance.host),):
@@ -43,11 +39,12 @@ def needs_of(resource: Resource, instance: InstanceId, facts: Facts) -> tuple[Ne
     return tuple(needs.values())
 
 
-def roll(actions: Sequence[Action], settle_s: float) -> tuple[Action, ...]:
+def roll(actions: Sequence[Action]) -> tuple[Action, ...]:
     """Return replacements and restarts of one Service's replicas one batch after the other.
 
     Each waits until the one a batch before it is healthy, so that a bad change stops at the
-    first batch and the rest goes on serving.
+    first batch and the rest goes on serving. Those that are to stop wait for the one before to
+    have stopped.
     """
     grave = [
         action
@@ -56,13 +53,16 @@ def roll(actions: Sequence[Action], settle_s: float) -> tuple[Action, ...]:
         and action.consequence.rank >= Consequence.RESTART.rank
         and not is_ports(action.id)
     ]
-    batch = max(1, int(grave[0].after["update"]["batch"])) if grave and grave[0].after else 1
-    before = {late.id: early.id for early, late in zip(grave, grave[batch:], strict=False)}
+    wanted = grave[0].after if grave else None
+    batch = max(1, int(wanted["update"]["batch"])) if wanted else 1
+    stopped = wanted is not None and wanted["state"] == "stopped"
+    condition = Condition.STARTED if stopped else Condition.HEALTHY
+    before = {
+        late.id: Need(early.id, condition)
+        for early, late in zip(grave, grave[batch:], strict=False)
+    }
     return tuple(
-        replace(a, needs=(*a.needs, Need(before[a.id], Condition.HEALTHY, settle_s)))
-        if a.id in before
-        else a
-        for a in actions
+        replace(a, needs=(*a.needs, before[a.id])) if a.id in before else a for a in actions
     )
 
 

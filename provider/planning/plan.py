@@ -40,8 +40,6 @@ from runtime.record import dataclass, field
 STRAY = "carries the project's mark but is in neither its ledger nor its manifests"
 NOT_WANTED = "not in the manifests any more"
 ASKED = "asked for"
-SETTLE_S = 120.0
-"""How long the next batch of a rolling update waits for the one before to become healthy."""
 
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 
@@ -128,7 +126,7 @@ class _Planning:
                     made.append(action)
                     self._note(action)
             rolling = resource.id.kind is Kind.SERVICE
-            self.actions += roll(made, SETTLE_S) if rolling else made
+            self.actions += roll(made) if rolling else made
 
     def _expand(self) -> dict[ResourceId, tuple[InstanceId, ...]]:
         existing: dict[ResourceId, list[InstanceId]] = {}

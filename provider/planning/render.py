@@ -14,7 +14,7 @@ from provider.model.plan import UNKNOWN, Action, Change, Consequence, Plan, Verb
 from provider.planning.change import is_derived
 from provider.planning.document import plan_json, report_json
 from provider.planning.expand import is_ports
-from provider.planning.report import Fate, Report, Result
+from provider.planning.report import Failure, Fate, Report, Result
 from provider.planning.words import both
 from runtime.record import dataclass
 
@@ -71,6 +71,8 @@ def report_text(report: Report, *, width: int = 80, colour: bool = False) -> str
     for result in report.results:
         if result.failure is not None:
             lines += pen.failure(result)
+    for error in report.errors:
+        lines += pen.error(error)
     lines += pen.notes(report.kept, report.warnings, report.refusals)
     lines.append(_report_summary(report))
     return "\n".join(lines) + "\n"
@@ -106,15 +108,21 @@ class _Pen:
 
     def failure(self, result: Result) -> Iterator[str]:
         """Yield what went wrong at one instance."""
-        failure = result.failure
-        if failure is None:
+        if result.failure is None:
             return
         colour = self.palette.bad if result.fate is Fate.FAILED else self.palette.change
-        text = f"{result.action.id} {result.fate}: {failure.message}"
+        text = f"{result.action.id} {result.fate}: {result.failure.message}"
+        yield from self._said(text, result.failure.hint, colour)
+
+    def error(self, error: Failure) -> Iterator[str]:
+        """Yield what went wrong with the run itself."""
+        yield from self._said(error.message, error.hint, self.palette.bad)
+
+    def _said(self, text: str, hint: str, colour: str) -> Iterator[str]:
         for number, line in enumerate(_wrapped(text, self.width - len(_MARGIN))):
             yield self.palette.paint(colour, line if number == 0 else _MARGIN + line)
-        if failure.hint:
-            yield from (f"{_MARGIN}{line}" for line in _wrapped(failure.hint, self.width - 4))
+        if hint:
+            yield from (f"{_MARGIN}{line}" for line in _wrapped(hint, self.width - 4))
 
     def notes(
         self, kept: Iterable[str], warnings: Iterable[str], refusals: Iterable[str]

@@ -60,6 +60,8 @@ class Report:
     kept: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    errors: tuple[Failure, ...] = ()
+    """What kept the run itself, and not one of its actions, from its end."""
     pending: bool = False
     """True for a plan: the results are what would be done."""
 
@@ -72,7 +74,7 @@ class Report:
     def failed(self) -> bool:
         """True if not everything that was to be done was done."""
         unfinished = any(result.fate is not Fate.OK for result in self.results)
-        return unfinished or self.interrupted or bool(self.refusals)
+        return unfinished or self.interrupted or bool(self.refusals or self.errors)
 
     @property
     def summary(self) -> dict[str, int]:

@@ -17,7 +17,14 @@ from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container import secretfs
 from runtime.container.config import ContainerConfig, list_configs, read_config, write_config
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
-from runtime.container.folders import bury, netns_path, private_folder, run_folder, state_folder
+from runtime.container.folders import (
+    bury,
+    graveyard,
+    netns_path,
+    private_folder,
+    run_folder,
+    state_folder,
+)
 from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
@@ -182,7 +189,7 @@ class Containers:
         Cgroup(self.hierarchy, self.root.cgroup).delete(nested=False)
         with suppress(FileNotFoundError):
             shutil.rmtree(run_folder(self.root, container_id))
-        bury(self.root, container_id)
+        bury(state_folder(self.root, container_id), graveyard(self.root) / container_id)
 
     def supervise(self) -> None:
         """Make sure that what runs is being looked after; idempotent, and cheap if it is."""

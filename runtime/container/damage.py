@@ -39,7 +39,7 @@ def _files(root: Root) -> Iterator[tuple[Path, Mend]]:
     yield firewall.wanted_file(root), _rebuild_firewall
     for folder in sorted((root.state / "containers").glob("*")):
         yield config_file(root, folder.name), _remove_container
-    for folder in sorted((root.state / "volumes").glob("*")):
+    for folder in volume.folders(root):
         yield volume.record_file(root, folder.name), _record_volume
     yield ImageStore(root).catalog.index_file, _unlink
 

@@ -10,7 +10,6 @@ takes no lock: a folder whose config is just being written can look like an orph
 import os
 import re
 import select
-import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
@@ -21,7 +20,7 @@ from runtime.cgroup import Cgroup, Hierarchy, list_groups
 from runtime.container import secretfs, volume
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.damage import damaged_files
-from runtime.container.folders import bury, config_file, graveyard
+from runtime.container.folders import clear, config_file, graveyard
 from runtime.container.making import nobody_making
 from runtime.container.recovery import images_in_use
 from runtime.container.state import is_unattended
@@ -204,6 +203,8 @@ def _folders(root: Root, owners: Container[str]) -> Iterator[Finding]:
                 yield Finding("folder", str(path), "belongs to no container")
     for path in _entries(graveyard(root)):
         yield Finding("folder", str(path), "is of a container that is gone")
+    for path in volume.half_deleted(root):
+        yield Finding("folder", str(path), "is of a volume that is gone")
     for path in _entries(root.run / "secrets"):
         if path.name not in owners:
             yield Finding("secret", str(path), "belongs to no container")
@@ -229,7 +230,7 @@ def _files(root: Root) -> Iterator[Finding]:
 
 def _volumes(root: Root, unread: Collection[str]) -> Iterator[Finding]:
     """Yield folders without a record, and records without their folder."""
-    for path in _entries(root.state / "volumes"):
+    for path in volume.folders(root):
         data = path / "data"
         if path.name not in unread and not volume.record_file(root, path.name).exists():
             full = data.is_dir() and any(data.iterdir())
@@ -281,19 +282,11 @@ def _mend_lease(root: Root, ip: str) -> None:
             network.release(root, lease.container)
 
 
-def _mend_file(_root: Root, path: str) -> None:
+def _mend_file(root: Root, path: str) -> None:
     if os.path.isdir(path):
-        shutil.rmtree(path)
+        volume.drop_half_copied(root)
     else:
         Path(path).unlink(missing_ok=True)
-
-
-def _mend_folder(root: Root, path: str) -> None:
-    if Path(path).parent == graveyard(root):
-        bury(root, os.path.basename(path))
-        return
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
 
 
 def _mend_process(root: Root, pid: str) -> None:
@@ -327,9 +320,9 @@ _MEND: dict[str, Callable[[Root, str], object]] = {
     "link": lambda _root, name: links.delete(name),
     "secret": lambda root, path: secretfs.remove_folder(root, os.path.basename(path)),
     "mount": lambda _root, point: umount2(point, MNT_DETACH),
-    "folder": _mend_folder,
+    "folder": lambda _root, path: clear(Path(path)),
     "file": _mend_file,
-    "volume": _mend_folder,
+    "volume": lambda root, path: volume.delete_volume(root, os.path.basename(path)),
     "image": lambda root, _digest: ImageStore(root).gc(images_in_use(root)),
     "layer": _mend_layer,
 }

@@ -44,15 +44,21 @@ def graveyard(root: Root) -> Path:
     return root.state / "removed"
 
 
-def bury(root: Root, container_id: str) -> None:
-    """Delete the container's lasting state; absent is fine.
+def bury(folder: Path, grave: Path) -> None:
+    """Delete *folder* and all that is in it; absent is fine.
 
-    It leaves its place in one step: killed in the middle, there is a container or there is none.
+    It leaves its place for *grave*, on the same file system, in one step: killed in the middle,
+    it is there whole or not at all, and ``clear(grave)`` is what is left to do.
     """
-    grave = graveyard(root) / container_id
     private_folder(grave.parent)
+    clear(grave)
     with suppress(FileNotFoundError):
-        state_folder(root, container_id).rename(grave)
+        folder.rename(grave)
+    clear(grave)
+
+
+def clear(grave: Path) -> None:
+    """Delete what was buried there; absent is fine."""
     while grave.exists():
         # Somebody else may be at it, too.
         with suppress(FileNotFoundError):

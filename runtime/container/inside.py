@@ -15,10 +15,11 @@ from runtime.container.config import ContainerConfig
 from runtime.errors import KernelError
 from runtime.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, setns
 from runtime.kernel.process import sethostname
-from runtime.kernel.procfs import read_cgroup
+from runtime.kernel.procfs import is_running, read_cgroup
 from runtime.network import sysctl
 from runtime.network.netns import in_thread
 from runtime.record import dataclass
+from runtime.supervisor.status import Status
 
 _NAMESPACES = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
 HOSTNAME = "hostname"
@@ -38,17 +39,17 @@ class Difference:
 
 
 def read_namespaces(
-    wanted: Iterable[tuple[ContainerConfig, int]],
+    wanted: Iterable[tuple[ContainerConfig, Status]],
 ) -> dict[str, dict[str, str | None]]:
-    """Return host name and given sysctls, by name, of each container; *wanted* has the pids too.
+    """Return host name and given sysctls, by name, of each container that runs.
 
     Containers that end meanwhile are left out.
     """
     found: dict[str, dict[str, str | None]] = {}
 
     def walk() -> None:
-        for config, pid in wanted:
-            if _enter(pid):
+        for config, status in wanted:
+            if _enter(status):
                 values: dict[str, str | None] = {HOSTNAME: os.uname().nodename}
                 values.update((name, sysctl.read(name)) for name in config.spec.linux.sysctl)
                 found[config.id] = values
@@ -90,20 +91,24 @@ def owns_network(config: ContainerConfig) -> bool:
     return "CAP_NET_ADMIN" in config.spec.process.capabilities.bounding
 
 
-def mend(config: ContainerConfig, pid: int, group: Cgroup) -> None:
+def mend(config: ContainerConfig, status: Status, group: Cgroup) -> None:
     """Put back what is live: cgroup, freezer, host name, sysctls. Idempotent.
+
+    Nothing if the container has ended; whoever has its pid by then is left alone.
 
     Raises:
         KernelError: the kernel refused a value.
     """
     if group.is_frozen():
         group.thaw()
-    if any(found.what == "cgroup" for found in compare_group(pid, group)):
+    if any(found.what == "cgroup" for found in compare_group(status.pid, group)):
         for path in group.join_files():
-            files.write(os.path.join(os.path.dirname(path), "cgroup.procs"), str(pid))
+            if is_running(status.pid, status.start_time):
+                procs = os.path.join(os.path.dirname(path), "cgroup.procs")
+                files.write(procs, str(status.pid))
 
     def put_back() -> None:
-        if not _enter(pid):
+        if not _enter(status):
             return
         if config.spec.hostname and os.uname().nodename != config.spec.hostname:
             sethostname(config.spec.hostname)
@@ -112,13 +117,16 @@ def mend(config: ContainerConfig, pid: int, group: Cgroup) -> None:
     in_thread(put_back)
 
 
-def _enter(pid: int) -> bool:
-    """Move this thread into the namespaces of *pid*; False if that has ended."""
+def _enter(status: Status) -> bool:
+    """Move this thread into the namespaces of the container; False if that has ended."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(status.pid)
     except ProcessLookupError:
         return False
     try:
+        # Asked now, of what the descriptor refers to: the pid may be somebody else's.
+        if not is_running(status.pid, status.start_time):
+            return False
         setns(pidfd, _NAMESPACES)
     except KernelError:
         return False

@@ -8,15 +8,14 @@ nobody owns holds it alone. It is taken before the host lock, never while holdin
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.errors import ConflictError
+from runtime.kernel.flock import flock_within
 from runtime.root import Root
 
 _TIMEOUT_S = 10.0
-_PAUSE_S = 0.005
 
 
 @contextmanager
@@ -46,15 +45,8 @@ def _held(root: Root, kind: int, obstacle: str) -> Iterator[None]:
     root.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(root.state / "making.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + _TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(fd, kind | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ConflictError(f"{obstacle}, for {_TIMEOUT_S:g} s") from None
-            time.sleep(_PAUSE_S)
+        if not flock_within(fd, kind, _TIMEOUT_S):
+            raise ConflictError(f"{obstacle}, for {_TIMEOUT_S:g} s")
         yield
     finally:
         os.close(fd)

@@ -5,13 +5,12 @@ the rest: files that were never finished, a firewall that was not told, content 
 needs, and containers that nobody looks after.
 """
 
-import os
 from contextlib import suppress
 
 from runtime.container import volume
 from runtime.container.config import list_configs
 from runtime.container.containers import Containers
-from runtime.container.folders import bury, graveyard
+from runtime.container.folders import clear, graveyard
 from runtime.container.temporary import unfinished
 from runtime.errors import DamagedError, ImageError
 from runtime.image.store import ImageStore
@@ -26,8 +25,8 @@ def recover(root: Root) -> None:
     for path in unfinished(root):
         path.unlink(missing_ok=True)
     volume.drop_half_copied(root)
-    for name in os.listdir(graveyard(root)) if graveyard(root).is_dir() else ():
-        bury(root, name)
+    for grave in (*graveyard(root).glob("*"), *volume.half_deleted(root)):
+        clear(grave)
     sweep_images(root)
 
 

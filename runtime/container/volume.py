@@ -4,6 +4,9 @@
 
     volumes/<id>/meta.json     who owns it
     volumes/<id>/data/         what containers see
+    volumes/<id>/incoming/     what becomes of an image's files, half copied
+    volumes/<id>/lock          held by who copies, and by its cp
+    volumes/.removed-<id>/     one that is being deleted
 """
 
 import errno
@@ -17,17 +20,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from runtime.container.folders import bury, clear
 from runtime.container.making import making
 from runtime.documents import parse_state
-from runtime.errors import ContainerError, DamagedError, NotFoundError
+from runtime.errors import ConflictError, ContainerError, DamagedError, NotFoundError
+from runtime.kernel.flock import flock_within, leave_note, read_note
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
+from runtime.kernel.replace import sync_folder
+from runtime.kernel.sync import syncfs
 from runtime.network.files import write_json
 from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.overlay import mount_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.spec import from_json, to_json
+
+_GRAVE = ".removed-"
+_WAIT_S = 600.0
+"""For another's copy, which may be large; its cp may also hang on a dead disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,12 @@ def record_file(root: Root, volume_id: str) -> Path:
     return root.state / "volumes" / volume_id / "meta.json"
 
 
+def folders(root: Root) -> list[Path]:
+    """Return the folders of all volumes, recorded or not, by id."""
+    found = (root.state / "volumes").glob("*")
+    return sorted(path for path in found if not path.name.startswith(_GRAVE))
+
+
 def read_volume(root: Root, volume_id: str) -> Volume:
     """Return the volume as recorded.
 
@@ -66,10 +83,9 @@ def read_volume(root: Root, volume_id: str) -> Volume:
 
 def list_volumes(root: Root) -> Iterator[Volume]:
     """Yield every recorded volume, by id; without those whose record is damaged."""
-    with suppress(FileNotFoundError):
-        for name in sorted(os.listdir(root.state / "volumes")):
-            with suppress(NotFoundError, DamagedError):
-                yield read_volume(root, name)
+    for folder in folders(root):
+        with suppress(NotFoundError, DamagedError):
+            yield read_volume(root, folder.name)
 
 
 def ensure_volume(
@@ -102,9 +118,17 @@ def write_record(root: Root, volume: Volume) -> None:
 
 
 def delete_volume(root: Root, volume_id: str) -> None:
-    """Remove the volume and all it holds; idempotent."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(root.state / "volumes" / volume_id)
+    """Remove the volume and all it holds; idempotent. Killed in the middle, none of it is left.
+
+    Then ``half_deleted`` has it; beside the others, for they may be on a disk of their own.
+    """
+    folder = root.state / "volumes" / volume_id
+    bury(folder, folder.with_name(_GRAVE + volume_id))
+
+
+def half_deleted(root: Root) -> list[Path]:
+    """Return the folders of volumes whose deletion has begun, and has yet to be finished."""
+    return sorted((root.state / "volumes").glob(f"{_GRAVE}*"))
 
 
 def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> None:
@@ -112,15 +136,17 @@ def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> 
 
     Owner, mode, times, links and extended attributes are kept. Happens once in the life of a
     volume, however many ask at once; one that already holds something is left alone. Killed in
-    the middle it starts over: the copy is made beside the volume and put in its place whole.
+    the middle, or the power lost, it starts over: the copy is made beside the volume, and put in
+    its place whole, once it is on disk.
 
     Raises:
-        ContainerError: the copy failed; the volume is as it was.
+        ContainerError, KernelError: the copy failed; the volume is as it was.
+        ConflictError: somebody else copies into it, and does not come to an end.
         NotFoundError: there is no such volume.
     """
     folder = root.state / "volumes" / volume_id
     data, incoming = folder / "data", folder / "incoming"
-    with _locked(folder):
+    with _locked(folder, timeout_s=_WAIT_S) as lock:
         volume = read_volume(root, volume_id)
         if volume.populated:
             return
@@ -131,10 +157,12 @@ def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> 
         with suppress(FileNotFoundError):
             shutil.rmtree(incoming)
         incoming.mkdir(mode=0o755)
-        if _copy(layers, target, incoming):
+        if _copy(layers, target, incoming, lock):
             kept = data.stat()
             os.chown(incoming, kept.st_uid, kept.st_gid)
+            syncfs(lock)
             incoming.rename(data)  # in one step: an empty folder is replaced, see rename(2)
+            sync_folder(folder)
         else:
             incoming.rmdir()
         write_record(root, done)
@@ -151,16 +179,21 @@ def half_copied(root: Root) -> Iterator[Path]:
 def drop_half_copied(root: Root) -> None:
     """Remove the copies that were never finished; the next populate starts over."""
     for incoming in half_copied(root):
-        with _locked(incoming.parent), suppress(FileNotFoundError):
-            shutil.rmtree(incoming)
+        with suppress(ConflictError), _locked(incoming.parent, timeout_s=0):
+            clear(incoming)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, timeout_s: float) -> Iterator[int]:
+    """Hold the volume's lock; yield its descriptor."""
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        if not flock_within(fd, fcntl.LOCK_EX, timeout_s):
+            raise ConflictError(
+                f"volume {folder.name} is being filled by {read_note(fd)}, for {timeout_s:g} s"
+            )
+        leave_note(fd, f"process {os.getpid()}")
+        yield fd
     finally:
         os.close(fd)
 
@@ -171,25 +204,22 @@ def _is_locked(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not flock_within(fd, fcntl.LOCK_EX, 0)
     finally:
         os.close(fd)
-    return False
 
 
-def _copy(layers: Sequence[str], target: str, destination: Path) -> bool:
+def _copy(layers: Sequence[str], target: str, destination: Path, lock: int) -> bool:
     """Copy the folder *target* of the image; return False if it has none there.
 
     Runs in a thread with a mount namespace of its own: kernels before 6.13 make an overlay only
     where it is mounted, and nobody else is to see that.
     """
     with ThreadPoolExecutor(max_workers=1) as alone:
-        return alone.submit(_copy_from_mounted, layers, target, destination).result()
+        return alone.submit(_copy_from_mounted, layers, target, destination, lock).result()
 
 
-def _copy_from_mounted(layers: Sequence[str], target: str, destination: Path) -> bool:
+def _copy_from_mounted(layers: Sequence[str], target: str, destination: Path, lock: int) -> bool:
     root = layers[0]
     if len(layers) > 1:
         unshare(CLONE_NEWNS)
@@ -206,17 +236,21 @@ def _copy_from_mounted(layers: Sequence[str], target: str, destination: Path) ->
         raise
     finally:
         os.close(image)
+    # It outlives us if we are killed: with the lock, so that nobody copies beside it.
     try:
-        done = subprocess.run(
+        copying = subprocess.Popen(
             ["cp", "-a", "--reflink=auto", f"/proc/self/fd/{source}/.", f"{destination}/"],
-            pass_fds=(source,),
-            capture_output=True,
+            pass_fds=(source, lock),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
     finally:
         os.close(source)
-    if done.returncode:
-        reason = done.stderr.strip() or f"cp exited with {done.returncode}"
+    with copying:
+        leave_note(lock, f"process {copying.pid} (cp)")
+        _, said = copying.communicate()
+    if copying.returncode:
+        reason = said.strip() or f"cp exited with {copying.returncode}"
         raise ContainerError(f"cannot copy {target} of the image into the volume: {reason}")
     return True

@@ -11,16 +11,15 @@ the process dies, however it dies. So whoever sweeps can tell a leftover by taki
 import fcntl
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import ConflictError
+from runtime.kernel.flock import flock_within
 
 TEMPORARY = ".tmp-"
 _WAIT_S = 60.0
-_POLL_S = 0.005
 
 
 class StoreLock:
@@ -49,11 +48,8 @@ class StoreLock:
     def _held(self, operation: int) -> Iterator[None]:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + _WAIT_S
-            while not _try_lock(fd, operation):
-                if time.monotonic() > deadline:
-                    raise ConflictError(f"image store is locked by another process: {self._path}")
-                time.sleep(_POLL_S)
+            if not flock_within(fd, operation, _WAIT_S):
+                raise ConflictError(f"image store is locked by another process: {self._path}")
             yield
         finally:
             os.close(fd)
@@ -88,16 +84,8 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
     for path in sorted(folder.glob(f"{TEMPORARY}*")):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if _try_lock(fd, fcntl.LOCK_EX):
+            if flock_within(fd, fcntl.LOCK_EX, 0):
                 found.append(path)
         finally:
             os.close(fd)
     return tuple(found)
-
-
-def _try_lock(fd: int, operation: int) -> bool:
-    try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,6 +4,7 @@ That is: of the writer. What a loss of power leaves is the caller's to choose, a
 """
 
 import os
+from contextlib import suppress
 
 
 def replace_file(
@@ -34,8 +35,9 @@ def replace_file(
             os.fsync(fd)
         status = os.fstat(fd)
         os.rename(temporary, target)
-    except OSError:
-        os.unlink(temporary)
+    except BaseException:  # a signal's, too
+        with suppress(FileNotFoundError):  # it was renamed just before
+            os.unlink(temporary)
         raise
     finally:
         os.close(fd)

@@ -13,8 +13,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from runtime.documents import read_note
 from runtime.network import store
-from runtime.network.files import read_json, write_json
+from runtime.network.files import write_json
 from runtime.network.model import Attachment, Record
 from runtime.root import Root
 
@@ -131,7 +132,7 @@ def stale(root: Root, records: Sequence[Record]) -> tuple[Record, ...]:
     """Return the records whose zone file is missing or says something else."""
     folder = root.run / "dns"
     return tuple(
-        record for record in records if read_json(folder / _file(record)) != zone(record, records)
+        record for record in records if read_note(folder / _file(record)) != zone(record, records)
     )
 
 

@@ -60,7 +60,7 @@ class Zones:
         self._known: dict[str, Zone] = {}
 
     def get(self, gateway: str) -> Zone | None:
-        """Return the zone as its file is now; None where there is none (any more)."""
+        """Return the zone as its file is now; None where there is none, or none can be read."""
         try:
             fd = os.open(
                 f"{gateway}.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._folder
@@ -76,6 +76,8 @@ class Zones:
                 known = Zone(stamp, json.loads(os.read(fd, status.st_size)))
                 self._known[gateway] = known
             return known
+        except ValueError:  # a loss of power left it so; it is written anew
+            return None
         finally:
             os.close(fd)
 

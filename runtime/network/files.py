@@ -2,12 +2,10 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runtime.documents import parse_state
-from runtime.errors import DamagedError
 from runtime.kernel.replace import replace_file
 
 Stamp = tuple[int, int, int]
@@ -44,13 +42,6 @@ def read_json(path: Path) -> Any:
         return parse_state(path, os.read(fd, os.fstat(fd).st_size))
     finally:
         os.close(fd)
-
-
-def read_note(path: Path) -> Any:
-    """Return what was noted to save work, or None where that can no longer be read: do it again."""
-    with suppress(DamagedError):
-        return read_json(path)
-    return None
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ConflictError, NetworkError
+from runtime.errors import ConflictError, NetworkError, UnsupportedHostError
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import Flow, forget_udp_flows, open_netfilter
 from runtime.network import mark, nft, rtnetlink
@@ -108,7 +108,7 @@ def commit(root: Root) -> Iterator[Change]:
 
     Raises:
         UnsupportedHostError: there is no nft.
-        NetworkError: nft refused.
+        NetworkError: nft refused, or did not answer.
     """
     changes: dict[Root, Change] = _open.__dict__.setdefault("changes", {})
     if root in changes:
@@ -183,9 +183,11 @@ def _commit(root: Root, before: Wanted, after: Wanted) -> None:
     _save(root, after)
     try:
         _apply(root, before, after)
-    except NetworkError:
+    except BaseException as error:
         _save(root, before)
-        pending.unlink()
+        # Else the kernel may have got it all the same, and `finish` sees to that.
+        if isinstance(error, (nft.NftError, UnsupportedHostError)):
+            pending.unlink()
         raise
     pending.unlink()
     _forget_flows(before, after)

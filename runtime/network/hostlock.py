@@ -1,7 +1,6 @@
 """The lock under which host-wide things (addresses, ports, nft table) change, briefly."""
 
 import fcntl
-import json
 import os
 import threading
 import time
@@ -9,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.errors import ConflictError
+from runtime.kernel.flock import flock_within, leave_note, read_note
 from runtime.root import Root
-
-_FIRST_PAUSE_S = 0.0005
-_LONGEST_PAUSE_S = 0.02
 
 # flock(2) belongs to the open file, so threads of one process need a lock among themselves.
 _threads: dict[str, threading.RLock] = {}
@@ -45,10 +42,14 @@ def host_lock(root: Root, reason: str, *, timeout_s: float = 10.0) -> Iterator[N
     if not mutex.acquire(timeout=timeout_s):
         raise ConflictError(f"host lock {path} is held by another thread for {timeout_s:g} s")
     try:
-        fd = _take(root, path, deadline, timeout_s)
+        root.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            note = json.dumps({"pid": os.getpid(), "reason": reason})
-            os.pwrite(fd, f"{note:<200.200}\n".encode(), 0)
+            if not flock_within(fd, fcntl.LOCK_EX, deadline - time.monotonic()):
+                raise ConflictError(
+                    f"host lock {path} is held for {timeout_s:g} s by {read_note(fd)}"
+                )
+            leave_note(fd, f"process {os.getpid()} ({reason})")
             held[path] = 1
             try:
                 yield
@@ -58,33 +59,3 @@ def host_lock(root: Root, reason: str, *, timeout_s: float = 10.0) -> Iterator[N
             os.close(fd)
     finally:
         mutex.release()
-
-
-def _take(root: Root, path: str, deadline: float, timeout_s: float) -> int:
-    root.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    pause = _FIRST_PAUSE_S
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ConflictError(
-                        f"host lock {path} is held for {timeout_s:g} s by {_holder(fd)}"
-                    ) from None
-            else:
-                return fd
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _holder(fd: int) -> str:
-    try:
-        note = json.loads(os.pread(fd, 4096, 0).decode())
-    except ValueError:
-        return "somebody who left no note"
-    return f"process {note['pid']} ({note['reason']})"

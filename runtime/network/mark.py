@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runtime.documents import read_note
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import ruleset_generation
-from runtime.network.files import read_note, write_json
+from runtime.network.files import write_json
 from runtime.network.ruleset import Wanted, build, full_script
 from runtime.root import Root
 

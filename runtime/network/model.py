@@ -56,6 +56,11 @@ class Lease:
         """Hardware address of the container's interface, derived from its address."""
         return mac_of(self.ip)
 
+    @property
+    def place(self) -> tuple[int, str]:
+        """Compares as its interface stands among the container's: eth2 comes before eth10."""
+        return len(self.interface), self.interface
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -23,11 +23,16 @@ class NftError(NetworkError):
     """The nft command refused."""
 
 
+class NftTimeoutError(NetworkError):
+    """The nft command did not answer; whether it has done what it was to do, nobody knows."""
+
+
 def load(script: str) -> None:
     """Apply *script* in one transaction: all of it or nothing.
 
     Raises:
         NftError: nft refused; the text is nft's.
+        NftTimeoutError: it did not answer within a minute.
     """
     _run(("-f", "-"), script)
 
@@ -88,15 +93,19 @@ def _program() -> str:
 
 
 def _run(arguments: tuple[str, ...], script: str = "") -> str:
-    done = subprocess.run(
-        [_program(), *arguments],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
+    try:
+        done = subprocess.run(
+            [_program(), *arguments],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        words = f"no answer within {_TIMEOUT_S:g} s"
+        raise NftTimeoutError(f"nft {' '.join(arguments)}: {words}") from None
     if done.returncode:
         words = done.stderr.strip() or f"exit code {done.returncode}"
         raise NftError(f"nft {' '.join(arguments)}: {words}")

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from runtime.documents import read_note
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, rtnetlink
-from runtime.network.files import read_note, write_json
+from runtime.network.files import write_json
 from runtime.network.firewall import wanted
 from runtime.network.foreign import Table, field_name, tables
 from runtime.network.ruleset import Zone

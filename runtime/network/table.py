@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from runtime.documents import read_note
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, nft
 from runtime.network.deviation import Deviation
-from runtime.network.files import read_note, write_json
+from runtime.network.files import write_json
 from runtime.network.model import Publication
 from runtime.network.ruleset import (
     PUBLISHED,

@@ -13,6 +13,7 @@ import socket
 import sys
 from contextlib import suppress
 
+from runtime.documents import read_note
 from runtime.errors import NetworkError
 from runtime.kernel.replace import replace_file
 from runtime.supervisor.context import Context
@@ -100,8 +101,7 @@ class DnsServer:
 
     def adopt(self) -> None:
         """Listen where the last supervisor did; where that cannot be yet, as soon as it can."""
-        with suppress(FileNotFoundError), open(self._path, encoding="ascii") as file:
-            self._missing.update(json.load(file))
+        self._missing.update(read_note(self._path) or ())
         self._listen_late()
 
     def _listen_late(self) -> None:

@@ -69,6 +69,7 @@ class Keeper:
         self._unborn: set[str] = set()
         self._supervisor = 0
         self._socket: socket.socket | None = None
+        self._poll = select.poll()
         self._born = 0.0
         self._crashes = 0
         self._bye = False
@@ -88,20 +89,19 @@ class Keeper:
     def run(self) -> None:
         """Keep until the supervisor says bye."""
         wake = _wake_on_children()
-        poll = select.poll()
-        poll.register(wake, select.POLLIN)
+        self._poll.register(wake, select.POLLIN)
         while not self._bye or self._supervisor:
             if not self._supervisor:
-                self._start(poll)
-            for fd, _events in poll.poll():
+                self._start()
+            for fd, _events in self._poll.poll():
                 if fd == wake:
                     os.read(wake, 4096)
                 elif not self._hear_all():
-                    poll.unregister(fd)
+                    self._poll.unregister(fd)
             self._reap()
         self._wait_for_rest()
 
-    def _start(self, poll: select.poll) -> None:
+    def _start(self) -> None:
         if self._crashes > 1:
             time.sleep(min(_MAX_PAUSE_S, 0.05 * 2**self._crashes))
         with suppress(FileNotFoundError):
@@ -122,7 +122,7 @@ class Keeper:
                 setsigmask=[],
             )
         self._socket = ours
-        poll.register(ours, select.POLLIN)
+        self._poll.register(ours, select.POLLIN)
         self._tell_everything()
 
     def _tell_everything(self) -> None:
@@ -207,6 +207,8 @@ class Keeper:
 
     def _supervisor_ended(self, code: int) -> None:
         assert self._socket is not None
+        with suppress(KeyError):  # heard to its end already
+            self._poll.unregister(self._socket)
         self._socket.close()
         self._socket, self._supervisor = None, 0
         # Being killed is no fault of its own.

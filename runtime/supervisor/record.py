@@ -7,8 +7,8 @@ Those of Secrets are not in it, but in a file it names, on a tmpfs (runtime.cont
 import json
 import os
 from contextlib import suppress
-from typing import Any
 
+from runtime.documents import read_note
 from runtime.kernel.replace import replace_file
 from runtime.supervisor import request, status
 from runtime.supervisor.pump import FIFOS
@@ -24,13 +24,9 @@ def write_request(folder: str, wanted: LaunchRequest) -> None:
 
 
 def read_request(folder: str) -> LaunchRequest | None:
-    """Return the request kept in *folder*, None if there is none."""
-    try:
-        with open(os.path.join(folder, LAUNCH_FILE), "rb") as file:
-            data: dict[str, Any] = json.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return request.decode(LaunchRequest, data)
+    """Return the request kept in *folder*, None if there is none, or none that can be read."""
+    data = read_note(os.path.join(folder, LAUNCH_FILE))
+    return None if data is None else request.decode(LaunchRequest, data)
 
 
 def remove(folder: str) -> None:

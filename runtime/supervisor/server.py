@@ -4,6 +4,7 @@ Answers may come in any order and at any time; a peer that does not read them is
 before it costs more than MAX_QUEUED bytes.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.errors import ContainerError, SupervisorError
-from runtime.supervisor.loop import IN, OUT, Loop
+from runtime.supervisor.loop import IN, OUT, Loop, Timer
 from runtime.supervisor.protocol import (
     MAX_QUEUED,
     VERSION,
@@ -23,6 +24,8 @@ from runtime.supervisor.protocol import (
 )
 
 _PEER = struct.Struct("iII")
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S = 0.1
 
 
 class Connection:
@@ -211,6 +214,7 @@ class Server:
         self.left = left
         self.connections: set[Connection] = set()
         self._listener = listener
+        self._pause: Timer | None = None
         listener.setblocking(False)
         loop.watch(listener.fileno(), IN, self._on_ready)
 
@@ -218,12 +222,20 @@ class Server:
         self.accept()
 
     def accept(self) -> bool:
-        """Take in one waiting client; return whether there was one."""
+        """Take in one waiting client; return whether there was one.
+
+        Where the host has nothing left to take it in with, it waits a little longer.
+        """
         try:
             peer, _address = self._listener.accept()
         except BlockingIOError:
             return False
         except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._accept_later()
             return True
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _pid, uid, _gid = _PEER.unpack(credentials)
@@ -234,8 +246,20 @@ class Server:
         self.connections.add(Connection(self, peer))
         return True
 
+    def _accept_later(self) -> None:
+        # A client that waits is told of again and again.
+        if self._pause is None:
+            self.loop.change(self._listener.fileno(), 0)
+            self._pause = self.loop.call_later(_PAUSE_S, self._accept_again)
+
+    def _accept_again(self) -> None:
+        self._pause = None
+        self.loop.change(self._listener.fileno(), IN)
+
     def close(self) -> None:
         """Hang up on everybody and listen no more."""
+        if self._pause is not None:
+            self._pause.cancel()
         self.loop.forget(self._listener.fileno())
         for connection in tuple(self.connections):
             connection.close()

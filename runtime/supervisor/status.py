@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runtime.documents import read_note
 from runtime.errors import NotFoundError
 from runtime.kernel.procfs import is_running
 from runtime.kernel.replace import replace_file
@@ -83,12 +84,12 @@ def write(folder: str, status: Status) -> None:
 
 
 def read_recorded(folder: str) -> Status | None:
-    """Return what the file in that run folder says, believed or not; None if there is none."""
-    try:
-        with open(os.path.join(folder, FILE), "rb") as file:
-            return decode(json.loads(file.read()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    """Return what the file in that run folder says, believed or not; None if there is none.
+
+    One that cannot be read is none: a loss of power left that, which no container survives.
+    """
+    data = read_note(os.path.join(folder, FILE))
+    return None if data is None else decode(data)
 
 
 def read(root: "Root", container_id: str, *, proc: str = "/proc") -> Status:

@@ -103,7 +103,7 @@ class Supervisor:
                 self._containers[name] = Container(self._context, self._probes, wanted, known)
                 self._adopt_one(self._containers[name])
             elif known is not None:
-                # Cut off before the request was written: nothing was started.
+                # Cut off before the request was written, or lost with the power: nothing runs.
                 os.unlink(os.path.join(run_folder, status.FILE))
         self._executions.adopt()
         self._dns.adopt()

@@ -147,3 +147,36 @@ def write_archive(archive, folder, tag: str, *, says: str) -> None:
 
 def tar(archive, folder, *names: str) -> None:
     subprocess.run(["tar", "-C", folder, "-cf", archive, *names], check=True)
+
+
+@pytest.mark.parametrize("way", ["prune", "delete", "start-first", "stop-first"])
+def test_what_is_removed_may_end_in_order(bayplan, way):
+    """Its stop signal comes first, whoever takes it away; SIGKILL only after its grace."""
+    script = "trap 'sleep 0.3; echo saved > /db/data; exit' TERM; while :; do sleep 0.05; done"
+    order = way if way.endswith("first") else "stop-first"
+
+    def site(*containers: str) -> str:
+        return HEAD + document("Volume", "db", "{sharedWriters: true}") + "".join(containers)
+
+    def database(word: str) -> str:
+        container = (
+            f'image: box, command: [sh, -c, "{script}"], env: {{WORD: {word}}}, '
+            "volumes: [{volume: db, target: /db}]"
+        )
+        return document(
+            "Container",
+            "db",
+            f"{{container: {{{container}}}, update: {{order: {order}, healthyFor: 0s}}}}",
+        )
+
+    bayplan.apply(site(database("one")))
+    if way == "delete":
+        bayplan("delete", "-p", "test")
+    elif way == "prune":
+        bayplan.apply(site(), "--allow-prune")
+    else:
+        bayplan.apply(site(database("two")))
+    reader = sleeper("reader", "volumes: [{volume: db, target: /db}]")
+    bayplan.apply(site(reader), "--allow-prune")
+    assert bayplan("exec", "test.reader", "cat", "/db/data").stdout == "saved\n"
+    bayplan.delete("test")

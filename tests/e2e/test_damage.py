@@ -1,7 +1,13 @@
 """State files as a loss of power leaves them: named, gone around, and got over by doctor."""
 
+import contextlib
+import json
+import os
+import signal
+
 import pytest
 
+from tests.support.drift import kill, supervisors
 from tests.support.manifests import HEAD, document, sleeper
 
 pytestmark = pytest.mark.e2e
@@ -105,5 +111,25 @@ def test_all_of_them_damaged_at_once_are_got_over(site):
         path.write_bytes(b"")
     assert len(site.json("doctor", code=1)["findings"]) >= 8
     site("doctor", "--mend", code=None)
+    site.apply(MANIFEST)
+    settles(site)
+
+
+def test_run_files_emptied_by_a_loss_of_power_keep_nobody_from_work(site):
+    run = site.folder / "run"
+    statuses = [json.loads(p.read_bytes()) for p in run.glob("containers/*/status.json")]
+    # The one brings back the other, so both must go in one sweep.
+    while pids := supervisors(site.folder):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    for status in statuses:
+        kill(status["pid"])
+    for path in run.rglob("*.json"):
+        path.write_bytes(b"")
+
+    for words in (("ps", "-a"), ("status", "-p", "test")):
+        assert site(*words, code=None).returncode in (0, 1)
+    site("doctor", code=None)
     site.apply(MANIFEST)
     settles(site)

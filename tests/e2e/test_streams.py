@@ -9,7 +9,7 @@ import struct
 import subprocess
 import termios
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -221,15 +221,55 @@ def test_signals_reach_what_run_runs(box):
         assert process.wait(20) == 5
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("words", [(), ("-d",)], ids=["foreground", "detached"])
+def test_a_run_ended_while_it_begins_leaves_nothing(box, world, number, words):
+    known = set(os.listdir(world / "lib" / "containers"))
+    command = ("run", *words, "--rm", "--init", "-p", "18119:80", "test/box", "sleep", "98766")
+    with box.start(*command) as process:
+        wait_until(lambda: set(os.listdir(world / "lib" / "containers")) > known)
+        process.send_signal(number)
+        process.communicate()
+        assert process.returncode == 128 + number
+    assert [c["name"] for c in box.json("ps", "-a")] == ["keep"]
+    assert box("doctor").stdout == "all is well\n"
+
+
+def test_following_a_log_ends_with_its_container(box):
+    script = "for i in 1 2 3; do echo $i; sleep 0.4; done"
+    box("run", "-d", "--name", "talks", "--network", "none", "test/box", "sh", "-c", script)
+    assert box("logs", "-f", "talks").stdout.split() == ["1", "2", "3"]
+    assert box("logs", "-f", "--tail", "1", "talks").stdout == "3\n"
+    with box.start("logs", "-f", "keep") as follower:
+        box("run", "-d", "--name", "gone", "--network", "none", "test/box", "sleep", "1000000")
+        with box.start("logs", "-f", "gone") as other:
+            box("rm", "-f", "gone")
+            assert other.wait(20) == 0
+        assert follower.poll() is None
+        follower.terminate()
+    box("rm", "talks")
+
+
+def test_one_name_is_given_once(box):
+    with ExitStack() as stack:
+        words = (*RUN, "-d", "--name", "twin", "test/box", "sleep", "1000000")
+        both = [stack.enter_context(box.start(*words)) for _ in range(2)]
+        for process in both:
+            process.communicate()
+        assert sorted(process.returncode for process in both) == [0, 125]
+    box("rm", "-f", "twin")
+
+
 def test_what_ignores_signals_is_left_at_the_third(box):
-    # The kernel keeps signals without a handler from a first process.
-    with box.start(*RUN, "--name", "deaf", "test/box", "sleep", "98769") as process:
-        wait_until(lambda: running("sleep", "98769"))
-        for _ in range(3):
+    script = "trap 'echo heard' INT; echo up; while :; do sleep 0.02; done"
+    with box.start(*RUN, "--name", "deaf", "test/box", "sh", "-c", script) as process:
+        assert process.stdout.readline() == "up\n"
+        for _ in range(2):
             process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
+            assert process.stdout.readline() == "heard\n"
+        process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-    assert not running("sleep", "98769")
+    assert [c["name"] for c in box.json("ps", "-a")] == ["keep"]
 
 
 def test_a_reader_that_leaves_ends_it(box):

@@ -51,6 +51,76 @@ def test_an_update_that_nobody_saw_proven_is_not_taken_for_it(bayplan, tmp_path,
     bayplan.delete("test")
 
 
+@pytest.mark.parametrize("policy", ["no", "on-failure"])
+@pytest.mark.parametrize("health", ["", "health: {http: {port: 8080}, interval: 100ms}, "])
+def test_a_new_version_that_puts_itself_into_the_background_is_not_proven(bayplan, policy, health):
+    """Its first process ends with exit code 0, and everything in the container with it."""
+    start, _, rest = web(18117).partition("health: ")
+    good = f"{start}{health}restart: '{policy}'{rest[rest.index('}}}') + 1 :]}"
+    bayplan.apply(good)
+    before = {c["id"] for c in bayplan.json("ps")}
+    report = bayplan.apply(good.replace("httpd, -f,", "httpd,"), code=1)
+    errors = [r["error"]["message"] for r in report["resources"] if r["outcome"] == "failed"]
+    proof = "it was healthy" if health else "it had run for 1s"
+    assert errors == [f"it ended with exit code 0 before {proof}"]
+    for _ in range(4):
+        assert fetch(18117) == "every container in its slot"
+    assert before <= {c["id"] for c in bayplan.json("ps")}
+    bayplan.apply(good)
+    assert {r["action"] for r in bayplan.plan(good)["resources"]} == {"noop"}
+    bayplan.delete("test")
+
+
+def test_a_container_that_may_end_and_serves_nobody_is_done_when_it_ended_well(bayplan):
+    once = document(
+        "Container",
+        "once",
+        "{container: {image: box, command: [busybox, 'true'], restart: on-failure}, "
+        "update: {healthyFor: 1m}}",
+    )
+    waits = "dependsOn: [{kind: Container, name: once, condition: healthy, timeout: 20s}]"
+    manifest = HEAD + once + sleeper("after", spec=waits)
+    bayplan.apply(manifest)
+    assert {r["action"] for r in bayplan.plan(manifest)["resources"]} == {"noop"}
+    # One that waits for it from now on, and a new version of it.
+    bayplan.apply(manifest + sleeper("later", spec=waits))
+    changed = manifest.replace("'true'", "sh, -c, 'exit 0'")
+    bayplan.apply(changed)
+    assert {r["action"] for r in bayplan.plan(changed)["resources"]} == {"noop"}
+    assert len(bayplan.json("ps", "-a")) == 2
+    bayplan.delete("test")
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["heard", "nohup"])
+def test_an_apply_whose_terminal_is_lost_ends_in_order(bayplan, tmp_path, ignored):
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(HEAD + sleeper("a").replace("healthyFor: 0s", "healthyFor: 2s"))
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN) if ignored else None
+    try:
+        process = bayplan.start("apply", "-f", str(manifest), "-o", "jsonl")
+    finally:
+        if former is not None:
+            signal.signal(signal.SIGHUP, former)
+    with process:
+        next(line for line in process.stdout if '"waiting"' in line)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+    assert process.returncode == (0 if ignored else 128 + signal.SIGHUP)
+    assert bayplan.apply(manifest.read_text())["changed"] is not ignored
+    bayplan.delete("test")
+
+
+def test_stopping_a_service_stops_all_of_its_replicas(bayplan):
+    """Nobody waits for what is to stop to become healthy."""
+    good = web(18117, replicas=3)
+    bayplan.apply(good)
+    stopped = good.replace("replicas: 3", "replicas: 3, state: stopped")
+    bayplan.apply(stopped)
+    assert bayplan.json("ps") == []
+    assert {r["action"] for r in bayplan.plan(stopped)["resources"]} == {"noop"}
+    bayplan.delete("test")
+
+
 def test_what_proved_itself_after_the_apply_was_killed_takes_over(bayplan, tmp_path):
     bayplan.apply(web(18113))
     manifest = tmp_path / "new.yaml"

@@ -102,7 +102,7 @@ def test_two_who_bury_the_same_leave_nothing(root, monkeypatch):
 def _bury_and_exit(root: Root) -> int:
     code = 1
     try:
-        bury(root, "c1")
+        bury(state_folder(root, "c1"), graveyard(root) / "c1")
         code = 0
     finally:
         os._exit(code)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from runtime.errors import StateError
+from runtime.supervisor import record, status
+from runtime.supervisor.request import Restart
 from tests.support.supervised import Supervised
 
 pytestmark = pytest.mark.kernel
@@ -81,3 +83,27 @@ def test_one_address_that_cannot_be_served_does_not_silence_the_others(host):
     host.client.dns([], close=[address, "not.an.address"])
     assert host.client.ping()["dns"] == 0
     (host.root.run / "supervisor.log").unlink()
+
+
+def test_files_emptied_by_a_loss_of_power_are_none(host):
+    for id in "ab":
+        host.launch(id, f"echo up; exec sleep 9876{ord(id)}", restart=Restart(policy="always"))
+        host.wait_line(id, "up")
+    pids = {id: host.client.status(id).pid for id in "ab"}
+    told = host.client.ping()
+    for pid in (told["keeper"], told["pid"], *pids.values()):
+        os.kill(pid, 9)
+    deadline = time.monotonic() + 5
+    while host.processes() or any(os.path.exists(f"/proc/{pid}") for pid in pids.values()):
+        assert time.monotonic() < deadline
+    run = host.root.run
+    (run / "containers/a" / status.FILE).write_bytes(b"")
+    (run / "containers/b" / record.LAUNCH_FILE).write_bytes(b"")
+    (run / "dns.json").write_bytes(b"")
+
+    assert set(status.read_all(host.root)) == {"b"}
+    assert host.client.list() == []
+    assert status.read_all(host.root) == {}
+    for id in "ab":
+        host.launch(id, "echo again; exit 3")
+        assert host.client.wait(id, 5) == 3

@@ -27,6 +27,8 @@ class Host:
     world: MemoryWorld = field(default_factory=MemoryWorld)
     events: list[ActionEvent] = field(default_factory=list)
     workers: int = 4
+    emit: Any = lambda event: None
+    """Hears each event, after it was kept."""
 
     def __post_init__(self) -> None:
         self.driver = MemoryDriver(self.world)
@@ -38,13 +40,13 @@ class Host:
 
     def apply(self, wanted: Desired, on_failure: str = "continue", **options: Any) -> Report:
         with self.lock():
-            seen = observe(self.state, PROJECT, [self.driver], desired=wanted)
+            seen = observe(self.state, PROJECT, [self.driver], desired=wanted, held=True)
             plan = make_plan(wanted, seen, PlanOptions(**options))
             return self._apply(plan, wanted, seen, on_failure)
 
     def delete(self, **options: Any) -> Report:
         with self.lock():
-            seen = observe(self.state, PROJECT, [self.driver])
+            seen = observe(self.state, PROJECT, [self.driver], held=True)
             plan = make_delete_plan(PROJECT, seen, PlanOptions(**options))
             return self._apply(plan, Desired(PROJECT, ()), seen, "continue")
 
@@ -55,9 +57,11 @@ class Host:
             workers=self.workers,
             new_id=lambda: f"o{next(self._ids)}",
         )
-        return apply(
-            plan, wanted, seen, [self.driver], self.state, options=run, emit=self.events.append
-        )
+        return apply(plan, wanted, seen, [self.driver], self.state, options=run, emit=self._hear)
+
+    def _hear(self, event: ActionEvent) -> None:
+        self.events.append(event)
+        self.emit(event)
 
     def lock(self) -> Any:
         return project_lock(self.state, PROJECT, owner="root@test", reason="test")

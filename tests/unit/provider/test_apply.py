@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -125,13 +126,13 @@ def test_waiting_for_health_holds_up_nobody_else(host):
     """One worker: the wait of one dependent must not take the place of the others' work."""
     host.workers = 1
     others_done = threading.Event()
-    patient = host.driver.await_condition
+    patient = host.driver.settle
 
-    def wait(instance, condition, context, deadline):
-        assert others_done.wait(10)
-        patient(instance, condition, context, deadline)
+    def wait(action, context, deadline):
+        assert action.id.resource.name == "last" or others_done.wait(10)
+        return patient(action, context, deadline)
 
-    host.driver.await_condition = wait
+    host.driver.settle = wait
     host.world.before_step = lambda step: (
         others_done.set() if step == "start Container/last" else None
     )
@@ -154,12 +155,69 @@ def test_one_wait_serves_all_who_wait_for_the_same(host):
         patient(instance, *rest)
 
     host.driver.await_condition = wait
+    host.apply(b.desired(*GROUND, b.container("db")))
     healthy = (b.wait_for(Kind.CONTAINER, "db", Condition.HEALTHY),)
     wanted = b.desired(
         *GROUND, b.container("db"), *(b.container(n, dependencies=healthy) for n in "abc")
     )
     host.apply(wanted)
     assert asked == [b.iid(Kind.CONTAINER, "db")]
+
+
+@pytest.mark.parametrize("before", [None, "me"], ids=["made", "replaced"])
+def test_who_waits_for_what_is_started_now_waits_until_that_has_taken_over(host, before):
+    """It may be healthy for a while before traffic has moved and what it replaces is gone."""
+    host.driver.await_condition = None  # nobody else looks; would raise
+    settle = host.driver.settle
+
+    def slow(action, context, deadline):
+        assert deadline - time.monotonic() > 180 + 5
+        time.sleep(0.02)
+        host.world.step(f"settled {action.id}")
+        return settle(action, context, deadline)
+
+    def project(user):
+        spec = b.container_spec(
+            user=user, health=specs.Health(tcp=specs.TcpProbe(port=80), start_period=180)
+        )
+        healthy = (b.wait_for(Kind.SERVICE, "web", Condition.HEALTHY),)
+        return b.desired(
+            *GROUND, b.service(spec=spec), b.container("front", spec, dependencies=healthy)
+        )
+
+    if before:
+        host.driver.settle = lambda *_: None
+        host.apply(project(before))
+        host.world.log.clear()
+    host.driver.settle = slow
+    assert not host.apply(project("you")).failed
+    log = [step for step in host.world.log if step.startswith(("create", "settled"))]
+    assert log.index("settled Service/web[0]") < log.index("create Container/front")
+    assert log.index("settled Service/web[1]") < log.index("create Container/front")
+    if before:
+        assert log.index("settled Service/web[0]") < log.index("create Service/web[1]")
+
+
+def test_who_gives_up_waiting_is_told_of_the_last_probe(host):
+    release = threading.Event()
+    settle = host.driver.settle
+
+    def slow(action, context, deadline):
+        assert action.id.resource.name != "db" or release.wait(10)
+        host.world.unhealthy.clear()
+        return settle(action, context, deadline)
+
+    host.driver.settle = slow
+    host.world.unhealthy.add(b.iid(Kind.CONTAINER, "db"))
+    host.emit = lambda event: release.set() if event.phase is Phase.SKIPPED else None
+    healthy = (b.wait_for(Kind.CONTAINER, "db", Condition.HEALTHY, timeout_s=0.05),)
+    wanted = b.desired(*GROUND, b.container("db"), b.container("app", dependencies=healthy))
+    report = host.apply(wanted)
+    assert fates(report)["Container/db"] == "ok"
+    (skipped,) = (r for r in report.results if r.fate == "skipped")
+    assert skipped.failure.message == (
+        "Container/db: it was not healthy: last probe: connection refused"
+    )
 
 
 def test_an_unhealthy_dependency_is_named_with_its_last_probe(host):
@@ -381,6 +439,28 @@ def test_signals_ask_once_and_then_insist():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_lost_terminal_ends_it_in_order():
+    """The shell hangs up, then the kernel does: that is not somebody who insists."""
+    with on_signals() as interrupt:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupt.signal is signal.SIGHUP
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with on_signals() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.signal is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_bug_in_a_driver_is_not_swallowed_and_can_be_mended(host):

@@ -11,7 +11,7 @@ import pytest
 
 from provider.engine.journal import Interrupted, Journal, Step, boot_id, fold
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked_by_another, project_lock
+from provider.engine.lock import is_locked, project_lock
 from provider.engine.revision import Revision, Revisions
 from provider.errors import LockBusyError, UnsupportedHostError
 from provider.model.ids import Kind
@@ -44,6 +44,9 @@ def test_files_are_private(tmp_path):
     ledger = Ledger(tmp_path / "state", "shop")
     ledger.write(FULL)
     (file,) = ledger.folder.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    ledger.sync([FULL.id])
+    (file,) = ledger.folder.iterdir()
     assert file.name == "Service_web_h.example_2.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for folder in (ledger.folder, ledger.folder.parent, tmp_path / "state"):
@@ -55,7 +58,7 @@ def test_reading_creates_nothing(tmp_path):
     assert Journal(tmp_path, "shop").read() is None
     assert Revisions(tmp_path, "shop").list() == ()
     assert Revisions(tmp_path, "shop").last() is None
-    assert not is_locked_by_another(tmp_path, "shop")
+    assert not is_locked(tmp_path, "shop")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,8 +184,8 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        assert is_locked_by_another(tmp_path, "shop")
-        assert not is_locked_by_another(tmp_path, "other")
+        assert is_locked(tmp_path, "shop")
+        assert not is_locked(tmp_path, "other")
         text = rf"project shop is locked by root@box \(process {holder.pid}\) since .*: apply of x"
         with (
             pytest.raises(LockBusyError, match=text),
@@ -193,8 +196,7 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         waiter.start()
         with project_lock(tmp_path, "shop", owner="me", reason="test", timeout_s=30):
             waiter.join()
-            assert not is_locked_by_another(tmp_path, "shop")
-    assert not is_locked_by_another(tmp_path, "shop")
+    assert not is_locked(tmp_path, "shop")
 
 
 def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
@@ -209,7 +211,7 @@ def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
 
 
 def test_to_look_makes_no_lock_file(tmp_path):
-    assert not is_locked_by_another(tmp_path, "shop")
+    assert not is_locked(tmp_path, "shop")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -224,10 +224,21 @@ def test_replicas_are_replaced_batch_by_batch(host):
              for a in plan.pending}  # fmt: skip
     # The ports come last: no traffic to a replica that is not ready.
     assert waits == {0: [], 1: [0], 2: [1], -1: [0, 1, 2]}
+    # A replica takes as long as its own health check and healthyFor allow it to.
+    assert {n.timeout_s for a in plan.pending for n in a.needs if n.condition == "healthy"} == {
+        None
+    }
     host.world.unhealthy.add(b.iid(Kind.SERVICE, "web", 0))
     report = host.apply(wanted)
     fates = {r.action.id.index: r.fate for r in report.results if "web" in str(r.action.id)}
     assert fates == {0: "failed", 1: "skipped", 2: "skipped", -1: "skipped"}
+
+
+def test_replicas_that_are_to_stop_need_not_be_healthy_for_it(host):
+    host.apply(project(b.service(replicas=3)))
+    plan = host.plan(project(b.service(replicas=3, state="stopped")))
+    waits = {n.condition for a in plan.pending for n in a.needs if n.target.index >= 0}
+    assert waits == {Condition.STARTED}
 
 
 # -- drift

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import threading
@@ -37,6 +38,15 @@ def test_threads_exclude_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+def test_a_full_disk_keeps_nobody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with host_lock(Root.at(tmp_path), "mine"):
+        pass
 
 
 def _hold(folder: str, ready: int, until: int) -> None:

@@ -1,0 +1,160 @@
+"""Volumes whose deletion or filling was cut off: whole or not there, and never half of it."""
+
+import os
+import shutil
+import signal
+from contextlib import suppress
+
+import pytest
+
+from runtime.container import doctor, recovery, volume
+from runtime.errors import ConflictError, KernelError
+from runtime.root import Root
+from tests.support.testhost import test_host
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def root(world):
+    with test_host(world):
+        yield Root.at(world)
+
+
+@pytest.fixture
+def layer(tmp_path):
+    """What an image holds at /seed: one file."""
+    (tmp_path / "layer/seed").mkdir(parents=True)
+    (tmp_path / "layer/seed/file").write_text("seed")
+    return str(tmp_path / "layer")
+
+
+def full(root):
+    """Make volume v1, with a file in it."""
+    volume.ensure_volume(root, volume.Volume("v1", {"owner": "somebody"}))
+    data = volume.data_folder(root, "v1")
+    (data / "precious").write_text("data")
+    return data
+
+
+@pytest.fixture
+def half_deleted(root, monkeypatch):
+    """A volume whose deletion was cut off at its first file."""
+    data = full(root)
+
+    def cut_off(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            volume.delete_volume(root, "v1")
+    return data
+
+
+def test_a_volume_is_gone_as_soon_as_its_deletion_begins(root, half_deleted):
+    assert not half_deleted.exists()
+    assert list(volume.list_volumes(root)) == []
+
+
+def test_a_deletion_that_was_cut_off_is_finished_by_the_next_command(root, half_deleted):
+    recovery.recover(root)
+    assert os.listdir(root.state / "volumes") == []
+
+
+def test_a_deletion_that_was_cut_off_is_named_and_finished_by_doctor(root, half_deleted):
+    (found,) = doctor.examine(root)
+    assert (found.kind, found.problem) == ("folder", "is of a volume that is gone")
+    assert doctor.mend(root) == (found,)
+    assert os.listdir(root.state / "volumes") == []
+    assert doctor.examine(root) == ()
+
+
+def test_a_volume_is_deleted_beside_an_older_one_of_its_name_that_is_not_gone_yet(
+    root, half_deleted
+):
+    full(root)
+    volume.delete_volume(root, "v1")
+    assert os.listdir(root.state / "volumes") == []
+    volume.delete_volume(root, "v1")
+
+
+def test_a_copy_is_on_disk_before_it_is_recorded(root, layer, monkeypatch):
+    volume.ensure_volume(root, volume.Volume("v1"))
+    data = volume.data_folder(root, "v1")
+    steps = []
+
+    def note(name):
+        original = getattr(volume, name)
+
+        def call(*args, **kwargs):
+            steps.append((name, (data / "file").exists()))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(volume, name, call)
+
+    for name in ("syncfs", "sync_folder", "write_record"):
+        note(name)
+    volume.populate(root, "v1", (layer,), "/seed")
+    assert steps == [("syncfs", False), ("sync_folder", True), ("write_record", True)]
+    assert volume.read_volume(root, "v1").populated
+
+
+def test_a_copy_that_does_not_get_to_the_disk_is_none(root, layer, monkeypatch):
+    volume.ensure_volume(root, volume.Volume("v1"))
+
+    def fail(_fd):
+        raise KernelError(5, "syncfs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(volume, "syncfs", fail)
+        with pytest.raises(KernelError):
+            volume.populate(root, "v1", (layer,), "/seed")
+    assert os.listdir(volume.data_folder(root, "v1")) == []
+    assert not volume.read_volume(root, "v1").populated
+    volume.populate(root, "v1", (layer,), "/seed")
+    assert (volume.data_folder(root, "v1") / "file").read_text() == "seed"
+
+
+@pytest.fixture
+def orphan(root, layer, tmp_path, monkeypatch):
+    """The pid of a cp into volume v1 that does not come to an end, and whose apply was killed."""
+    volume.ensure_volume(root, volume.Volume("v1"))
+    programs, born = tmp_path / "bin", tmp_path / "born"
+    programs.mkdir()
+    os.mkfifo(born)
+    (programs / "cp").write_text(f"#!/bin/sh\necho $$ > {born}\nexec sleep 98755\n")
+    (programs / "cp").chmod(0o755)
+    apply = os.fork()
+    if apply == 0:
+        try:
+            os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
+            volume.populate(root, "v1", (layer,), "/seed")
+        finally:
+            os._exit(1)
+    pid = int(born.read_text())
+    pidfd = os.pidfd_open(pid)
+    os.kill(apply, signal.SIGKILL)
+    os.waitpid(apply, 0)
+    yield pid
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+
+
+def test_nobody_fills_a_volume_beside_a_cp_whose_apply_was_killed(root, layer, orphan, monkeypatch):
+    monkeypatch.setattr(volume, "_WAIT_S", 0.05)
+    (volume.data_folder(root, "v1").parent / "incoming/part").write_text("half")
+    with pytest.raises(
+        ConflictError, match=rf"volume v1 is being filled by process {orphan} \(cp\), for 0\.05 s"
+    ):
+        volume.populate(root, "v1", (layer,), "/seed")
+    # Nor is what it writes taken away from under it.
+    recovery.recover(root)
+    assert doctor.mend(root) == ()
+    assert (volume.data_folder(root, "v1").parent / "incoming/part").exists()
+
+    monkeypatch.setattr(volume, "_WAIT_S", 10)
+    os.kill(orphan, signal.SIGKILL)
+    volume.populate(root, "v1", (layer,), "/seed")
+    assert os.listdir(volume.data_folder(root, "v1")) == ["file"]

@@ -1,0 +1,72 @@
+"""The keeper's loop, with supervisors that are only a pid and an end of a socket."""
+
+import os
+import select
+import signal
+import socket
+
+from runtime.supervisor import keeper, strays
+from runtime.supervisor.names import Home
+
+FIRST, SECOND = 1001, 1002
+
+
+class Poll:
+    """poll(2), and what it watches; *before* is called with that before each wait."""
+
+    def __init__(self, before):
+        self._poll = _REAL()
+        self._before = before
+        self.watched = set()
+
+    def register(self, file, events):
+        self.watched.add(getattr(file, "fileno", lambda: file)())
+        self._poll.register(file, events)
+
+    def unregister(self, file):
+        self._poll.unregister(file)
+        self.watched.remove(getattr(file, "fileno", lambda: file)())
+
+    def poll(self):
+        self._before(self.watched)
+        return self._poll.poll()
+
+
+_REAL = select.poll
+
+
+def test_a_socket_is_watched_no_more_when_its_supervisor_is_gone(tmp_path, monkeypatch):
+    """Though another process still has the other end, and its number is soon something else's."""
+    theirs, waits = [], []
+    ends = iter([(FIRST, -signal.SIGKILL, True), None, (SECOND, 0, True), None])
+
+    def spawn(*_args, file_actions, setsigmask):
+        theirs.append(socket.socket(fileno=os.dup(file_actions[0][1])))
+        if len(theirs) == 1:
+            theirs[0].send(f"forked container/a {os.getpid()}".encode())
+        return (FIRST, SECOND)[len(theirs) - 1]
+
+    def before_wait(watched):
+        waits.append(len(watched))
+        if len(waits) == 2:
+            theirs[1].send(b"bye ")
+
+    def wake():
+        os.write(write, b"\0")
+        return read
+
+    read, write = os.pipe()
+    monkeypatch.setattr(keeper, "_wake_on_children", wake)
+    monkeypatch.setattr(keeper, "_next_ended", lambda: next(ends))
+    monkeypatch.setattr(keeper.Keeper, "_wait_for_rest", lambda _: None)
+    monkeypatch.setattr(strays, "decide", lambda _: strays.Fate.RUNS)
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    monkeypatch.setattr(select, "poll", lambda: Poll(before_wait))
+    kept = keeper.Keeper(Home(str(tmp_path), str(tmp_path), "none"))
+    kept.run()
+    assert waits == [2, 2]
+    kept._drop("container/a/pidfd")
+    for end in theirs:
+        end.close()
+    for fd in (read, write):
+        os.close(fd)
