@@ -5,7 +5,6 @@ named on the command line are imported, and each imports what it needs inside th
 is paid on every call (design: a no-op apply in well under a second).
 """
 
-import errno
 import gc
 import importlib
 import os
@@ -19,6 +18,7 @@ from click.exceptions import ClickException, NoArgsIsHelpError
 
 from provider import errors as provider_errors
 from provider.cli.output import complain, silence
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import ManifestError, ProviderError, UsageError
 from runtime.errors import ContainerError, KernelError, UnsupportedHostError
@@ -28,14 +28,6 @@ EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 _COMPLETION = "_BAYPLAN_COMPLETE"
 """Set by the shell that asks how a line may go on."""
-
-_HOST_SAYS_NO = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
-        *(errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    }
-)
-"""What an operator can mend; any other error of the operating system is a bug of ours."""
 
 VERBS = {
     verb: f"provider.cli.{module}"
@@ -176,10 +168,11 @@ def run(words: list[str]) -> int:
         _report(words, UsageError(error.format_message(), hint=hint))
         return EXIT_USAGE
     except OSError as error:
-        if error.errno not in _HOST_SAYS_NO:
+        worded = refusal(error)
+        if worded is None:
             return _bug(words, error)
-        _report(words, ProviderError(str(error)))
-        return 1
+        _report(words, worded)
+        return worded.exit_code
     except Exception as error:
         return _bug(words, error)
     return result if isinstance(result, int) else 0

@@ -64,6 +64,7 @@ def apply(
     state = session.root.state
     if not state.exists():
         inputs.load(session)  # an invalid manifest must not leave a trace on a fresh host
+        session.make_root()
     desired = inputs.load(session, hmac_key=ensure_key(state))
     chosen, wanted = scope.choose(desired)
     with project_lock(

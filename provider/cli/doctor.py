@@ -42,6 +42,8 @@ def doctor(
 
     session: Session = context.obj
     session.require_root("doctor")
+    if mend:
+        session.make_root()
     try:
         found = _mend(session) if mend else ()
         known = projects(session)

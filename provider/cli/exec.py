@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli.containers import find
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
@@ -56,7 +57,7 @@ def exec_(
     from provider.cli.streams import terminal_size
     from runtime.cgroup import Hierarchy
     from runtime.container.requests import exec_request
-    from runtime.errors import ContainerError, LaunchError
+    from runtime.errors import ContainerError, KernelError, LaunchError
     from runtime.supervisor.client import Supervisor
 
     session: Session = context.obj
@@ -89,8 +90,13 @@ def exec_(
         raise RunError(str(error), exit_code=error.exit_code) from error
     except UsageError:
         raise
-    except (ContainerError, ProviderError) as error:
+    except (ContainerError, KernelError, ProviderError) as error:
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
+    except OSError as error:
+        worded = refusal(error)
+        if worded is None:
+            raise
+        raise RunError(str(worded), hint=worded.hint) from error
 
 
 def _talk(supervisor: "Supervisor", request: "ExecRequest", *, interactive: bool) -> int | None:

@@ -1,9 +1,8 @@
-"""Ways to leave a command before its end, so that what it began is undone."""
+"""Leaving a command before its end: where it can undo what it began."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,26 +17,21 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Leave at the signals that end a program, by way of all clean-up; main thread.
+def deferring() -> Iterator[Callable[[], None]]:
+    """Take note of the signals that end a program, and do not end; main thread.
 
-    Raises:
-        Interrupted: one of them came. Those that were ignored (``nohup``) are so still.
+    Yields what raises Interrupted if one of them came, to be called where nothing is half done.
+    Those that were ignored (``nohup``) are so still.
     """
+    heard: list[int] = []
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
+    def leave_if_asked() -> None:
+        if heard:
+            raise Interrupted(heard[-1])
 
-    heard = [n for n in _LEAVING if signal.getsignal(n) is not signal.SIG_IGN]
-    with handling(dict.fromkeys(heard, leave)):
-        yield
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Do not hear these signals: what is undone here is undone whole. Main thread."""
-    with handling(dict.fromkeys(_LEAVING, lambda *_: None)):
-        yield
+    numbers = [n for n in _LEAVING if signal.getsignal(n) is not signal.SIG_IGN]
+    with handling(dict.fromkeys(numbers, lambda number, _frame: heard.append(number))):
+        yield leave_if_asked
 
 
 @contextmanager

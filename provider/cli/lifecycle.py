@@ -129,6 +129,8 @@ def rm(
       bayplan rm page
       bayplan rm -f --override shop.web.0
     """
+    from runtime.container.recovery import sweep_images
+
     session: Session = context.obj
     containers = open_containers(session, "rm")
 
@@ -142,7 +144,9 @@ def rm(
             )
         containers.remove(container.id, force=force)
 
-    return for_each(session, names, act)
+    code = for_each(session, names, act)
+    sweep_images(session.root)
+    return code
 
 
 def wait(context: typer.Context, names: Names) -> int:

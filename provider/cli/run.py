@@ -1,6 +1,7 @@
 """`bayplan run`: one container by hand, of no project."""
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
 from provider.cli.options import spread
 from provider.cli.output import complain
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
 
@@ -59,9 +61,9 @@ def run(
       bayplan run -d --name page -p 8081:80 quickstart/python python3 -m http.server 80
     """
     from provider.cli import words
-    from provider.cli.leaving import Interrupted, interruptible, uninterrupted
+    from provider.cli.leaving import Interrupted, deferring
     from provider.drivers.single import Request, make_single
-    from runtime.errors import ContainerError, LaunchError
+    from runtime.errors import ContainerError, KernelError, LaunchError
 
     session: Session = context.obj
     session.require_root("run")
@@ -89,16 +91,16 @@ def run(
         remove=remove,
     )
     try:
-        with interruptible():
+        with deferring() as leave_if_asked:
             containers, config, warnings = make_single(session.root, request)
             _warn(warnings)
             if not detach:
-                return _foreground(containers, config, interactive=interactive)
+                return _foreground(containers, config, leave_if_asked, interactive=interactive)
             try:
                 _warn(containers.start(config.id))
+                leave_if_asked()
             except BaseException:
-                with uninterrupted():
-                    containers.remove(config.id, force=True)
+                _remove(containers, config)
                 raise
         print(config.id)
         return 0
@@ -108,35 +110,59 @@ def run(
         raise RunError(str(error), exit_code=error.exit_code) from error
     except UsageError:
         raise
-    except (ContainerError, ProviderError) as error:
+    except (ContainerError, KernelError, ProviderError) as error:
         raise RunError(str(error), hint=getattr(error, "hint", "")) from error
+    except OSError as error:
+        worded = refusal(error)
+        if worded is None:
+            raise
+        raise RunError(str(worded), hint=worded.hint) from error
 
 
-def _foreground(containers: "Containers", config: "ContainerConfig", *, interactive: bool) -> int:
+def _foreground(
+    containers: "Containers",
+    config: "ContainerConfig",
+    leave_if_asked: Callable[[], None],
+    *,
+    interactive: bool,
+) -> int:
     """Start it, be the other end of its streams until it has ended, return its exit code.
 
     However this is left, the container does not run on; one to be removed is gone.
     """
-    from provider.cli.leaving import Interrupted, uninterrupted
+    from provider.cli.leaving import Interrupted
     from provider.cli.streams import Hangup, ReaderGone
     from runtime.errors import NotFoundError
 
     grace: float | None = 0.0
     try:
-        code = _talk(containers, config, interactive=interactive)
+        code = _talk(containers, config, leave_if_asked, interactive=interactive)
         grace = None
         return EXIT_OURS if code is None else code
     except (Interrupted, Hangup, ReaderGone) as gone:
         return 128 + gone.number
     finally:
-        with uninterrupted(), suppress(NotFoundError):  # somebody has removed it
+        with suppress(NotFoundError):  # somebody has removed it
             if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
-                containers.remove(config.id, force=True)
+                _remove(containers, config)
             else:
                 containers.stop(config.id, grace=grace)
 
 
-def _talk(containers: "Containers", config: "ContainerConfig", *, interactive: bool) -> int | None:
+def _remove(containers: "Containers", config: "ContainerConfig") -> None:
+    from runtime.container.recovery import sweep_images
+
+    containers.remove(config.id, force=True)
+    sweep_images(containers.root)
+
+
+def _talk(
+    containers: "Containers",
+    config: "ContainerConfig",
+    leave_if_asked: Callable[[], None],
+    *,
+    interactive: bool,
+) -> int | None:
     from provider.cli.streams import (
         Ending,
         Pipes,
@@ -169,6 +195,7 @@ def _talk(containers: "Containers", config: "ContainerConfig", *, interactive: b
                 stack.callback(os.close, master)
                 pipes.join(master, *(["stdin"] if interactive else []))
         with forwarding(send, terminal=master), raw_terminal(terminal and interactive):
+            leave_if_asked()
             # Its streams end when all that it has written is here.
             converse(pipes, ending, whole=True)
             return ending.code()

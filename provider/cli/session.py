@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from runtime.record import dataclass
 if TYPE_CHECKING:
     from runtime.root import Root
 
+_ROOT_HINT = "name a folder, with --root or BAYPLAN_ROOT; one that is not there is made"
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -21,10 +24,40 @@ class Session:
 
     @property
     def root(self) -> "Root":
-        """The world chosen with ``--root`` or BAYPLAN_ROOT."""
+        """The world chosen with ``--root`` or BAYPLAN_ROOT.
+
+        Raises:
+            UsageError: there is something that is no folder.
+        """
         from runtime.root import Root
 
+        if self.root_folder is not None:
+            try:
+                is_folder = stat.S_ISDIR(os.stat(self.root_folder).st_mode)
+            except NotADirectoryError:
+                is_folder = False
+            except FileNotFoundError:
+                is_folder = True  # it will be
+            if not is_folder:
+                raise UsageError(f"--root {self.root_folder}: not a folder", hint=_ROOT_HINT)
         return Root.at(self.root_folder)
+
+    def make_root(self) -> None:
+        """Make the state folder of the world. Idempotent.
+
+        Raises:
+            UsageError: the folder chosen with ``--root`` cannot be made.
+        """
+        from provider.engine.storage import make_folder
+
+        try:
+            make_folder(self.root.state)
+        except OSError as error:
+            if self.root_folder is None or os.path.isdir(self.root_folder):
+                raise
+            raise UsageError(
+                f"--root {self.root_folder}: cannot be made: {error.strerror}", hint=_ROOT_HINT
+            ) from error
 
     @property
     def cache(self) -> Path | None:

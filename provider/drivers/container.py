@@ -129,6 +129,10 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if not self._proves_first(action, after):
             for leftover in action.leftovers:
                 self._remove(leftover)
+        elif replaces and action.unproven and action.leftovers:
+            # Else each failed attempt would stay until one succeeds.
+            self._withdraw(action, action.object_id, context)
+            self._remove(action.object_id)
         if replaces:
             object_id = context.object_id
             self._make(action, after, object_id, context)

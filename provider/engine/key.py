@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from provider.engine.storage import make_folder
+from provider.engine.storage import make_folder, writing
 
 
 def read_key(state: Path) -> bytes:
@@ -20,10 +20,21 @@ def read_key(state: Path) -> bytes:
 
 
 def ensure_key(state: Path) -> bytes:
-    """Return the key, made and durable. Two at once agree on one."""
+    """Return the key, made and durable. Two at once agree on one.
+
+    Raises:
+        UnwritableError: there is no space, or the disk is broken.
+    """
     path = state / "key"
     if path.exists():
         return path.read_bytes()
+    with writing(path):
+        _make(path)
+    return path.read_bytes()
+
+
+def _make(path: Path) -> None:
+    state = path.parent
     make_folder(state)
     temporary = state / f".key.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -35,4 +46,3 @@ def ensure_key(state: Path) -> bytes:
     finally:
         os.close(fd)
         temporary.unlink()
-    return path.read_bytes()

@@ -204,7 +204,8 @@ class Driver(Observer, Protocol):
         - UPDATE with RESTART: the same object, its processes started anew, or stopped if
           ``after["state"]`` is ``stopped``; live fields as well.
         - UPDATE with REPLACE, DATA_LOSS: make ``context.object_id`` in the place of
-          ``action.object_id``, in the order ``after["update"]["order"]``; remove leftovers.
+          ``action.object_id``, in the order ``after["update"]["order"]``; remove leftovers. Where
+          it is unproven, the leftovers take its place in that, and it goes first.
         - DELETE: remove ``action.object_id`` and leftovers; gone already is fine. The outcome is
           ignored.
         - ``action.renamed_from``: it went by that name; change marks and names too.

@@ -1,5 +1,6 @@
 """Small files that are replaced whole: written beside, then renamed over the old one."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from provider.model.tree import Tree
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+_FREES_SPACE = "`bayplan rm -f --override` works on a full disk"
 
 
 class UnwritableError(ApplyError):
@@ -28,9 +30,11 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = f"free space there ({_FREES_SPACE})" if full else "mend that"
         raise UnwritableError(
             f"{path} cannot be written: {error.strerror}",
-            hint="mend that and apply again: what was begun is taken up then",
+            hint=f"{mend} and do the same again: what was begun is taken up then",
             retryable=True,
         ) from error
 

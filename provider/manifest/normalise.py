@@ -196,7 +196,7 @@ class _Walk:
                 continue
             if key not in found:
                 found[key] = self.value(shape.items, element, here, item(path, key), below)
-            elif shape.mark == "map":
+            elif shape.mark == "map" and found[key] is not GAP:
                 first = self.provenance.get(item(path, key))
                 self._report(
                     here, f"{key} stands here twice" + (f"; first {first}" if first else "")

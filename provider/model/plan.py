@@ -91,6 +91,8 @@ class Action:
     """The runtime's name of what is there now."""
     leftovers: tuple[str, ...] = ()
     """Objects of earlier attempts, to be removed first."""
+    unproven: bool = False
+    """What is there was to replace the leftovers and has never proven itself: they serve."""
     floor: Consequence = Consequence.NONE
     """What it takes at least, however the unknown parts of *after* turn out."""
     renamed_from: InstanceId | None = None

@@ -94,6 +94,7 @@ def decide(
         after=after,
         object_id=found.object_id,
         leftovers=found.leftovers,
+        unproven=found.attempt is not None and found.attempt.stage == "settle",
         floor=floor,
         renamed_from=former,
         record=found.record,

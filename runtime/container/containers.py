@@ -29,7 +29,7 @@ from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import connect, write_etc
-from runtime.errors import DamagedError, NotFoundError, StateError
+from runtime.errors import DamagedError, ImageError, NotFoundError, StateError
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
@@ -157,16 +157,21 @@ class Containers:
     def remove(self, container_id: str, *, force: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.
 
+        Content of images that nobody needs any more is left to `recovery.sweep_images`.
+
         Raises:
             StateError: it runs and *force* is not given.
         """
         on_run_network = False
+        image: str | None = ""
         with suppress(NotFoundError):
             try:
-                joins = read_config(self.root, container_id).joins
-                on_run_network = any(join.network == RUN_NETWORK for join in joins)
+                config = read_config(self.root, container_id)
+                on_run_network = any(join.network == RUN_NETWORK for join in config.joins)
+                image = config.image
             except DamagedError:
                 on_run_network = True  # perhaps; it is deleted only if nobody is on it
+                image = None
             found = self.status(container_id)
             if not (found.ended or found.state == "created"):
                 if not force:
@@ -190,6 +195,8 @@ class Containers:
         with suppress(FileNotFoundError):
             shutil.rmtree(run_folder(self.root, container_id))
         bury(state_folder(self.root, container_id), graveyard(self.root) / container_id)
+        if image != "":
+            self._leave_image(image)
 
     def supervise(self) -> None:
         """Make sure that what runs is being looked after; idempotent, and cheap if it is."""
@@ -252,6 +259,15 @@ class Containers:
         group = self.cgroup(container_id)
         if group.is_frozen():
             group.thaw()
+
+    def _leave_image(self, image: str | None) -> None:
+        """Have the image's content swept if it has lost its names; None is one unknown."""
+        from runtime.image.store import ImageStore
+
+        store = ImageStore(self.root)
+        with suppress(ImageError):  # it is damaged: then nothing is swept
+            if all(tag.digest != image for tag in store.catalog.tags()):
+                store.unswept.set_due()
 
     def _let_go(self, container_id: str) -> None:
         """Give back what only a running container needs. Idempotent."""

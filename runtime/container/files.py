@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.kernel.replace import naming
+
 
 def write_files(
     folder: Path, content: Mapping[str, bytes], *, uid: int, gid: int, mode: int
@@ -32,7 +34,7 @@ def write_file(path: Path, data: bytes, *, uid: int = 0, gid: int = 0, mode: int
     """Write a new file with that owner and mode from its first byte on."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
-    with open(fd, "wb") as file:
+    with naming(path), open(fd, "wb") as file:
         os.fchown(fd, uid, gid)
         os.fchmod(fd, mode)
         file.write(data)
@@ -42,6 +44,6 @@ def rewrite_file(path: Path, data: bytes) -> None:
     """Replace what is in a file that may be bind-mounted: the inode stays. Not atomic."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o644)
-    with open(fd, "wb") as file:
+    with naming(path), open(fd, "wb") as file:
         file.truncate(len(data))
         file.write(data)

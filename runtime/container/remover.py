@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.container.containers import Containers
+from runtime.container.recovery import sweep_images
 from runtime.errors import ContainerError
 from runtime.root import Root
 
@@ -21,3 +22,4 @@ def main(arguments: Sequence[str]) -> None:
             containers.remove(name, force=True)
         except (ContainerError, OSError) as error:
             print(f"cannot remove {name}: {error}", file=sys.stderr)
+    sweep_images(containers.root)

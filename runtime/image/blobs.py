@@ -18,6 +18,7 @@ from typing import BinaryIO
 from runtime.errors import ImageError, NotFoundError
 from runtime.image.digest import Readable, VerifiedReader, check_digest, digest_of, hex_of
 from runtime.image.lock import StoreLock, create_temporary_file
+from runtime.kernel.replace import naming, write_all
 
 _CHUNK = 1 << 20
 DOCUMENT_LIMIT = 16 << 20
@@ -178,9 +179,8 @@ class BlobWriter:
         """Append *data*."""
         self._hash.update(data)
         self._size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        with naming(self._path):
+            write_all(self._fd, data)
 
     def commit(self) -> tuple[str, int]:
         """Sync and publish; return digest and bytes.

@@ -17,7 +17,7 @@ from runtime.documents import parse_state
 from runtime.errors import DamagedError, ImageError
 from runtime.image.lock import StoreLock, create_temporary_file
 from runtime.image.model import REF_NAME, Descriptor, Index
-from runtime.kernel.replace import sync_folder, write_all
+from runtime.kernel.replace import naming, sync_folder, write_all
 from runtime.record import dataclass
 
 _CREATED = "org.opencontainers.image.created"
@@ -124,8 +124,9 @@ class Catalog:
         path, fd = create_temporary_file(self._folder / "tmp")
         try:
             try:
-                write_all(fd, data)
-                os.fsync(fd)
+                with naming(self._folder / name):
+                    write_all(fd, data)
+                    os.fsync(fd)
                 path.rename(self._folder / name)
             except OSError:
                 path.unlink()

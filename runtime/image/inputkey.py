@@ -157,10 +157,16 @@ def _cached(cache: Path | None, identity: list[int]) -> str | None:
 def _remember(cache: Path | None, identity: list[int], digest: str) -> None:
     if cache is None or not cache.is_dir():
         return
-    with tempfile.NamedTemporaryFile("w", dir=cache, prefix=".tmp-", delete=False) as file:
-        file.write(digest)
-    with contextlib.suppress(FileNotFoundError):  # a sweep took it; it was only a memory
-        os.replace(file.name, cache / _cache_name(identity))
+    # A sweep took it, or the disk is full: it is only a memory.
+    with contextlib.suppress(OSError):
+        fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=cache)
+        try:
+            with open(fd, "w") as file:
+                file.write(digest)
+            os.replace(temporary, cache / _cache_name(identity))
+        except OSError:
+            os.unlink(temporary)
+            raise
 
 
 def _cache_name(identity: list[int]) -> str:

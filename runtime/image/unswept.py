@@ -38,6 +38,12 @@ class Unswept:
         finally:
             os.close(fd)
 
+    def set_due(self) -> None:
+        """Say that a sweep may find something; the folder need not be there."""
+        if self._path.parent.is_dir():
+            with self.changing():
+                pass
+
     @contextmanager
     def sweeping(self) -> Iterator[bool]:
         """Yield whether nobody is changing anything, nor will for the length of the ``with``."""

@@ -4,7 +4,8 @@ That is: of the writer. What a loss of power leaves is the caller's to choose, a
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 def replace_file(
@@ -22,7 +23,7 @@ def replace_file(
     file may also be empty, so that is for what can be lost (everything below a run folder).
 
     Raises:
-        OSError: nothing has changed.
+        OSError: nothing has changed; names the file.
     """
     target = os.fspath(path)
     temporary = f"{target}.{os.getpid()}.tmp"
@@ -30,9 +31,10 @@ def replace_file(
     try:
         # Whatever the umask is.
         os.fchmod(fd, mode)
-        write_all(fd, data)
-        if safe or durable:
-            os.fsync(fd)
+        with naming(target):
+            write_all(fd, data)
+            if safe or durable:
+                os.fsync(fd)
         status = os.fstat(fd)
         os.rename(temporary, target)
     except BaseException:  # a signal's, too
@@ -46,7 +48,18 @@ def replace_file(
     return status
 
 
-def write_all(fd: int, data: bytes) -> None:
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have an OSError inside a ``with`` say which file it is about: that of write(2) does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write *data* to the last byte: a disk that fills up takes a part first, then fails."""
     view = memoryview(data)
     while view:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from contextlib import suppress
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,25 @@ Stamp = tuple[int, int, int]
 def write_json(
     path: Path, value: Any, *, mode: int = 0o600, safe: bool = False, durable: bool = False
 ) -> Stamp:
-    """Replace *path*, see replace_file, and return the new file's stamp."""
+    """Replace *path*, see replace_file, and return the new file's stamp.
+
+    On a full disk one that does not grow is written over the old one, so that what is removed to
+    make room can be: readers may then see half of it, and so may who comes after a crash.
+    """
     data = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-    return _stamp(replace_file(path, data, mode=mode, safe=safe, durable=durable))
+    try:
+        return _stamp(replace_file(path, data, mode=mode, safe=safe, durable=durable))
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT) or not _overwrite(path, data):
+            raise
+    return _stamp(os.stat(path))
+
+
+def write_note(path: Path, value: Any) -> None:
+    """Replace a file that only saves work, see `read_note`; left out where it cannot be written."""
+    if path.parent.is_dir():
+        with suppress(OSError):
+            write_json(path, value)
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -40,6 +58,19 @@ def read_json(path: Path) -> Any:
         return None
     try:
         return parse_state(path, os.read(fd, os.fstat(fd).st_size))
+    finally:
+        os.close(fd)
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Put *data* and blanks into the room the file has; False if it has too little."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        room = os.fstat(fd).st_size
+        return len(data) <= room and os.pwrite(fd, data.ljust(room), 0) == room
     finally:
         os.close(fd)
 

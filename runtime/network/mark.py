@@ -14,7 +14,7 @@ from typing import Any
 from runtime.documents import read_note
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import ruleset_generation
-from runtime.network.files import write_json
+from runtime.network.files import write_note
 from runtime.network.ruleset import Wanted, build, full_script
 from runtime.root import Root
 
@@ -26,8 +26,7 @@ def is_verified(root: Root, target: Wanted, generation: int) -> bool:
 
 def verified(root: Root, target: Wanted, generation: int) -> None:
     """Note that the table is as *target* wants at *generation*; without a run folder do not."""
-    if root.run.is_dir():
-        write_json(_path(root), _mark(root, target, generation))
+    write_note(_path(root), _mark(root, target, generation))
 
 
 @contextmanager

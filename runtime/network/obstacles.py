@@ -14,7 +14,7 @@ from runtime.documents import read_note
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, rtnetlink
-from runtime.network.files import write_json
+from runtime.network.files import write_note
 from runtime.network.firewall import wanted
 from runtime.network.foreign import Table, field_name, tables
 from runtime.network.ruleset import Zone
@@ -85,8 +85,7 @@ def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:
     if known is None or known["question"] != question:
         found = _ask(root, packets)
         known = {"question": question, "obstacles": [asdict(obstacle) for obstacle in found]}
-        if root.run.is_dir():
-            write_json(note, known)
+        write_note(note, known)
     return (*map(_from_note, known["obstacles"]), *_legacy())
 
 

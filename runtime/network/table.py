@@ -11,7 +11,7 @@ from runtime.documents import read_note
 from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, nft
 from runtime.network.deviation import Deviation
-from runtime.network.files import write_json
+from runtime.network.files import write_note
 from runtime.network.model import Publication
 from runtime.network.ruleset import (
     PUBLISHED,
@@ -261,6 +261,5 @@ def _pristine(root: Root, ruleset: Ruleset) -> nft.Listing:
         listing: nft.Listing = cached["listing"]
         return listing
     listing = nft.pristine(script, ruleset.table)
-    if root.run.is_dir():
-        write_json(path, {"key": key, "listing": listing})
+    write_note(path, {"key": key, "listing": listing})
     return listing

@@ -136,6 +136,18 @@ def test_what_proved_itself_after_the_apply_was_killed_takes_over(bayplan, tmp_p
     bayplan.delete("test")
 
 
+def test_failed_updates_do_not_pile_up(bayplan):
+    good = web(18117)
+    bayplan.apply(good)
+    for folder in ("/one", "/two", "/three"):
+        bayplan.apply(good.replace("-h, /srv]", f"-h, {folder}]"), code=1)
+        assert len(bayplan.json("ps", "-a")) == 3
+        assert fetch(18117) == "every container in its slot"
+    bayplan.apply(good)
+    assert len(bayplan.json("ps", "-a")) == 2
+    bayplan.delete("test")
+
+
 def test_a_service_in_no_ledger_goes_with_its_replicas_and_ports(bayplan, world):
     bayplan.apply(web(18115))
     entries = list((world / "lib" / "projects" / "test" / "resources").glob("*web*"))

@@ -134,6 +134,9 @@ def orphan(root, layer, tmp_path, monkeypatch):
             os._exit(1)
     pid = int(born.read_text())
     pidfd = os.pidfd_open(pid)
+    note = volume.data_folder(root, "v1").parent / "lock"
+    while "(cp)" not in note.read_text():
+        os.sched_yield()
     os.kill(apply, signal.SIGKILL)
     os.waitpid(apply, 0)
     yield pid

@@ -95,6 +95,6 @@ def test_a_write_that_fails_leaves_the_old_content(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="no space"):
-        write_json(path, {"new": True})
+        write_json(path, {"new": "and longer"})
 
     assert read_json(path) == {"old": True}
