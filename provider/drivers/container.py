@@ -118,21 +118,25 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def _perform_container(self, action: Action, context: Context) -> Outcome:
         if action.verb is Verb.DELETE:
-            self._withdraw(action, action.object_id, context)
+            going = {*action.leftovers, action.object_id} - {""}
+            self._withdraw(action, going, context)
             if action.before is None:
                 self._withdraw_stray(action.object_id)
-            for object_id in filter(None, (*action.leftovers, action.object_id)):
+            for object_id in sorted(going):
                 self._remove(object_id)
             return Outcome("", {})
         after = action.after or {}
         replaces = action.verb is not Verb.UPDATE or action.consequence in _REPLACING
         if not self._proves_first(action, after):
-            for leftover in action.leftovers:
-                self._remove(leftover)
+            early = set(action.leftovers)
         elif replaces and action.unproven and action.leftovers:
-            # Else each failed attempt would stay until one succeeds.
-            self._withdraw(action, action.object_id, context)
-            self._remove(action.object_id)
+            early = {action.object_id}  # else each failed attempt would stay until one succeeds
+        else:
+            early = set()
+        if early:
+            self._withdraw(action, early, context)
+        for object_id in sorted(early):
+            self._remove(object_id)
         if replaces:
             object_id = context.object_id
             self._make(action, after, object_id, context)
@@ -166,12 +170,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             self._containers.stop(container_id)
         self._containers.remove(container_id, force=True)
 
-    def _withdraw(self, action: Action, object_id: str, context: Context) -> None:
-        """Let no more published traffic go to a container that is about to end."""
+    def _withdraw(self, action: Action, going: Collection[str], context: Context) -> None:
+        """Let no more published traffic go to containers that are about to end."""
         if action.id.resource.kind is Kind.CONTAINER and action.verb is Verb.DELETE:
             publish(self._root, owner_of(action.id.resource), ())
         elif action.id.resource.kind is Kind.SERVICE:
-            self._move_backends(action, context, remove={object_id})
+            self._move_backends(action, context, remove=going)
 
     def _withdraw_stray(self, container_id: str) -> None:
         """Let no published traffic go to a container of which no ledger tells what it publishes."""
@@ -227,7 +231,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if old and action.id.resource.kind is Kind.JOB:
             self._remove(old)
         elif old and not self._proves_first(action, after):
-            self._withdraw(action, old, context)
+            self._withdraw(action, {old}, context)
             with suppress(NotFoundError):
                 self._containers.stop(old)
         self._create(action.id, after, object_id, context)

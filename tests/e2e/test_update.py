@@ -136,6 +136,21 @@ def test_what_proved_itself_after_the_apply_was_killed_takes_over(bayplan, tmp_p
     bayplan.delete("test")
 
 
+@pytest.mark.parametrize("way", ["scaled down", "stop-first"])
+def test_what_serves_for_a_failed_successor_is_withdrawn_before_it_goes(bayplan, way):
+    good = web(18120).replace("{replicas", "{update: {batch: 2}, replicas")
+    bayplan.apply(good)
+    bayplan.apply(good.replace("-h, /srv]", "-h, /tmp]"), code=1)
+    with Visitor(18120) as visitor:
+        if way == "scaled down":
+            bayplan.apply(good.replace("replicas: 2", "replicas: 1"))
+        else:
+            bayplan.apply(good.replace("{batch: 2}", "{batch: 1, order: stop-first}"))
+    assert visitor.failures == []
+    assert len(bayplan.json("ps", "-a")) == (1 if way == "scaled down" else 2)
+    bayplan.delete("test")
+
+
 def test_failed_updates_do_not_pile_up(bayplan):
     good = web(18117)
     bayplan.apply(good)
