@@ -80,7 +80,7 @@ def exec_(
             size=terminal_size(),
             attached=not detach,
         )
-        supervisor = Supervisor(session.root, start=False)
+        supervisor = Supervisor(session.root)
         if detach:
             supervisor.exec(request).close()
             return 0

@@ -57,12 +57,15 @@ def stop(
       bayplan stop page
       bayplan stop -t 30s page other
     """
+    from runtime.container import traffic
+
     session: Session = context.obj
     containers = open_containers(session, "stop")
     grace = None if time is None else options.duration(time)
 
     def act(container: "Summary") -> None:
         _guard(container, "stop", override=override)
+        traffic.withdraw(session.root, {container.id})
         containers.stop(container.id, grace=grace)
 
     return for_each(session, names, act)
@@ -78,12 +81,15 @@ def restart(
       bayplan restart page
       bayplan restart --override shop.web.0
     """
+    from runtime.container import traffic
+
     session: Session = context.obj
     containers = open_containers(session, "restart")
     grace = None if time is None else options.duration(time)
 
     def act(container: "Summary") -> None:
         _guard(container, "restart", override=override)
+        traffic.withdraw(session.root, {container.id})
         containers.stop(container.id, grace=grace)
         _warn(containers.start(container.id))
 
@@ -129,6 +135,7 @@ def rm(
       bayplan rm page
       bayplan rm -f --override shop.web.0
     """
+    from runtime.container import traffic
     from runtime.container.recovery import sweep_images
 
     session: Session = context.obj
@@ -142,6 +149,7 @@ def rm(
                 f"cannot remove {container.name}: it is {state}",
                 hint="`bayplan stop` it first, or say -f",
             )
+        traffic.withdraw(session.root, {container.id})
         containers.remove(container.id, force=force)
 
     code = for_each(session, names, act)

@@ -32,7 +32,7 @@ from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import Condition
 from provider.model.tree import Tree
 from provider.planning.expand import is_ports
-from runtime.container import inside, volume
+from runtime.container import inside, traffic, volume
 from runtime.container.config import read_config
 from runtime.container.making import making
 from runtime.errors import NotFoundError
@@ -161,6 +161,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         gone = {*action.leftovers, action.object_id} - {"", object_id}
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
+        elif resource.kind is Kind.SERVICE:
+            traffic.follow(self._root)
         for old in sorted(gone):
             self._remove(old)
 
@@ -283,6 +285,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if status.state == "running":
             inside.mend(before, status, self._containers.cgroup(before.id))
         if action.consequence is Consequence.RESTART:
+            traffic.withdraw(self._root, {before.id})
             self._containers.stop(before.id)
             # Secrets do not outlive a reboot; the folders are mounted anew at the start.
             write_container_files(self._root, before.id, after["container"], context)

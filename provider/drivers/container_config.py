@@ -118,6 +118,7 @@ def make_config(instance: InstanceId, tree: Tree, site: Site) -> ContainerConfig
         stop_signal=_stop_signal(instance, container),
         stop_grace=container["stopGrace"],
         init=container["init"],
+        balanced=instance.resource.kind is Kind.SERVICE,
         volatile=job,
         mark=mark_of(instance),
         labels=dict(tree["metadata"]["labels"]),

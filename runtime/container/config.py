@@ -81,6 +81,8 @@ class ContainerConfig:
     """File with more variables, for those that hold secrets; see Containers."""
     init: bool = False
     auto_remove: bool = False
+    balanced: bool = False
+    """One of several behind the same ports: see LaunchRequest."""
     volatile: bool = False
     """The writable layer need not survive a power loss (``--rm``, Jobs)."""
     mark: dict[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ needs, and containers that nobody looks after.
 
 from contextlib import suppress
 
-from runtime.container import volume
+from runtime.container import traffic, volume
 from runtime.container.config import list_configs
 from runtime.container.containers import Containers
 from runtime.container.folders import clear, graveyard
@@ -22,6 +22,7 @@ def recover(root: Root) -> None:
     """Clear up; idempotent, and cheap where nothing is left. Safe beside applies at work."""
     Containers(root).supervise()
     firewall.finish(root)
+    traffic.follow(root)
     for path in unfinished(root):
         path.unlink(missing_ok=True)
     volume.drop_half_copied(root)

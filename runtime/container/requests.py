@@ -58,6 +58,7 @@ def launch_request(
         stop=request.Stop(signal=config.stop_signal, grace=config.stop_grace),
         health=_health(root, config, join_files) if config.health else None,
         auto_remove=config.auto_remove,
+        balanced=config.balanced,
         oom_files=_oom_files(join_files),
         cgroup_procs=tuple(_procs_file(path) for path in join_files),
         token=os.urandom(8).hex(),

@@ -7,7 +7,7 @@ it.
 
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,11 +41,17 @@ class Change:
     def __init__(self, wanted: Wanted) -> None:
         self._zones = dict(wanted.zones)
         self._publications = dict(wanted.publications)
+        self._resting = wanted.resting
 
     @property
     def wanted(self) -> Wanted:
         """All of it, as it will be."""
-        return Wanted(dict(self._zones), dict(self._publications))
+        backends = {
+            ip for given in self._publications.values() for p in given for ip, _ in p.backends
+        }
+        # An address that is behind no port any more may be somebody else's tomorrow.
+        resting = self._resting & backends
+        return Wanted(dict(self._zones), dict(self._publications), resting)
 
     def publish(self, owner: str, publications: Sequence[Publication]) -> None:
         """Make *publications* all that *owner* publishes.
@@ -73,6 +79,10 @@ class Change:
     def unpublish(self, owner: str) -> None:
         """Withdraw all that *owner* publishes; nothing is fine."""
         self._publications.pop(owner, None)
+
+    def rest(self, addresses: Iterable[str]) -> None:
+        """Make *addresses* all those backends that nothing new goes to while others are up."""
+        self._resting = frozenset(addresses)
 
     def _refuse_internal(self, publications: Sequence[Publication]) -> None:
         for network_id, zone in self._zones.items():
@@ -154,6 +164,7 @@ def wanted(root: Root) -> Wanted:
             owner: tuple(_publication(given) for given in publications)
             for owner, publications in body["publications"].items()
         },
+        frozenset(body.get("resting", ())),
     )
 
 
@@ -252,7 +263,7 @@ def _strayed(
 
 def _udp_ports(target: Wanted) -> dict[tuple[str, int], tuple[tuple[str, int], ...]]:
     return {
-        (publication.ip, publication.port): publication.backends
+        (publication.ip, publication.port): target.serving(publication)
         for given in target.publications.values()
         for publication in given
         if publication.protocol == "udp"
@@ -286,6 +297,7 @@ def _save(root: Root, target: Wanted) -> None:
             owner: [asdict(publication) for publication in publications]
             for owner, publications in target.publications.items()
         },
+        "resting": sorted(target.resting),
     }
     write_json(path, body, safe=True)
 

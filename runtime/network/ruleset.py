@@ -19,7 +19,7 @@ Source: nft(8).
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from runtime.network.model import ANY_ADDRESS, Publication
 from runtime.record import dataclass, field
@@ -47,6 +47,13 @@ class Wanted:
     """By network id."""
     publications: Mapping[str, tuple[Publication, ...]] = field(default_factory=dict)
     """By owner."""
+    resting: frozenset[str] = frozenset()
+    """Addresses of backends that are down: nothing new goes to them while another one is up."""
+
+    def serving(self, publication: Publication) -> tuple[tuple[str, int], ...]:
+        """Return the backends that new connections go to: all of them if all are resting."""
+        awake = tuple(b for b in publication.backends if b[0] not in self.resting)
+        return awake or publication.backends
 
     def owner_of(self, key: tuple[str, str, int]) -> str:
         """Return who publishes (ip, protocol, port); empty: nobody."""
@@ -111,7 +118,8 @@ def build(table: str, wanted: Wanted) -> Ruleset:
             if not publication.backends:
                 continue
             name = chain_name(owner, publication)
-            chains[name] = Chain((_balance(owner, publication),))
+            rule = _balance(owner, publication, wanted.serving(publication))
+            chains[name] = Chain((rule,))
             key = f"{publication.protocol} . {publication.port}"
             if publication.ip == ANY_ADDRESS:
                 published[key] = f"goto {name}"
@@ -278,14 +286,13 @@ def _base_chains() -> dict[str, Chain]:
     }
 
 
-def _balance(owner: str, publication: Publication) -> Rule:
-    backends = [f"{ip} . {port}" for ip, port in publication.backends]
-    if len(backends) == 1:
-        ip, port = publication.backends[0]
+def _balance(owner: str, publication: Publication, serving: Sequence[tuple[str, int]]) -> Rule:
+    if len(serving) == 1:
+        ip, port = serving[0]
         target = f"{ip}:{port}"
     else:
-        choices = ", ".join(f"{number} : {backend}" for number, backend in enumerate(backends))
-        target = f"numgen inc mod {len(backends)} map {{ {choices} }}"
+        choices = ", ".join(f"{n} : {ip} . {port}" for n, (ip, port) in enumerate(serving))
+        target = f"numgen inc mod {len(serving)} map {{ {choices} }}"
     return Rule(f"meta l4proto {publication.protocol} dnat ip to {target}", plain(owner))
 
 

@@ -89,7 +89,7 @@ class Container:
             OSError: its folder or log cannot be made.
         """
         os.makedirs(self._folder, 0o700, exist_ok=True)
-        self._save(Status(id=self.request.id, token=self.request.token))
+        self._save(self.status)
         record.write_request(self._folder, self.request)
         self._on_launched.append(reply)
         self._start(stdin)
@@ -163,7 +163,10 @@ class Container:
         self._output.configure(changed.logs)
         if before.health != changed.health and self._process is not None:
             self._stop_probing()
-            self._save(replace(self.status, health="starting" if changed.health else "none"))
+            health = "starting" if changed.health else "none"
+            resting = self.status.resting and changed.health is not None
+            self._save(replace(self.status, health=health, resting=resting))
+            self._context.emit("health", self.status, {})
             self._start_probing()
 
     def remove_files(self) -> None:
@@ -286,6 +289,8 @@ class Container:
             restarts=self.status.restarts + (self.status.state == "restarting"),
             health="starting" if self.request.health else "none",
             health_output="",
+            # It may come up for long: only its health check tells when it is there again.
+            resting=self.status.resting and self.request.health is not None,
             error="",
             next_start=None,
             oom_killed=False,
@@ -302,6 +307,7 @@ class Container:
             exit_code=error.exit_code,
             signal=None,
             finished_at=time.time(),
+            resting=self.request.balanced,
         )
         if self.status.state == "restarting":
             self._decide(exit_code=error.exit_code, ran_for=0.0, ended_as="dead")
@@ -352,6 +358,7 @@ class Container:
             signal=-code if code is not None and code < 0 else None,
             finished_at=time.time(),
             kill_at=None,
+            resting=self.request.balanced,
             oom_killed=oom,
             error="" if code is not None else "nobody could tell how it ended",
         )
@@ -431,7 +438,9 @@ class Container:
         """Take in what a probe has shown."""
         before = self.status
         if (state, output) != (before.health, before.health_output):
-            self._save(replace(before, health=state, health_output=output))
+            resting = self.request.balanced and (state == "unhealthy" or before.resting)
+            resting = resting and state != "healthy"
+            self._save(replace(before, health=state, health_output=output, resting=resting))
         if state == before.health:
             return
         self._context.emit("health", self.status, {})

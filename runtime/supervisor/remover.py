@@ -1,17 +1,14 @@
 """The end of a container to be removed when it has ended, and that nobody waits for any more.
 
 What there is of one besides processes (network, ports, layers) is not this process's to know, and
-takes longer than it may take; so another one is started for it.
+takes longer than it may take: it is an errand.
 """
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
-from runtime.supervisor import exits
 from runtime.supervisor.context import Context
-from runtime.supervisor.loop import IN
-from runtime.supervisor.names import command
+from runtime.supervisor.errand import Errand
 
 _LEFT_TO_CLIENT_S = 1.0
 """A client in the foreground removes it itself, and knows what came of that."""
@@ -26,12 +23,12 @@ class Remover:
         self._home = context.home
         self._done = done
         self._due: set[str] = set()
-        self._pidfd = -1
+        self._errand = Errand(context, "runtime.container.remover", self._start)
 
     @property
     def active(self) -> bool:
         """Tell whether something is being removed, or soon will be."""
-        return bool(self._due) or self._pidfd >= 0
+        return bool(self._due) or self._errand.active
 
     def remove_soon(self, container_id: str) -> None:
         """Remove a container that has ended, unless its client does."""
@@ -39,26 +36,14 @@ class Remover:
         self._loop.call_later(_LEFT_TO_CLIENT_S, self._start)
 
     def _start(self) -> None:
-        if self._pidfd >= 0:
+        if self._errand.active:
             return  # the next one takes it
         due = [each for each in sorted(self._due) if self._is_there(each)]
         self._due.clear()
-        if not due:
+        if due:
+            self._errand.start(*due)
+        else:
             self._done()
-            return
-        arguments = [self._home.state, self._home.run, self._home.cgroup, *due]
-        argv = command("runtime.container.remover", *arguments)
-        pid = os.posix_spawn("/proc/self/exe", argv, {}, setsigmask=[])
-        self._pidfd = os.pidfd_open(pid)
-        self._loop.watch(self._pidfd, IN, self._on_end)
 
     def _is_there(self, container_id: str) -> bool:
         return os.path.exists(os.path.join(self._home.state, "containers", container_id))
-
-    def _on_end(self, _events: int) -> None:
-        self._loop.forget(self._pidfd)
-        with suppress(ChildProcessError):
-            exits.reap(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        self._start()

@@ -92,6 +92,8 @@ class LaunchRequest:
     health: Health | None = None
     auto_remove: bool = False
     """Forget the container as soon as it has ended for good."""
+    balanced: bool = False
+    """It shares published traffic with others, which shall go to those that are well."""
     oom_files: tuple[str, ...] = ()
     """Files with an ``oom_kill N`` line (memory.oom_control of v1, memory.events of v2); a count
     that grew tells that the container was killed for its memory."""

@@ -59,6 +59,9 @@ class Status:
     """Quick ends in a row, as counted by the restart policy."""
     oom_count: int = 0
     """Kills for memory in its cgroup, as of its start."""
+    resting: bool = False
+    """Of one that is *balanced*: it ended or was unhealthy, and has not been well since. Nothing
+    new that comes to published ports goes to it while another one can take it."""
     token: str = ""
     """Of the LaunchRequest."""
 

@@ -33,6 +33,7 @@ from runtime.supervisor.remover import Remover
 from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
+from runtime.supervisor.traffic import Traffic
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class Supervisor:
         self._executions = Executions(self._context)
         self._dns = DnsServer(self._context)
         self._remover = Remover(self._context, self._consider_ending)
+        self._traffic = Traffic(self._context, self._consider_ending)
         self._containers: dict[str, Container] = {}
         self._removed: dict[str, Status] = {}
         """Those removed by themselves, for clients that come to wait() a little late."""
@@ -101,6 +103,7 @@ class Supervisor:
             wanted = record.read_request(run_folder)
             if known is not None and wanted is not None:
                 self._containers[name] = Container(self._context, self._probes, wanted, known)
+                self._traffic.adopt(known, balanced=wanted.balanced)
                 self._adopt_one(self._containers[name])
             elif known is not None:
                 # Cut off before the request was written, or lost with the power: nothing runs.
@@ -141,6 +144,7 @@ class Supervisor:
             self._server.connections
             or self._executions.active
             or self._remover.active
+            or self._traffic.active
             or any(container.active for container in self._containers.values())
         )
 
@@ -167,6 +171,7 @@ class Supervisor:
     def _emit(self, kind: str, told: Status, details: dict[str, Any]) -> None:
         for listener in tuple(self._listeners):
             listener.event(_event(kind, told, details))
+        self._traffic.consider(told)
         if told.ended:
             container = self._containers.get(told.id)
             if container is not None and container.request.auto_remove:
@@ -189,6 +194,7 @@ class Supervisor:
     def _remove(self, container: Container) -> None:
         container.remove_files()
         del self._containers[container.request.id]
+        self._traffic.forget(container.request.id)
         self._emit("forgotten", container.status, {})
 
     # -- requests
@@ -247,9 +253,9 @@ class Supervisor:
                 return
             if existing.active:
                 raise StateError(f"cannot launch {wanted.id}: it is {existing.status.state}")
-        container = Container(
-            self._context, self._probes, wanted, Status(id=wanted.id, token=wanted.token)
-        )
+        resting = existing is not None and existing.status.resting and wanted.balanced
+        known = Status(id=wanted.id, token=wanted.token, resting=resting)
+        container = Container(self._context, self._probes, wanted, known)
         self._containers[wanted.id] = container
         self._removed.pop(wanted.id, None)
         try:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.network.firewall import Change
 from runtime.network.model import Publication
 from runtime.network.ruleset import (
     Wanted,
@@ -55,6 +58,27 @@ def test_a_port_that_moves_to_another_owner_moves_in_one_step() -> None:
     assert lines.index("delete element inet t published { tcp . 8080 }") < lines.index(
         "add element inet t published { tcp . 8080 : goto pub/b/tcp/8080 }"
     )
+
+
+def test_backends_that_rest_get_nothing_while_another_is_awake() -> None:
+    two = Publication(8080, "tcp", (("10.9.0.2", 80), ("10.9.0.3", 81)))
+    both = Wanted(ZONES, {"shop/web": (two,)})
+    assert _delta(both, replace(both, resting=frozenset({"10.9.0.2"}))) == [
+        "flush chain inet t pub/shop/web/tcp/8080",
+        "add rule inet t pub/shop/web/tcp/8080 "
+        'meta l4proto tcp dnat ip to 10.9.0.3:81 comment "shop/web"',
+    ]
+    assert _delta(both, replace(both, resting=frozenset({"10.9.0.2", "10.9.0.3"}))) == []
+
+
+def test_an_address_that_is_behind_no_port_any_more_does_not_rest() -> None:
+    two = Publication(8080, "tcp", (("10.9.0.2", 80), ("10.9.0.3", 81)))
+    change = Change(Wanted(ZONES, {"shop/web": (two,)}))
+    change.rest({"10.9.0.2", "10.9.0.3"})
+    change.publish("shop/web", (WEB,))
+    assert change.wanted.resting == {"10.9.0.2"}
+    change.unpublish("shop/web")
+    assert change.wanted.resting == frozenset()
 
 
 def test_a_publication_without_backends_is_closed() -> None:

@@ -1,0 +1,80 @@
+"""Published traffic goes to those containers behind a port that are up, while any of them is.
+
+The supervisor tells which are ``resting``, in their status, and runs this when that changes.
+"""
+
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from runtime.errors import ContainerError
+from runtime.network import firewall, store
+from runtime.network.ruleset import Wanted
+from runtime.root import Root
+from runtime.supervisor.status import read_recorded
+
+
+def follow(root: Root) -> None:
+    """Let new connections go to who is up; idempotent, and takes no lock where all is well.
+
+    Raises:
+        NetworkError: nft refused.
+    """
+    wanted = firewall.wanted(root)
+    if _resting(root, wanted) != wanted.resting:
+        with firewall.commit(root) as change:
+            change.rest(_resting(root, change.wanted))
+
+
+def withdraw(root: Root, container_ids: Collection[str]) -> None:
+    """Let nothing new go to containers that are about to end, while others are up; idempotent.
+
+    Once they have ended their status says the same; if they do not, ``follow`` takes it back.
+
+    Raises:
+        NetworkError: nft refused.
+    """
+    going = {ip for ip, container_id in _holders(root).items() if container_id in container_ids}
+    if going & _backends(firewall.wanted(root)):
+        with firewall.commit(root) as change:
+            change.rest(change.wanted.resting | going)
+
+
+def _resting(root: Root, wanted: Wanted) -> frozenset[str]:
+    backends = _backends(wanted)
+    if not backends:
+        return frozenset()
+    holders = _holders(root)
+    return frozenset(ip for ip in backends if _is_resting(root, holders.get(ip)))
+
+
+def _is_resting(root: Root, container_id: str | None) -> bool:
+    if container_id is None:
+        return True  # it was removed by hand
+    status = read_recorded(str(root.run / "containers" / container_id))
+    return status is not None and status.resting
+
+
+def _holders(root: Root) -> dict[str, str]:
+    """Return the container behind each address."""
+    return {lease.ip: lease.container for record in store.load_all(root) for lease in record.leases}
+
+
+def _backends(wanted: Wanted) -> set[str]:
+    """Return the addresses among which a choice is made."""
+    return {
+        ip
+        for published in wanted.publications.values()
+        for publication in published
+        if len(publication.backends) > 1
+        for ip, _ in publication.backends
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what ``follow`` does in the world named by state folder, run folder and cgroup."""
+    state, run, cgroup = arguments
+    try:
+        follow(Root(Path(state), Path(run), cgroup.partition("-")[2]))
+    except (ContainerError, OSError) as error:
+        print(f"cannot move published traffic: {error}", file=sys.stderr)

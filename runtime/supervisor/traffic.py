@@ -1,0 +1,73 @@
+"""Telling when one of several containers behind the same ports is down, and when it is up again.
+
+What then has to happen to the firewall is an errand.
+"""
+
+import os
+from collections.abc import Callable
+
+from runtime.supervisor.context import Context
+from runtime.supervisor.errand import Errand
+from runtime.supervisor.status import Status
+
+_GATHER_S = 0.02
+"""Those that end together are seen to together."""
+_LEFT_TO_CLIENT_S = 1.0
+"""Who has a container stopped moves its traffic first, and mostly removes it next."""
+
+
+class Traffic:
+    """Has published traffic follow the ``resting`` of containers that share it."""
+
+    def __init__(self, context: Context, done: Callable[[], None]) -> None:
+        """Call ``done()`` whenever there may be nothing left to do."""
+        self._loop = context.loop
+        self._home = context.home
+        self._done = done
+        self._resting: set[str] = set()
+        self._due: set[str] = set()
+        self._errand = Errand(context, "runtime.container.traffic", self._start)
+
+    @property
+    def active(self) -> bool:
+        """Tell whether the firewall is being changed, or soon will be."""
+        return bool(self._due) or self._errand.active
+
+    def adopt(self, known: Status, *, balanced: bool) -> None:
+        """Take over from a supervisor that perhaps could not say what it knew."""
+        if known.resting:
+            self._resting.add(known.id)
+        if balanced:
+            self._change(known.id, _GATHER_S)
+
+    def consider(self, told: Status) -> None:
+        """See whether something follows from a container's new status."""
+        if told.resting == (told.id in self._resting):
+            return
+        if told.resting:
+            self._resting.add(told.id)
+        else:
+            self._resting.discard(told.id)
+        self._change(told.id, _LEFT_TO_CLIENT_S if told.stop_requested else _GATHER_S)
+
+    def forget(self, container_id: str) -> None:
+        """Know nothing of a container any more."""
+        self._resting.discard(container_id)
+        self._due.discard(container_id)
+
+    def _change(self, container_id: str, delay: float) -> None:
+        self._due.add(container_id)
+        self._loop.call_later(delay, self._start)
+
+    def _start(self) -> None:
+        if self._errand.active:
+            return  # it starts the next one when it ends
+        due = any(map(self._is_there, self._due))
+        self._due.clear()
+        if due:
+            self._errand.start()
+        else:
+            self._done()
+
+    def _is_there(self, container_id: str) -> bool:
+        return os.path.exists(os.path.join(self._home.state, "containers", container_id))
