@@ -33,7 +33,9 @@ bench: setup-test
 lint: setup-test
 	$(PY) -m pytest tests/test_lint.py
 
+# Compiled here, since where nobody may write bytecode each start would compile it all again.
 setup: .make/apt-run $(VENV)/.installed
+	@$(PY) -m compileall -q -j 0 provider runtime schemas
 
 setup-test: setup .make/apt-test $(VENV)/.installed-dev
 

@@ -12,7 +12,7 @@ An aliased node is one Python object in several places: trees are not to be chan
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from provider.manifest.document import Place, TreePath
+from provider.manifest.document import MAX_DEPTH, TOO_DEEP, Place, TreePath
 from provider.manifest.plain import AmbiguousScalarError, resolve, written
 from provider.model.tree import Json, Tree
 from runtime.record import dataclass, field
@@ -21,7 +21,6 @@ SCALAR, ALIAS, MAPPING, SEQUENCE, END, DOCUMENT = range(6)
 
 _TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = frozenset({None, "!", f"{_TAG}str", f"{_TAG}map", f"{_TAG}seq"})
-_MAX_DEPTH = 64
 _MAX_ALIASED_NODES = 100_000
 
 
@@ -148,8 +147,8 @@ class Builder:
         value: Json
         if event.type == SCALAR:
             value = self._scalar(event, path)
-        elif len(path) >= _MAX_DEPTH:
-            raise BoundError(_too_deep(), (event.line, event.column))
+        elif len(path) >= MAX_DEPTH:
+            raise BoundError(TOO_DEEP, (event.line, event.column))
         elif event.type == MAPPING:
             value = self._mapping(path)
         else:
@@ -255,8 +254,8 @@ class Builder:
             raise BoundError(message, (event.line, event.column))
         original = self._paths[anchored.first]
         for old in self._paths[anchored.first : anchored.last]:
-            if len(old) - anchored.depth + len(path) > _MAX_DEPTH:
-                raise BoundError(_too_deep(), (event.line, event.column))
+            if len(old) - anchored.depth + len(path) > MAX_DEPTH:
+                raise BoundError(TOO_DEEP, (event.line, event.column))
             self._copy(old, path + old[anchored.depth :])
         _, _, line, column = self._root.nodes[original]
         self._root.nodes[path] = (key.line, key.column, line, column)
@@ -298,7 +297,3 @@ class Builder:
     def _fault(self, message: str, event: Event, path: TreePath, suggestion: str = "") -> None:
         self._report(Fault(message, (event.line, event.column), suggestion))
         self._root.faulty.add(path)
-
-
-def _too_deep() -> str:
-    return f"nested deeper than {_MAX_DEPTH} levels"

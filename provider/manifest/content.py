@@ -55,20 +55,20 @@ def _add(
 ) -> None:
     path = join("data", key)
     origin = draft.origin_of(path) or Origin(draft.folder)
-    content: bytes | Problem | None
+    content: bytes | Problem | tuple[Problem, ...]
     if source["file"] is None:
         content = source["text"].encode()
     else:
         file = os.path.join(draft.folder, source["file"])
         content, origin = _read(draft, path, file, read), Origin(file)
     is_secret = path in draft.sensitive
-    if not isinstance(content, Problem) and draft.spec["template"]:
+    if isinstance(content, bytes) and draft.spec["template"]:
         content, was_put_in = _rendered(content, origin, renderer)
         is_secret |= was_put_in
-    if content is None:
-        return
     if isinstance(content, Problem):
         result.problems.append(content)
+    elif isinstance(content, tuple):
+        result.problems += content
     elif is_secret:
         result.secret[key] = SecretValue(content)
     else:
@@ -77,14 +77,14 @@ def _add(
 
 def _rendered(
     content: bytes, origin: Origin, renderer: LateRenderer
-) -> tuple[bytes | Problem | None, bool]:
-    """Return the rendered content, and whether a secret went into it; None as the renderer."""
+) -> tuple[bytes | tuple[Problem, ...], bool]:
+    """Return the rendered content or what stopped it, and whether a secret went into it."""
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        return Problem("a template has to be UTF-8", origin), False
+        return (Problem("a template has to be UTF-8", origin),), False
     rendered = renderer.render_content(text, origin=origin)
-    if rendered is None or isinstance(rendered, Problem):
+    if isinstance(rendered, tuple):
         return rendered, False
     return rendered.text.encode(), rendered.sensitive
 

@@ -33,11 +33,11 @@ class LateRenderer:
         if any(self._inputs):
             self._ready()
 
-    def render(self, file: SourceFile) -> Rendered | Problem | None:
-        """Return what *file* renders to, or the Problem that stopped it; None: told already."""
+    def render(self, file: SourceFile) -> Rendered | tuple[Problem, ...]:
+        """Return what *file* renders to, or what stopped it; nothing: that was told already."""
         return self._ready().render(file)
 
-    def render_content(self, text: str, *, origin: Origin) -> "Content | Problem | None":
+    def render_content(self, text: str, *, origin: Origin) -> "Content | tuple[Problem, ...]":
         """Return *text*, written at *origin*, as the content of a Config."""
         return self._ready().render_content(text, origin=origin)
 

@@ -50,8 +50,8 @@ class Rendered:
 class Renderer(Protocol):
     """What turns a template into YAML: provider.manifest.template.Template."""
 
-    def render(self, file: SourceFile) -> Rendered | Problem | None:
-        """Return what *file* renders to, or why it does not; None: that was said already."""
+    def render(self, file: SourceFile) -> Rendered | tuple[Problem, ...]:
+        """Return what *file* renders to, or why it does not; nothing: that was said already."""
         ...
 
 
@@ -123,7 +123,7 @@ def _read_template(file: SourceFile, renderer: Renderer | None) -> Reading:
         return Reading(problems=(Problem("templates are not rendered here", Origin(file.path)),))
     rendered = renderer.render(file)
     if not isinstance(rendered, Rendered):
-        return Reading(problems=(rendered,) if rendered else (), unread=(None,))
+        return Reading(problems=rendered, unread=(None,))
     secrets = rendered.shadow is not None
     text = _Text(file.path, rendered.text, rendered.lines, rendered.substitutes, secrets)
     stream = _Stream(text)

@@ -2,7 +2,7 @@
 
 import re
 
-from provider.manifest.document import Place
+from provider.manifest.document import TOO_DEEP, Place
 from runtime.record import dataclass
 
 
@@ -138,6 +138,8 @@ def _structure(fault: SyntaxFault, skipped: int) -> Wording:
             return Wording(
                 "text after the end of the document", place, "separate documents by a line `---`"
             )
+        case "exceeded maximum nesting depth":  # since libyaml 0.2.6, where it looks ahead
+            return Wording(TOO_DEEP, place)
     return Wording(f"{fault.context}: {problem}" if fault.context else problem, place)
 
 

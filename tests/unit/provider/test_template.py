@@ -22,7 +22,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def render(text: str, *, path: str = "f.yaml.j2", secrets: Any = None) -> Rendered | Problem:
+def render(
+    text: str, *, path: str = "f.yaml.j2", secrets: Any = None
+) -> Rendered | tuple[Problem, ...]:
     return Template(VALUES, secrets=secrets).render(SourceFile(path, text.encode(), template=True))
 
 
@@ -30,6 +32,14 @@ def rendered(text: str, *, path: str = "f.yaml.j2") -> Rendered:
     found = render(text, path=path)
     assert isinstance(found, Rendered), found
     return found
+
+
+def problem(text: str, *, path: str = "f.yaml.j2") -> str:
+    """Return the one problem *text* has."""
+    found = render(text, path=path)
+    assert isinstance(found, tuple)
+    (only,) = found
+    return str(only)
 
 
 def places(text: str, *, path: str = "f.yaml.j2") -> list[tuple[str, int, str]]:
@@ -185,15 +195,34 @@ class TestProblems:
         ],
     )
     def test_have_a_place(self, text: str, expected: str) -> None:
-        found = render(text)
-        assert isinstance(found, Problem)
-        assert str(found).startswith(expected)
+        assert problem(text).startswith(expected)
+
+    def test_every_undefined_name_is_told_once(self) -> None:
+        found = render(
+            "{{ a.b }}\n{% for n in names %}\n{{ n }}{{ c + 1 }}{{ db.d }}\n{% endfor %}\n"
+            "{% for e in f %}{{ e.x }}{% endfor %}{{ g | int }}{{ h | default(1) }}\n"
+            "{% if i == 1 or i in names %}{{ j }}{% endif %}{{ k[0](1) ~ 2 }}{{ c }}\n"
+        )
+        assert isinstance(found, tuple)
+        assert [str(each).partition(" is")[0] for each in found] == [
+            "f.yaml.j2:1:4: `a`",
+            "f.yaml.j2:3:11 (loop item 1): `c`",
+            "f.yaml.j2:3:22 (loop item 1): `db.d`",
+            "f.yaml.j2:5:13: `f`",
+            "f.yaml.j2:5:41: `g`",
+            "f.yaml.j2:6:7: `i`",
+            "f.yaml.j2:6:51: `k`",
+            "f.yaml.j2:6:68: `c`",
+        ]
+
+    def test_what_fails_for_an_undefined_name_is_not_told(self) -> None:
+        assert "`x` is undefined" in problem("{{ range(10) | batch(x) | list }}")
 
     def test_in_an_imported_macro(self, tmp_path: Path) -> None:
         (tmp_path / "m.j2").write_text("{% macro m() %}\n{{ oops }}\n{% endmacro %}")
         path = str(tmp_path / "f.yaml.j2")
-        found = render("{% from 'm.j2' import m %}\n{{ m() }}", path=path)
-        assert str(found).startswith(f"{tmp_path}/m.j2:2:4: `oops` is undefined")
+        found = problem("{% from 'm.j2' import m %}\n{{ m() }}", path=path)
+        assert found.startswith(f"{tmp_path}/m.j2:2:4: `oops` is undefined")
 
     @pytest.mark.parametrize("name", ["../out.j2", "/etc/hostname", "link.j2", "up/out.j2", ".."])
     def test_nothing_outside_of_the_folder_is_read(self, tmp_path: Path, name: str) -> None:
@@ -202,17 +231,16 @@ class TestProblems:
         (tmp_path / "out.j2").write_text("secret")
         (folder / "link.j2").symlink_to("../out.j2")
         (folder / "up").symlink_to("..")
-        found = render(f"{{% include '{name}' %}}", path=str(folder / "f.yaml.j2"))
-        assert isinstance(found, Problem)
-        assert "secret" not in str(found)
+        found = problem(f"{{% include '{name}' %}}", path=str(folder / "f.yaml.j2"))
+        assert "secret" not in found
 
     def test_standard_input_includes_nothing(self) -> None:
-        assert "can include no files" in str(render("{% include 'a' %}", path="-"))
+        assert "can include no files" in problem("{% include 'a' %}", path="-")
 
     def test_missing_include(self, tmp_path: Path) -> None:
-        found = render("a\n{% include 'a.j2' %}", path=str(tmp_path / "f.yaml.j2"))
+        found = problem("a\n{% include 'a.j2' %}", path=str(tmp_path / "f.yaml.j2"))
         expected = f"{tmp_path}/f.yaml.j2:2: template: cannot read {tmp_path}/a.j2: No such file"
-        assert str(found).startswith(expected)
+        assert found.startswith(expected)
 
     def test_included_files_are_told(self, tmp_path: Path) -> None:
         (tmp_path / "a.j2").write_text("x")
@@ -337,7 +365,8 @@ class TestContent:
 
     def test_problems_are_where_it_was_written(self) -> None:
         found = Template(VALUES).render_content("a\n{{ prt }}", origin=Origin("f.yaml", 5, 3))
-        assert str(found) == (
+        assert isinstance(found, tuple)
+        assert " ".join(map(str, found)) == (
             "f.yaml:5:3 (line 2 of the content): `prt` is undefined; did you mean `port`?"
         )
 

@@ -1,0 +1,103 @@
+"""What stopped a template, in words, with its place and a suggestion."""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import jinja2
+from jinja2 import nodes
+
+from provider.errors import Origin, Problem
+from provider.manifest import linemap
+from provider.manifest.suggest import did_you_mean
+from provider.manifest.template.loader import Environment
+from provider.manifest.template.undefined import UndefinedNameError, loop_note
+from runtime.record import dataclass
+
+
+def worded(error: BaseException, path: str, scope: "Scope") -> Problem:
+    """Return what stopped the template *path* in words, at the innermost line it happened in."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        origin = Origin(error.filename or error.name or path, error.lineno)
+        message = _sentence(error.message or "")
+        return Problem(f"template: {message}", origin, suggestion=scope.word_nearest(message))
+    origin = _innermost(error.__traceback__, path)
+    if isinstance(error, UndefinedNameError):
+        return undefined_problem(error, origin, scope)
+    if isinstance(error, jinja2.TemplateError):
+        message = _sentence(error.message or "")
+        if not any(secret in message for secret in scope.hidden or ()):
+            return Problem(f"template: {message}", origin)
+    if scope.hidden is not None:
+        return Problem(f"template: {type(error).__name__}", origin)
+    text = re.sub(r"\b(?:do|test)_(\w+)\(\)", r"`\1`", str(error))
+    return Problem(f"template: {_sentence(text)}", origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What templates see, for suggestions."""
+
+    names: Sequence[str]
+    environment: Environment
+    sources: Mapping[str, str]
+    """The texts of all templates that took part, by path."""
+    hidden: tuple[str, ...] | None
+    """Texts of secrets: a value may be in the text of an error, so with secrets only what cannot
+    hold one is repeated. None: there are none."""
+
+    def nearest(self, name: str, text: str) -> str:
+        """Return a suggestion for a variable, from the values and what *text* defines."""
+        try:
+            tree = self.environment.parse(text)
+        except jinja2.TemplateSyntaxError:
+            return did_you_mean(name, self.names)
+        own = [node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"]
+        return did_you_mean(name, (*self.names, *own))
+
+    def word_nearest(self, message: str) -> str:
+        """Return a suggestion for a filter or test that is none, if *message* is about one."""
+        found = re.match(r"no (filter|test) named '(\w+)'", message)
+        if not found:
+            return ""
+        known = self.environment.filters if found[1] == "filter" else self.environment.tests
+        return did_you_mean(found[2], known)
+
+
+def _sentence(message: str) -> str:
+    return message.rstrip(".")[:1].lower() + message.rstrip(".")[1:]
+
+
+def _innermost(trace: TracebackType | None, path: str) -> Origin:
+    """Return the place of the last template frame; Jinja shows them as frames of their own."""
+    origin = Origin(path)
+    while trace is not None:
+        frame = trace.tb_frame
+        if "__jinja_exception__" in frame.f_globals:
+            loop = frame.f_locals.get("loop")
+            origin = Origin(frame.f_code.co_filename, trace.tb_lineno, note=loop_note(loop))
+        trace = trace.tb_next
+    return origin
+
+
+def undefined_problem(error: UndefinedNameError, origin: Origin, scope: Scope) -> Problem:
+    """Return in words that a name is undefined in the line that *origin* tells."""
+    text = scope.sources.get(origin.path, "")
+    name = error.name
+    found = linemap.find_name(name, text, origin.line)
+    if scope.hidden is not None and not found:  # a name that was computed, from a secret perhaps
+        return Problem("a name is undefined", origin)
+    if found:
+        name, line, column = found
+        origin = Origin(origin.path, line, column, origin.note)
+    if error.choices is None:
+        suggestion = scope.nearest(error.name, text)
+        suggestion = suggestion or f"give it with --set {error.name}=... or --values"
+    else:
+        suggestion = did_you_mean(error.name, error.choices)
+        if not suggestion and error.choices:
+            suggestion = f"it has: {', '.join(sorted(error.choices)[:_SHOWN])}"
+    return Problem(f"`{name}` is undefined", origin, suggestion=suggestion)
+
+
+_SHOWN = 8
