@@ -39,8 +39,8 @@ class ImageObserver(PassiveObserver):
         if image.host:
             return {"key": host_key(image.host.programs, image.host.files, overrides)}
         if image.debian:
-            debian = image.debian
-            return {"key": debian_key(debian.packages, debian.suite, debian.variant, overrides)}
+            built = image.debian
+            return {"key": debian_key(built.packages, built.suite, built.variant, overrides)}
         if image.archive:
             try:
                 source = image.archive
@@ -68,11 +68,12 @@ class ImageObserver(PassiveObserver):
             yield entry.observed(deviations=(lost,))
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
-        """Check that archives are there."""
+        """See that what images are made of is there."""
         for action in actions:
-            archive = (action.after or {}).get("archive")
-            if archive and action.verb is not Verb.DELETE and not Path(archive["path"]).exists():
-                yield Finding(f"no archive at {archive['path']}", action.id, refusal=True)
+            if action.verb is Verb.DELETE or not action.after:
+                continue
+            for problem in _missing(_decoded(action.after)):
+                yield Finding(problem, action.id, refusal=True)
 
     def _has(self, digest: str) -> bool:
         try:
@@ -93,7 +94,7 @@ class ImageDriver(ImageObserver, PassiveDriver):
                 self._store.untag(name)
             return Outcome("", {})
         after = action.after or {}
-        image = decode(specs.Image, {k: after[k] for k in ("archive", "host", "debian", "config")})
+        image = _decoded(after)
         with failing(retryable=image.debian is not None):
             digest = self._build(image, name, context)
             config = self._store.config(digest)
@@ -145,6 +146,26 @@ class ImageDriver(ImageObserver, PassiveDriver):
             name=name,
             progress=context.progress,
         )
+
+
+def _decoded(effective: Tree) -> specs.Image:
+    given = {key: effective[key] for key in ("archive", "host", "debian", "config")}
+    return decode(specs.Image, given)
+
+
+def _missing(image: specs.Image) -> Iterable[str]:
+    """Tell what stands in the way of building *image*, as far as that shows beforehand."""
+    from runtime.image import debian, host  # only where an image is to be built
+
+    if image.archive and not Path(image.archive.path).exists():
+        yield f"no archive at {image.archive.path}"
+    if image.host:
+        yield from host.missing(image.host.programs, image.host.files)
+    if image.debian:
+        try:
+            debian.check(image.debian.packages, image.debian.variant)
+        except ContainerError as error:
+            yield str(error)
 
 
 def _tag(resource: ResourceId) -> str:

@@ -93,7 +93,7 @@ def build(
         ImageError: unknown package or variant, unreachable archive; carries mmdebstrap's last
             lines.
     """
-    _check(packages, variant)
+    check(packages, variant)
     suite, sources = resolve_suite(suite)
     with _working_folder(blobs, lock) as (folder, lock_fd):
         cache = DebCache(blobs.folder / "debs", folder)
@@ -242,7 +242,13 @@ def _is_dropped(path: bytes) -> bool:
     return _DROPPED.fullmatch(path) is not None and _KEPT.fullmatch(path) is None
 
 
-def _check(packages: Sequence[str], variant: str) -> None:
+def check(packages: Sequence[str], variant: str) -> None:
+    """See that `build` is worth to begin; touches nothing.
+
+    Raises:
+        UnsupportedHostError: mmdebstrap is missing, or we are not root.
+        ImageError: something that is no package name; unknown variant.
+    """
     for package in packages:
         if not _NAME.fullmatch(package):
             raise ImageError(f"not a package name: {package!r}")
@@ -260,6 +266,9 @@ def _command(
     packages: Sequence[str], suite: str, variant: str, cache: DebCache, *, has_sources: bool
 ) -> list[str]:
     return [
+        # What it mounts into the new root is seen by nobody else, and ends with it however it ends.
+        "unshare",
+        "--mount",
         "mmdebstrap",
         "--mode=root",
         "--format=tar",

@@ -8,7 +8,7 @@ names, /tmp, empty mount points, the merged-/usr links.
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from runtime.errors import ImageError
 from runtime.image.blobs import BlobStore
@@ -218,6 +218,18 @@ def find_program(name: str) -> str:
     close = difflib.get_close_matches(name, sorted(there), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ImageError(f"program {name} is not on this host (looked in {', '.join(searched)}){hint}")
+
+
+def missing(programs: Sequence[str], files: Sequence[str]) -> Iterator[str]:
+    """Tell what `build` would not find on this host; reads names only."""
+    for name in programs:
+        try:
+            find_program(name)
+        except ImageError as error:
+            yield str(error)
+    for path in files:
+        if not os.path.lexists(path):
+            yield f"file {path} is not on this host"
 
 
 def _interpreters(script: str) -> tuple[str, ...]:

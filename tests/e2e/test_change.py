@@ -180,3 +180,20 @@ def test_what_is_removed_may_end_in_order(bayplan, way):
     bayplan.apply(site(reader), "--allow-prune")
     assert bayplan("exec", "test.reader", "cat", "/db/data").stdout == "saved\n"
     bayplan.delete("test")
+
+
+def test_what_images_are_made_of_is_looked_for_before_anything_is_touched(bayplan):
+    manifest = (
+        HEAD.replace("/bin/busybox", "/bin/busybox, /bin/gone")
+        + document("Image", "file", "{host: {programs: [/bin/busybox], files: [/no/such]}}")
+        + document("Image", "archive", "{archive: {path: /no/such.tar}}")
+        + document("Container", "other", "{container: {image: box, command: [sleep, '1']}}")
+    )
+    for told in (
+        "\n".join(bayplan.plan(manifest, code=1)["refusals"]),
+        bayplan("apply", "-f", "-", stdin=manifest, code=1).stderr,
+    ):
+        assert "program /bin/gone is not on this host" in told
+        assert "file /no/such is not on this host" in told
+        assert "no archive at /no/such.tar" in told
+    assert bayplan.json("images") == []

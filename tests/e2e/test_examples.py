@@ -1,8 +1,13 @@
 """Every example is applied twice and deleted twice, and used in between."""
 
 import json
+import select
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +16,18 @@ from tests.support.quiet import machine
 pytestmark = pytest.mark.e2e
 
 
+_PACKAGES_S = 600
+"""For an apply that has Debian packages downloaded and installed, on a busy machine."""
+
+
 def fetch(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
         return answer.read().decode()
 
 
 def twice(bayplan, example: str) -> None:
-    first = bayplan.json("apply", "-f", f"examples/{example}")
+    words = ("apply", "-f", f"examples/{example}", "-o", "json")
+    first = json.loads(bayplan(*words, timeout=_PACKAGES_S).stdout)
     assert first["changed"]
     second = bayplan.json("apply", "-f", f"examples/{example}")
     assert second["changed"] is False
@@ -36,9 +46,11 @@ def test_quickstart(bayplan):
     gone(bayplan, "quickstart")
 
 
+@pytest.mark.timeout(2 * _PACKAGES_S)
 def test_shop(bayplan, world):
     before = without_disk(world)
-    twice(bayplan, "shop")
+    with no_mounts_below(world / "lib/images"):
+        twice(bayplan, "shop")
     pages = [json.loads(fetch(8088)) for _ in range(8)]
     assert [page["visits"] for page in pages] == list(range(1, 9))
     assert pages[0]["greeting"] == "Welcome aboard"
@@ -57,6 +69,31 @@ def test_shop(bayplan, world):
     while (after := without_disk(world)) != before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert after == before
+
+
+@contextmanager
+def no_mounts_below(folder: Path) -> Iterator[None]:
+    """See that nothing is mounted there, where it would stay if its maker were killed."""
+    found: set[str] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        with open("/proc/self/mountinfo") as table:
+            poll = select.poll()
+            poll.register(table, select.POLLPRI)  # proc(5): that there was a change
+            while not done.is_set():
+                poll.poll(100)
+                table.seek(0)
+                found.update(line for line in table if f" {folder}/" in line)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+    assert found == set()
 
 
 def without_disk(world) -> dict[str, object]:
