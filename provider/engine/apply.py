@@ -81,6 +81,7 @@ class _Awaiting(NamedTuple):
 
 _INTERRUPT = "interrupt"
 _INTERRUPTED = str(CutShortError())
+_NOT_AWAITED = "it was begun, but nobody waited for what came of it"
 _STOPPED = "what the apply does could not be written down any more"
 _NOT_WRITTEN = "how it ended could not be written down"
 
@@ -421,9 +422,11 @@ class _Run:
         duration = self._duration(action)
         if isinstance(error, CutShortError):
             # It may well have become healthy; nobody waited for it.
-            failure = Failure("skipped", _INTERRUPTED)
-            self.results[action.id] = Result(action, Fate.SKIPPED, failure, duration)
-            self._tell(action.id, Phase.SKIPPED, _INTERRUPTED, duration_s=duration)
+            words = _INTERRUPTED if stage == "perform" else f"{_INTERRUPTED}; {_NOT_AWAITED}"
+            self.results[action.id] = Result(
+                action, Fate.SKIPPED, Failure("skipped", words), duration
+            )
+            self._tell(action.id, Phase.SKIPPED, words, duration_s=duration)
             return
         self.results[action.id] = Result(action, Fate.FAILED, failure, duration)
         self._tell(action.id, Phase.FAILED, str(error), duration_s=duration, log_tail=log_tail)
