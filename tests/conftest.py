@@ -1,6 +1,7 @@
 """Markers, the must-run switch, and a world of its own for each test that touches the kernel."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from tests.support.cli import Bayplan
 from tests.support.host import CANNOT
 from tests.support.worlds import fresh_world
+
+# A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MUST_RUN = bool(os.environ.get("BAYPLAN_MUST_RUN"))
 

@@ -132,10 +132,10 @@ def _talk(supervisor: "Supervisor", request: "ExecRequest", *, interactive: bool
         ending = Ending(process.wait)
         try:
             with (
-                forwarding(send, terminal=process.terminal),
+                forwarding(send, terminal=process.terminal) as woken,
                 raw_terminal(request.terminal and interactive),
             ):
-                converse(pipes, ending, whole=False)
+                converse(pipes, ending, woken, whole=False)
                 return ending.code()
         except (Interrupted, Hangup, ReaderGone) as gone:
             return 128 + gone.number

@@ -194,10 +194,10 @@ def _talk(
                 master = supervisor.attach(config.id)
                 stack.callback(os.close, master)
                 pipes.join(master, *(["stdin"] if interactive else []))
-        with forwarding(send, terminal=master), raw_terminal(terminal and interactive):
+        with forwarding(send, terminal=master) as woken, raw_terminal(terminal and interactive):
             leave_if_asked()
             # Its streams end when all that it has written is here.
-            converse(pipes, ending, whole=True)
+            converse(pipes, ending, woken, whole=True)
             return ending.code()
 
 

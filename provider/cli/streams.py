@@ -122,8 +122,11 @@ def terminal_size() -> os.terminal_size | None:
 
 
 @contextmanager
-def forwarding(send: Callable[[int], None], *, terminal: int | None = None) -> Iterator[None]:
+def forwarding(send: Callable[[int], None], *, terminal: int | None = None) -> Iterator[int]:
     """Hand signals on with *send*, and changes of the window's size to *terminal*; main thread.
+
+    Those that were ignored (``nohup``) are so still. Yields a descriptor to be waited for with
+    other things: a signal that comes just before a select(2) does not end it.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came several times.
@@ -143,11 +146,24 @@ def forwarding(send: Callable[[int], None], *, terminal: int | None = None) -> I
             with suppress(OSError):
                 termios.tcsetwinsize(terminal, (size.lines, size.columns))
 
-    handlers = dict.fromkeys(FORWARDED, hand_on) | {signal.SIGWINCH: resize}
-    with handling(handlers):
+    heard = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    with _woken() as woken, handling(dict.fromkeys(heard, hand_on) | {signal.SIGWINCH: resize}):
         # It may have changed while the process was being started.
         resize()
-        yield
+        yield woken
+
+
+@contextmanager
+def _woken() -> Iterator[int]:
+    """Yield a descriptor that has something to read after each signal."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    former = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield read
+    finally:
+        signal.set_wakeup_fd(former)
+        os.close(read)
+        os.close(write)
 
 
 @contextmanager
@@ -165,8 +181,10 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
             termios.tcsetattr(0, termios.TCSADRAIN, former)
 
 
-def converse(pipes: Pipes, ending: Ending, *, whole: bool) -> None:
+def converse(pipes: Pipes, ending: Ending, woken: int, *, whole: bool) -> None:
     """Copy between our standard streams and *pipes*, those there are, until it is over.
+
+    Signals make *woken* readable (see `forwarding`), and are handled in between.
 
     That is when the process has ended, and with *whole* all outputs too; without, what it has
     written is here by then, and a process it has left behind may keep them open.
@@ -179,11 +197,13 @@ def converse(pipes: Pipes, ending: Ending, *, whole: bool) -> None:
     feed = pipes.ours.get("stdin")
     is_terminal = feed is not None and os.isatty(feed)
     while sources or not over:
-        reading = [*sources, *([] if over else [ending.fileno()])]
+        reading = [woken, *sources, *([] if over else [ending.fileno()])]
         if feed is not None and not typed and not over:
             reading.append(0)
         writing = [] if feed is None or not typed else [feed]
         ready, _, _ = select.select(reading, writing, [], 0 if over and not whole else None)
+        if woken in ready:
+            _read(woken)
         said = [fd for fd in sources if fd in ready]
         for fd in said:
             data = _read(fd)

@@ -221,6 +221,21 @@ def test_signals_reach_what_run_runs(box):
         assert process.wait(20) == 5
 
 
+def test_what_was_ignored_from_the_start_is_not_handed_on(box):
+    script = "trap 'echo hung up' HUP; trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done"
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup(1) does
+    try:
+        process = box.start(*RUN, "test/box", "sh", "-c", script)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    with process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+        assert process.wait(20) == 5
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("words", [(), ("-d",)], ids=["foreground", "detached"])
 def test_a_run_ended_while_it_begins_leaves_nothing(box, world, number, words):
