@@ -54,6 +54,11 @@ class Root:
         return f"bp{self.tag}"
 
 
+def world_of(state: str, run: str, cgroup: str) -> Root:
+    """Return the world of these folders and this ``Root.cgroup``."""
+    return Root(Path(state), Path(run), cgroup.partition("-")[2])
+
+
 def is_nft_table(name: str) -> bool:
     """Tell whether *name* is the nft table of some world, this one or another."""
     return re.fullmatch(r"bayplan(_[0-9a-f]{4})?", name) is not None

@@ -1,6 +1,5 @@
 """`bayplan start, stop, restart, kill, rm, wait`: one container's life."""
 
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,15 +56,12 @@ def stop(
       bayplan stop page
       bayplan stop -t 30s page other
     """
-    from runtime.container import traffic
-
     session: Session = context.obj
     containers = open_containers(session, "stop")
     grace = None if time is None else options.duration(time)
 
     def act(container: "Summary") -> None:
         _guard(container, "stop", override=override)
-        traffic.withdraw(session.root, {container.id})
         containers.stop(container.id, grace=grace)
 
     return for_each(session, names, act)
@@ -81,15 +77,12 @@ def restart(
       bayplan restart page
       bayplan restart --override shop.web.0
     """
-    from runtime.container import traffic
-
     session: Session = context.obj
     containers = open_containers(session, "restart")
     grace = None if time is None else options.duration(time)
 
     def act(container: "Summary") -> None:
         _guard(container, "restart", override=override)
-        traffic.withdraw(session.root, {container.id})
         containers.stop(container.id, grace=grace)
         _warn(containers.start(container.id))
 
@@ -135,7 +128,6 @@ def rm(
       bayplan rm page
       bayplan rm -f --override shop.web.0
     """
-    from runtime.container import traffic
     from runtime.container.recovery import sweep_images
 
     session: Session = context.obj
@@ -149,7 +141,6 @@ def rm(
                 f"cannot remove {container.name}: it is {state}",
                 hint="`bayplan stop` it first, or say -f",
             )
-        traffic.withdraw(session.root, {container.id})
         containers.remove(container.id, force=force)
 
     code = for_each(session, names, act)
@@ -200,14 +191,14 @@ def _warn(warnings: tuple[str, ...]) -> None:
 
 
 def _signal(word: str) -> int:
-    """Return the number of ``TERM``, ``SIGTERM``, ``15`` or ``SIGRTMIN+3``.
+    """Return the number of a signal as people write it.
 
     Raises:
         UsageError: there is no such signal.
     """
-    name, _, offset = word.upper().removeprefix("SIG").partition("+")
+    from provider.model.signals import signal_number
+
     try:
-        number = int(name) if name.isdecimal() else signal.Signals["SIG" + name]
-        return signal.Signals(number + int(offset or 0))
-    except (KeyError, ValueError):
-        raise UsageError(f"there is no signal {word}") from None
+        return signal_number(word)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

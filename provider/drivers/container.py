@@ -114,6 +114,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         after = action.after or {}
         containers = [backend["id"] for backend in after["backends"]]
         publish(self._root, owner, self._wanted(after["publish"], containers), former=former)
+        traffic.follow(self._root)
         return Outcome(owner, after)
 
     def _perform_container(self, action: Action, context: Context) -> Outcome:
@@ -161,7 +162,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         gone = {*action.leftovers, action.object_id} - {"", object_id}
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
-        elif resource.kind is Kind.SERVICE:
+        if resource.kind is Kind.SERVICE:
             traffic.follow(self._root)
         for old in sorted(gone):
             self._remove(old)
@@ -285,7 +286,6 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if status.state == "running":
             inside.mend(before, status, self._containers.cgroup(before.id))
         if action.consequence is Consequence.RESTART:
-            traffic.withdraw(self._root, {before.id})
             self._containers.stop(before.id)
             # Secrets do not outlive a reboot; the folders are mounted anew at the start.
             write_container_files(self._root, before.id, after["container"], context)

@@ -5,7 +5,6 @@ bound. What only the host can tell (layers, numeric user, file sources) enters a
 """
 
 import os
-import signal
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from provider.errors import ApplyError
 from provider.model import specs
 from provider.model.codec import decode
 from provider.model.ids import InstanceId, Kind
+from provider.model.signals import signal_number
 from provider.model.tree import Tree
 from runtime.container import defaults
 from runtime.container.config import ContainerConfig, Health, Join, Logs
@@ -126,31 +126,11 @@ def make_config(instance: InstanceId, tree: Tree, site: Site) -> ContainerConfig
     )
 
 
-def signal_number(word: str) -> int:
-    """Return the number of ``SIGTERM``, ``TERM``, ``15`` or ``SIGRTMIN+3``.
-
-    Raises:
-        ApplyError: there is no such signal.
-    """
-    name, _, offset = word.upper().partition("+")
-    try:
-        if name.isdecimal():
-            number = int(name)
-        else:
-            number = int(signal.Signals["SIG" + name.removeprefix("SIG")])
-        number += int(offset or 0)
-    except (KeyError, ValueError):
-        number = 0
-    if not 0 < number < signal.NSIG:
-        raise ApplyError(f"there is no signal {word}")
-    return number
-
-
 def _stop_signal(instance: InstanceId, container: Tree) -> int:
     """Return the number; an image's word for it was looked at by nobody before."""
     try:
         return signal_number(container["stopSignal"])
-    except ApplyError as error:
+    except ValueError as error:
         image = container["image"]["digest"]
         raise ApplyError(
             f"{instance}: stopSignal of the container or of its image {image}: {error}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from provider.manifest.shape import Shape
 from provider.model import units
+from provider.model.signals import signal_number
 
 _QUANTITIES: Mapping[str, Callable[[Any], int | float]] = {
     "bytes": units.parse_size,
@@ -88,11 +89,7 @@ def _address(text: str) -> str:
 
 
 def _signal(text: str) -> str:
-    if text.isdecimal():
-        number = int(text)
-    else:
-        name, sign, offset = re.split(r"([+-]|\Z)", text.removeprefix("SIG"), maxsplit=1)
-        number = signal.Signals[f"SIG{name}"] + int(f"{sign}{offset or 0}")
+    number = signal_number(text)
     if number in _SIGNAL_NAMES:
         return _SIGNAL_NAMES[number]
     if number < signal.SIGRTMIN:

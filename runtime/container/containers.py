@@ -11,10 +11,11 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from signal import SIGKILL
 from types import MappingProxyType
 
 from runtime.cgroup import Cgroup, Hierarchy
-from runtime.container import secretfs
+from runtime.container import secretfs, traffic
 from runtime.container.config import ContainerConfig, list_configs, read_config, write_config
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.folders import (
@@ -130,6 +131,7 @@ class Containers:
         except DamagedError:
             wanted = (None, None)  # the supervisor knows what was asked for at the start
         if not self.status(container_id).ended:
+            traffic.withdraw(self.root, container_id)
             self._thaw(container_id)
             with suppress(NotFoundError):
                 Supervisor(self.root).stop(
@@ -147,12 +149,9 @@ class Containers:
         """
         if self.status(container_id).state != "running":
             raise StateError(f"cannot signal {container_id}: it does not run")
+        if signal == SIGKILL:
+            traffic.withdraw(self.root, container_id)
         Supervisor(self.root).kill(container_id, signal)
-
-    def restart(self, container_id: str) -> tuple[str, ...]:
-        """Stop and start."""
-        self.stop(container_id)
-        return self.start(container_id)
 
     def remove(self, container_id: str, *, force: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.
@@ -176,9 +175,10 @@ class Containers:
             if not (found.ended or found.state == "created"):
                 if not force:
                     raise StateError(f"cannot remove {container_id}: it is {found.state}")
+                traffic.withdraw(self.root, container_id)
                 self._thaw(container_id)
                 with suppress(NotFoundError):
-                    Supervisor(self.root).stop(container_id, signal=9, grace=0.0)
+                    Supervisor(self.root).stop(container_id, signal=SIGKILL, grace=0.0)
         # Without a supervisor there is nobody to forget it.
         with suppress(NotFoundError, StateError):
             Supervisor(self.root, start=False).forget(container_id)
@@ -237,6 +237,7 @@ class Containers:
                 health=wanted.health,
                 logs=wanted.logs,
                 stop=wanted.stop,
+                balanced=wanted.balanced,
             )
         if before.joins != config.joins:
             for join in config.joins:

@@ -4,13 +4,13 @@ The supervisor tells which are ``resting``, in their status, and runs this when 
 """
 
 import sys
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 
 from runtime.errors import ContainerError
 from runtime.network import firewall, store
 from runtime.network.ruleset import Wanted
-from runtime.root import Root
+from runtime.root import Root, world_of
 from runtime.supervisor.status import read_recorded
 
 
@@ -26,18 +26,18 @@ def follow(root: Root) -> None:
             change.rest(_resting(root, change.wanted))
 
 
-def withdraw(root: Root, container_ids: Collection[str]) -> None:
-    """Let nothing new go to containers that are about to end, while others are up; idempotent.
+def withdraw(root: Root, container_id: str) -> None:
+    """Let nothing new go to a container that is about to end, while others are up; idempotent.
 
-    Once they have ended their status says the same; if they do not, ``follow`` takes it back.
-
-    Raises:
-        NetworkError: nft refused.
+    That it is about to end its supervisor writes down, so that ``follow`` says the same. Who ends
+    it does so in any case: where the firewall cannot be changed now, the supervisor keeps trying.
     """
-    going = {ip for ip, container_id in _holders(root).items() if container_id in container_ids}
-    if going & _backends(firewall.wanted(root)):
-        with firewall.commit(root) as change:
-            change.rest(change.wanted.resting | going)
+    with suppress(ContainerError, OSError):
+        backends = _backends(firewall.wanted(root))
+        ips = backends and {ip for ip, holder in _holders(root).items() if holder == container_id}
+        if ips & backends:
+            with firewall.commit(root) as change:
+                change.rest(change.wanted.resting | ips)
 
 
 def _resting(root: Root, wanted: Wanted) -> frozenset[str]:
@@ -73,8 +73,10 @@ def _backends(wanted: Wanted) -> set[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what ``follow`` does in the world named by state folder, run folder and cgroup."""
-    state, run, cgroup = arguments
+    root = world_of(*arguments[:3])
     try:
-        follow(Root(Path(state), Path(run), cgroup.partition("-")[2]))
+        firewall.finish(root)
+        follow(root)
     except (ContainerError, OSError) as error:
         print(f"cannot move published traffic: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -18,7 +18,7 @@ from runtime.errors import ImageError
 from runtime.image.archivefile import ArchiveFile, open_archive
 from runtime.image.blobs import DOCUMENT_LIMIT, BlobStore
 from runtime.image.compression import PIECE, Compression, decompress, detect
-from runtime.image.digest import VerifiedReader, digest_of, is_digest
+from runtime.image.digest import VerifiedReader, digest_of, is_digest, is_digest_of
 from runtime.image.model import (
     INDEX_TYPES,
     OCI_CONFIG,
@@ -141,8 +141,7 @@ class _Oci:
 
     def _document(self, archive: ArchiveFile, descriptor: Descriptor) -> bytes:
         data = archive.read(_blob(descriptor.digest), DOCUMENT_LIMIT)
-        algorithm = descriptor.digest.partition(":")[0]
-        if algorithm == "sha256" and digest_of(data) != descriptor.digest:
+        if not is_digest_of(descriptor.digest, data):
             raise ImageError(f"{descriptor.digest}: damaged in the archive")
         return data
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from runtime.errors import ImageError, NotFoundError
 from runtime.image.digest import Readable, VerifiedReader, check_digest, digest_of, hex_of
 from runtime.image.lock import StoreLock, create_temporary_file
-from runtime.kernel.replace import naming, write_all
+from runtime.kernel.replace import naming, sync_folder, write_all
 
 _CHUNK = 1 << 20
 DOCUMENT_LIMIT = 16 << 20
@@ -147,7 +147,7 @@ class BlobStore:
         with self._lock.shared():
             target.parent.mkdir(0o700, exist_ok=True)
             temporary.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
 
 class BlobWriter:
@@ -194,11 +194,3 @@ class BlobWriter:
         os.fsync(self._fd)
         self._store.publish(self._path, digest)
         return digest, self._size
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -50,6 +50,12 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def is_digest_of(digest: str, data: bytes) -> bool:
+    """Say whether *data* has that digest, by whichever algorithm it names."""
+    algorithm, _, hexadecimal = check_digest(digest).partition(":")
+    return hashlib.new(algorithm, data).hexdigest() == hexadecimal
+
+
 class VerifiedReader:
     """Reads a stream and refuses to reach its end with the wrong content.
 

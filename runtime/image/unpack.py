@@ -34,6 +34,7 @@ from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder
 from runtime.image.model import Descriptor
 from runtime.image.stream import open_layer
 from runtime.image.tarreader import TarReader
+from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 
 # Raise it together with the folders' names: containers may still run from the old ones.
@@ -167,9 +168,20 @@ class LayerFolders:
 
     def _settle(self, found: UnpackedLayer) -> None:
         """Note that the kernel has had time to write the layer to the disk."""
+        if not found.boot or not self._is_written_back(found):
+            return
         folder = self.folder / found.name
-        if found.boot and time.time() - (folder / _MARKER).stat().st_mtime > _WRITTEN_BACK_S:
-            _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # several containers of one image start at once
+            if self._is_written_back(found):
+                _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
+        finally:
+            os.close(fd)
+
+    def _is_written_back(self, found: UnpackedLayer) -> bool:
+        marker = self.folder / found.name / _MARKER
+        return time.time() - marker.stat().st_mtime > _WRITTEN_BACK_S
 
 
 def folder_names(diff_ids: Sequence[str]) -> tuple[str, ...]:
@@ -186,11 +198,8 @@ def variant_name(chain: Sequence[str]) -> str:
 
 
 def _write_marker(folder: Path, layer: UnpackedLayer) -> None:
-    temporary = folder / f"{_MARKER}.{os.getpid()}"
     tree = {"version": _VERSION, **asdict(layer)}
-    temporary.write_text(json.dumps(tree))
-    temporary.chmod(0o600)
-    temporary.rename(folder / _MARKER)
+    replace_file(folder / _MARKER, json.dumps(tree).encode())
 
 
 def _inherited(implicit: Sequence[str], lower: Sequence[str]) -> dict[str, os.stat_result]:

@@ -175,12 +175,17 @@ def reload(root: Root) -> None:
         _load(root, None, target, _whole(root, target))
 
 
+def is_changing(root: Root) -> bool:
+    """Tell whether a commit is at work, or was killed there."""
+    return _pending(root).exists()
+
+
 def finish(root: Root) -> None:
     """Bring the table to what a commit had written down that was killed before it did so itself."""
-    if not _pending(root).exists():
+    if not is_changing(root):
         return
     with host_lock(root, "finish a change of the firewall"):
-        if _pending(root).exists():  # not just the commit of somebody at work
+        if is_changing(root):  # not just the commit of somebody at work
             reload(root)
             _pending(root).unlink()
 

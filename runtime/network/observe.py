@@ -6,6 +6,7 @@ the INSIDE ones; those of the nft table are in ``table``.
 """
 
 import socket
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from runtime.errors import NetworkError, NotFoundError
@@ -18,6 +19,10 @@ from runtime.network.rtnetlink import Link
 from runtime.network.ruleset import Wanted, Zone
 from runtime.record import dataclass
 from runtime.root import Root
+
+_LOOKS = 10
+_COMMIT_S = 0.02
+"""About what a change of the firewall takes."""
 
 INSIDE = frozenset({"route-missing", "lo-down", "address-extra"})
 """Of deviations that a container with CAP_NET_ADMIN may well have made on purpose."""
@@ -295,7 +300,20 @@ def _firewall(root: Root, records: tuple[Record, ...], target: Wanted) -> Iterat
                 f"the firewall does not know network {network_id} as it is",
                 network=network_id,
             )
-    yield from table.check(root, target)
+    yield from _table(root, target)
+
+
+def _table(root: Root, target: Wanted) -> tuple[Deviation, ...]:
+    """Look again while somebody changes the firewall: what was wanted is not any more, or yet."""
+    found = table.check(root, target)
+    for _ in range(_LOOKS):
+        now = firewall.wanted(root)
+        if not found or (now == target and not firewall.is_changing(root)):
+            break
+        target = now
+        time.sleep(_COMMIT_S)
+        found = table.check(root, target)
+    return found
 
 
 def _zones_of(records: tuple[Record, ...]) -> dict[str, Zone]:

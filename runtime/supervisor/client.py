@@ -251,15 +251,22 @@ class Supervisor:
         health: Health | None = _UNCHANGED,
         logs: Logs = _UNCHANGED,
         stop: Stop = _UNCHANGED,
+        balanced: bool = _UNCHANGED,
     ) -> None:
         """Change a container's settings while it runs; those not given stay.
 
         Raises:
             NotFoundError: there is no such container.
         """
-        given = {"restart": restart, "health": health, "logs": logs, "stop": stop}
+        given = {
+            "restart": restart,
+            "health": health,
+            "logs": logs,
+            "stop": stop,
+            "balanced": balanced,
+        }
         changes = {
-            key: None if value is None else request.encode(value)
+            key: value if value is None or isinstance(value, bool) else request.encode(value)
             for key, value in given.items()
             if value is not _UNCHANGED
         }

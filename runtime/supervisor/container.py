@@ -127,7 +127,8 @@ class Container:
             self._save(replace(self.status, state="exited", stop_requested=True, next_start=None))
             self._finish("died")
         else:
-            self._save(replace(self.status, stop_requested=True))
+            resting = self.request.balanced
+            self._save(replace(self.status, stop_requested=True, resting=resting))
             self._end_within(number, grace)
 
     def kill(self, number: int) -> None:
@@ -141,7 +142,9 @@ class Container:
         if self._process is None:
             raise StateError(f"cannot signal {self.request.id}: it is {self.status.state}")
         if number in (signal.SIGKILL, self.request.stop.signal):
-            self._save(replace(self.status, stop_requested=True))
+            # What a stop signal comes to is the program's to decide.
+            resting = self.status.resting or (number == signal.SIGKILL and self.request.balanced)
+            self._save(replace(self.status, stop_requested=True, resting=resting))
         self._process.signal(number)
 
     def wait(self, ended: Callable[[Status], None]) -> Callable[[], None]:

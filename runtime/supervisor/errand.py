@@ -1,7 +1,8 @@
-"""A process for what the supervisor has to see to, but must not wait for.
+"""A process for what follows from a container's end or health elsewhere.
 
-It knows networks, firewalls and images, which the supervisor does not, and starts without any of
-the supervisor's descriptors or environment.
+There it takes longer than the supervisor may, and knowledge of networks, firewalls and images,
+which the supervisor does not have. Of the supervisor it has nothing but standard streams: what it
+says is in the supervisor's log.
 """
 
 import os
@@ -15,41 +16,83 @@ from runtime.supervisor.context import Context
 from runtime.supervisor.loop import IN
 from runtime.supervisor.names import command
 
-_AGAIN_S = 1.0
+_LONGEST_PAUSE_S = 60.0
 
 
 class Errand:
-    """Runs a module of ours, one process at a time."""
+    """Runs a module of ours for containers, one process at a time, until it succeeds."""
 
     def __init__(self, context: Context, module: str, done: Callable[[], None]) -> None:
-        """Call ``done()`` when the process has ended, however it did."""
+        """Call ``done()`` whenever there may be nothing left to do.
+
+        ``main`` of *module* is told state folder, run folder and cgroup of this world, and the
+        ids of the containers. An exit code other than 0 asks for another try.
+        """
         self._loop = context.loop
         self._home = context.home
         self._module = module
         self._done = done
-        self.active = False
-        """Whether one is under way."""
+        self._due: set[str] = set()
+        self._failures = 0
+        self._at_work = False
 
-    def start(self, *arguments: str) -> None:
-        """Start it, in a while if there is no memory or process left for one now.
+    @property
+    def active(self) -> bool:
+        """Tell whether one is under way, or will be."""
+        return self._at_work or bool(self._due)
 
-        It is told state folder, run folder and cgroup of this world, and *arguments*.
-        """
-        self.active = True
-        argv = command(self._module, *self._home.arguments(), *arguments)
+    def want(self, container_id: str, *, delay_s: float) -> None:
+        """Have it run for a container after a while, with all those that are due by then."""
+        self._due.add(container_id)
+        self._loop.call_later(delay_s, self._start)
+
+    def forget(self, container_id: str) -> None:
+        """Take back a wish, if there is time."""
+        self._due.discard(container_id)
+
+    def _start(self) -> None:
+        if self._at_work:
+            return  # it starts the next one when it ends
+        due = sorted(filter(self._is_there, self._due))
+        self._due.clear()
+        if not due:
+            self._done()
+            return
+        argv = command(self._module, *self._home.arguments(), *due)
         try:
             pid = os.posix_spawn("/proc/self/exe", argv, {}, setsigmask=[])
         except OSError as error:
-            print(f"cannot start {self._module} yet: {error}", file=sys.stderr)
-            self._loop.call_later(_AGAIN_S, partial(self.start, *arguments))
+            self._fail(due, str(error))
             return
-        pidfd = os.pidfd_open(pid)
-        self._loop.watch(pidfd, IN, lambda _events: self._on_end(pidfd))
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # no descriptor is left; nobody else knows of the child
+            os.waitpid(pid, 0)
+            self._fail(due, str(error))
+            return
+        self._at_work = True
+        self._loop.watch(pidfd, IN, partial(self._on_end, pidfd, due))
 
-    def _on_end(self, pidfd: int) -> None:
+    def _on_end(self, pidfd: int, due: list[str], _events: int) -> None:
         self._loop.forget(pidfd)
+        code = None
         with suppress(ChildProcessError):
+            code = exits.peek(pidfd)
             exits.reap(pidfd)
         os.close(pidfd)
-        self.active = False
-        self._done()
+        self._at_work = False
+        if code:
+            self._fail(due, f"it ended with {code}")
+        else:
+            self._failures = 0
+            self._start()
+
+    def _fail(self, due: list[str], why: str) -> None:
+        """Try again later, for those that are still there."""
+        print(f"{self._module}: {why}; trying again", file=sys.stderr)
+        self._due.update(due)
+        self._loop.call_later(min(2.0**self._failures, _LONGEST_PAUSE_S), self._start)
+        self._failures += 1
+
+    def _is_there(self, container_id: str) -> bool:
+        return os.path.exists(os.path.join(self._home.state, "containers", container_id))

@@ -22,6 +22,7 @@ from runtime.supervisor import record, request, status
 from runtime.supervisor.container import Container
 from runtime.supervisor.context import Context
 from runtime.supervisor.dns import DnsServer
+from runtime.supervisor.errand import Errand
 from runtime.supervisor.execution import Executions
 from runtime.supervisor.interpreter import Launched
 from runtime.supervisor.link import Link
@@ -29,7 +30,6 @@ from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
 from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.protocol import VERSION
-from runtime.supervisor.remover import Remover
 from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 IDLE_S = 1.0
 _ADOPT_AGAIN_S = 1.0
+_LEFT_TO_CLIENT_S = 1.0
+"""A client in the foreground removes its container itself, and knows what came of that."""
 _REMEMBERED = 256
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -55,7 +57,7 @@ class Supervisor:
         self._probes = ProbeProcess(self._loop)
         self._executions = Executions(self._context)
         self._dns = DnsServer(self._context)
-        self._remover = Remover(self._context, self._consider_ending)
+        self._remover = Errand(self._context, "runtime.container.remover", self._consider_ending)
         self._traffic = Traffic(self._context, self._consider_ending)
         self._containers: dict[str, Container] = {}
         self._removed: dict[str, Status] = {}
@@ -186,7 +188,7 @@ class Supervisor:
             self._loop.call_later(_ADOPT_AGAIN_S, partial(self._forget_when_drained, container))
         else:
             self._remove(container)
-            self._remover.remove_soon(name)
+            self._remover.want(name, delay_s=_LEFT_TO_CLIENT_S)
             self._removed[name] = container.status
             while len(self._removed) > _REMEMBERED:
                 del self._removed[next(iter(self._removed))]
@@ -194,8 +196,8 @@ class Supervisor:
     def _remove(self, container: Container) -> None:
         container.remove_files()
         del self._containers[container.request.id]
-        self._traffic.forget(container.request.id)
         self._emit("forgotten", container.status, {})
+        self._traffic.forget(container.request.id)
 
     # -- requests
 
@@ -277,9 +279,12 @@ class Supervisor:
             number=int(number),
             grace=grace,
         )
+        self._traffic.consider(container.status)
 
     def _kill(self, asked: Request) -> None:
-        self._reach(self._find(asked)).kill(int(asked.number("signal", 9)))
+        container = self._reach(self._find(asked))
+        container.kill(int(asked.number("signal", 9)))
+        self._traffic.consider(container.status)
         asked.answer()
 
     def _wait(self, asked: Request) -> None:
@@ -345,7 +350,7 @@ class Supervisor:
         container = self._find(asked)
         changes: dict[str, Any] = {
             key: asked.message[key]
-            for key in ("restart", "health", "logs", "stop")
+            for key in ("restart", "health", "logs", "stop", "balanced")
             if key in asked.message
         }
         try:

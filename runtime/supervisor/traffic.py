@@ -3,7 +3,6 @@
 What then has to happen to the firewall is an errand.
 """
 
-import os
 from collections.abc import Callable
 
 from runtime.supervisor.context import Context
@@ -21,24 +20,20 @@ class Traffic:
 
     def __init__(self, context: Context, done: Callable[[], None]) -> None:
         """Call ``done()`` whenever there may be nothing left to do."""
-        self._loop = context.loop
-        self._home = context.home
-        self._done = done
         self._resting: set[str] = set()
-        self._due: set[str] = set()
-        self._errand = Errand(context, "runtime.container.traffic", self._start)
+        self._errand = Errand(context, "runtime.container.traffic", done)
 
     @property
     def active(self) -> bool:
         """Tell whether the firewall is being changed, or soon will be."""
-        return bool(self._due) or self._errand.active
+        return self._errand.active
 
     def adopt(self, known: Status, *, balanced: bool) -> None:
         """Take over from a supervisor that perhaps could not say what it knew."""
         if known.resting:
             self._resting.add(known.id)
         if balanced:
-            self._change(known.id, _GATHER_S)
+            self._errand.want(known.id, delay_s=_GATHER_S)
 
     def consider(self, told: Status) -> None:
         """See whether something follows from a container's new status."""
@@ -48,26 +43,10 @@ class Traffic:
             self._resting.add(told.id)
         else:
             self._resting.discard(told.id)
-        self._change(told.id, _LEFT_TO_CLIENT_S if told.stop_requested else _GATHER_S)
+        being_stopped = told.resting and told.stop_requested and not told.ended
+        self._errand.want(told.id, delay_s=_LEFT_TO_CLIENT_S if being_stopped else _GATHER_S)
 
     def forget(self, container_id: str) -> None:
         """Know nothing of a container any more."""
         self._resting.discard(container_id)
-        self._due.discard(container_id)
-
-    def _change(self, container_id: str, delay: float) -> None:
-        self._due.add(container_id)
-        self._loop.call_later(delay, self._start)
-
-    def _start(self) -> None:
-        if self._errand.active:
-            return  # it starts the next one when it ends
-        due = any(map(self._is_there, self._due))
-        self._due.clear()
-        if due:
-            self._errand.start()
-        else:
-            self._done()
-
-    def _is_there(self, container_id: str) -> bool:
-        return os.path.exists(os.path.join(self._home.state, "containers", container_id))
+        self._errand.forget(container_id)
