@@ -26,7 +26,7 @@ class Root:
     what is in it is left over from another boot.
     """
     tag: str = ""
-    """Empty for the default world, else four hexadecimal digits."""
+    """Empty for the default world, else six hexadecimal digits."""
 
     @classmethod
     def at(cls, folder: Path | str | None = None) -> "Root":
@@ -35,8 +35,9 @@ class Root:
             return cls(DEFAULT_STATE, DEFAULT_RUN)
         import hashlib  # 3 ms, which the default world can do without
 
-        base = Path(folder).absolute()
-        return cls(base / "lib", base / "run", hashlib.sha256(bytes(base)).hexdigest()[:4])
+        # One folder is one world, whatever links and dots lead to it.
+        base = Path(folder).resolve()
+        return cls(base / "lib", base / "run", hashlib.sha256(bytes(base)).hexdigest()[:6])
 
     @property
     def cgroup(self) -> str:
@@ -50,7 +51,7 @@ class Root:
 
     @property
     def link_prefix(self) -> str:
-        """First characters (at most six) of every network interface on the host side."""
+        """First characters (at most eight) of every network interface on the host side."""
         return f"bp{self.tag}"
 
 
@@ -61,4 +62,4 @@ def world_of(state: str, run: str, cgroup: str) -> Root:
 
 def is_nft_table(name: str) -> bool:
     """Tell whether *name* is the nft table of some world, this one or another."""
-    return re.fullmatch(r"bayplan(_[0-9a-f]{4})?", name) is not None
+    return re.fullmatch(r"bayplan(_[0-9a-f]{6})?", name) is not None

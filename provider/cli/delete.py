@@ -58,6 +58,10 @@ def delete(
         name = desired.project
     elif inputs.project and not only and not selector:
         name = check_project(inputs.project)
+    elif inputs.project:
+        raise UsageError(
+            "--only and -l choose among the resources of files", hint="name the files with -f"
+        )
     else:
         raise UsageError(
             "nothing to delete is named", hint="name a project with -p, or files with -f"

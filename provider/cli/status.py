@@ -108,6 +108,8 @@ def _fault(observed: "Observed") -> str:
         return observed.attempt.error or "an apply was interrupted here"
     if observed.deviations:
         return "; ".join(d.cause for d in observed.deviations)
+    if observed.status.get("state") == "restarting":
+        return f"ended {observed.status['restarts'] + 1} times, and waits to be started again"
     if observed.status.get("health") == "unhealthy":
         return "unhealthy"
     return ""
@@ -138,7 +140,7 @@ def _row(observed: "Observed", addresses: Sequence[str]) -> list[str]:
     result = facts.get("result")
     if isinstance(result, dict):
         state = str(result["state"])
-    elif facts.get("health") not in (None, "none"):
+    elif state == "running" and facts["health"] != "none":
         state += f" ({facts['health']})"
     address = ", ".join(addresses) or facts.get("subnet") or ""
     note = _fault(observed)

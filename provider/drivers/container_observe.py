@@ -197,6 +197,12 @@ class _View:
         if wanted == "running" and not running and not is_done(status, effective):
             cause, lost = how_it_ended(status), self._lost_ports(status.id)
             yield Deviation("state", "running", status.state, cause, lost, "restart")
+        elif wanted == "running" and status.state == "restarting" and status.error:
+            cause, lost = (
+                f"it waits to be started again: {status.error}",
+                self._lost_ports(status.id),
+            )
+            yield Deviation("state", "running", "restarting", cause, lost, "restart")
         if wanted == "stopped" and running:
             yield Deviation("state", "stopped", "running", "it was started", (), "restart")
 

@@ -6,6 +6,7 @@ another. A process that is gone is an ordinary answer (None) here, never an erro
 Source: proc(5), Documentation/filesystems/proc.rst.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 # What a read of a process that has just gone can answer.
 _GONE = (FileNotFoundError, ProcessLookupError)
+
+
+def _is_gone(error: OSError) -> bool:
+    """Say so too of one that has left its namespaces and is not reaped yet: it has no mounts."""
+    return isinstance(error, _GONE) or error.errno == errno.EINVAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +257,12 @@ def pids_in_namespace(kind: str, inode: int, *, proc: str = PROC) -> tuple[int, 
 
 def _read(path: str) -> str | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except _GONE:
-        return None
-    try:
-        blocks = []
-        while block := os.read(fd, 65536):
-            blocks.append(block)
-    except _GONE:
-        return None
-    finally:
-        os.close(fd)
+        with open(path, "rb", buffering=0) as file:
+            blocks = []
+            while block := file.read(65536):
+                blocks.append(block)
+    except OSError as error:
+        if _is_gone(error):
+            return None
+        raise
     return os.fsdecode(b"".join(blocks))

@@ -4,11 +4,13 @@ One world for all of them: each test begins with an apply, and leaves what it ha
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from tests.support.drift import (
 )
 from tests.support.fuse import Forked
 from tests.support.manifests import HEAD, document, sleeper
+from tests.support.waiting import wait_until
 from tests.support.worlds import fresh_world
 
 pytestmark = pytest.mark.e2e
@@ -378,6 +381,57 @@ def test_a_killed_supervisor_is_no_drift(site, world):
         kill(pid)
     assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
     assert one(site)["pid"] == before["pid"]
+
+
+def test_a_container_that_cannot_be_started_again_is_one_line(site, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    again = "restart: {policy: always, maxBackoff: 1s}"
+    volumes = f"volumes: [{{bind: {source}, target: /mnt}}]"
+    manifest = HEAD + sleeper("again", f"{again}, {volumes}, networkMode: none")
+    site.json("apply", "-f", "-", "--partial", stdin=manifest)
+    source.rmdir()
+    kill(container(site, "test.again")["pid"])
+    wait_until(lambda: "open_tree" in site.json("inspect", "test.again")[0]["status"]["error"])
+    plan = site.plan(manifest, "--partial", code=1)
+    (changed,) = [r for r in plan["resources"] if r["action"] != "noop"]
+    assert changed["name"] == "again"
+    assert f"it waits to be started again: open_tree(2) {source}" in changed["reason"]
+    assert len(changed["diff"]) == 1
+    assert f"bind source {source} does not exist" in plan["refusals"][0]
+    assert "waits to be started again" in site("status", "-p", "test", code=1).stdout
+    source.mkdir()
+    site.apply(manifest, "--partial")
+    assert {r["action"] for r in site.plan(manifest, "--partial")["resources"]} == {"noop"}
+    assert site("status", "-p", "test").stdout
+
+
+def test_one_that_is_dying_can_be_looked_at(site, world):
+    first = one(site)["pid"]
+    # Somebody else's process in there: until it is reaped, the first one cannot end.
+    with subprocess.Popen(["nsenter", "-t", str(first), "-p", "sleep", "98765"]) as guest:
+        children = Path(f"/proc/{guest.pid}/task/{guest.pid}/children")
+        wait_until(lambda: children.read_text().strip())
+        os.kill(guest.pid, signal.SIGSTOP)
+        try:
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: gone_from_its_namespaces(first))
+            assert site.plan(MANIFEST)["resources"]
+            assert "Traceback" not in site("status", "-p", "test", code=None).stderr
+        finally:
+            os.kill(guest.pid, signal.SIGCONT)
+            guest.kill()
+    wait_until(lambda: one(site)["state"] != "running")
+    site.apply(MANIFEST)
+    assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
+
+
+def gone_from_its_namespaces(pid: int) -> bool:
+    try:
+        Path(f"/proc/{pid}/mountinfo").read_text()
+    except OSError as error:
+        return error.errno == errno.EINVAL
+    return False
 
 
 def test_with_keeper_and_supervisor_gone_an_apply_brings_them_back(site, world):

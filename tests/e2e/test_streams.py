@@ -16,6 +16,7 @@ import pytest
 from tests.support.cli import COMMAND
 from tests.support.leaks import Snapshot
 from tests.support.manifests import HEAD
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -94,13 +95,6 @@ def running(*arguments: str) -> bool:
         except OSError:
             continue
     return False
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_streams_of_run_are_kept_apart_and_its_input_is_handed_on(box):

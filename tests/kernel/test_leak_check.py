@@ -17,7 +17,7 @@ def run(*words: str) -> None:
 
 
 def test_a_planted_leak_of_each_kind_is_found(tmp_path):
-    tag = hashlib.sha256(bytes(tmp_path)).hexdigest()[:4]
+    tag = hashlib.sha256(bytes(tmp_path)).hexdigest()[:6]
     before = Snapshot.take(tmp_path)
     mounted, group = tmp_path / "mounted", Path(f"/sys/fs/cgroup/memory/bayplan-{tag}")
     if not group.parent.is_dir():

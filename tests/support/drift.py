@@ -17,7 +17,7 @@ from tests.support.cli import Bayplan
 
 def tag_of(world: Path) -> str:
     """Return what the names of the world's kernel objects have in common."""
-    return hashlib.sha256(bytes(world)).hexdigest()[:4]
+    return hashlib.sha256(bytes(world)).hexdigest()[:6]
 
 
 def table_of(world: Path) -> str:

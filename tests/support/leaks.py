@@ -32,7 +32,7 @@ class Snapshot:
     @classmethod
     def take(cls, folder: Path, *, files: bool = False) -> Snapshot:
         """Look at the world as it is."""
-        tag = hashlib.sha256(bytes(folder)).hexdigest()[:4]
+        tag = hashlib.sha256(bytes(folder)).hexdigest()[:6]
         found = [
             *_mounts(str(folder)),
             *_links(f"bp{tag}"),

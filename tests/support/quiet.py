@@ -16,8 +16,8 @@ def machine(folder: Path) -> dict[str, object]:
 
     Other worlds may be tested at the same time: what carries another world's tag is left out.
     """
-    tag = hashlib.sha256(bytes(folder)).hexdigest()[:4]
-    others = re.compile(rf"(bayplan[-_]|\bbp)(?!{tag})[0-9a-f]{{4}}|bayplan-test-")
+    tag = hashlib.sha256(bytes(folder)).hexdigest()[:6]
+    others = re.compile(rf"(bayplan[-_]|\bbp)(?!{tag})[0-9a-f]{{6}}|bayplan-test-")
 
     def ours(names: Iterable[str]) -> list[str]:
         return sorted(name for name in names if str(folder) in name or not others.search(name))

@@ -1,0 +1,121 @@
+"""What follows from the end or the health of a container is seen to, again if it fails."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.root import Root
+from runtime.supervisor.errand import Errand
+from runtime.supervisor.loop import Loop
+from runtime.supervisor.names import Home
+from runtime.supervisor.status import Status
+from runtime.supervisor.traffic import Traffic
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = Root.at(tmp_path)
+    (root.state / "containers" / "one").mkdir(parents=True)
+    (root.state / "networks").mkdir()
+    return root
+
+
+@pytest.fixture
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def context(root, loop):
+    return SimpleNamespace(loop=loop, home=Home(str(root.state), str(root.run), root.cgroup))
+
+
+def make(context, loop):
+    return Errand(context, "runtime.container.traffic", loop.stop)
+
+
+def test_it_is_done_when_the_process_has_ended(context, loop):
+    errand = make(context, loop)
+    errand.want("one", delay_s=0)
+    assert errand.active
+    loop.run()
+    assert not errand.active
+
+
+def test_for_containers_that_are_gone_nothing_is_started(context, loop, monkeypatch):
+    monkeypatch.setattr(os, "posix_spawn", lambda *_, **__: pytest.fail("started"))
+    errand = make(context, loop)
+    errand.want("two", delay_s=0)
+    loop.run()
+    assert not errand.active
+
+
+def test_what_failed_is_tried_again(context, loop, root, capfd):
+    damaged = root.state / "networks" / "firewall.json"
+    damaged.write_text('{"version": 0}')
+    errand = make(context, loop)
+    errand.want("one", delay_s=0)
+    loop.call_later(0.9, damaged.unlink)
+    loop.run()
+    assert not damaged.exists()
+    assert not errand.active
+    said = capfd.readouterr().err
+    assert "of version 0" in said
+    assert "trying again" in said
+
+
+@pytest.mark.parametrize("call", ["posix_spawn", "pidfd_open"])
+def test_what_could_not_be_started_is_started_later(context, loop, monkeypatch, call):
+    real, calls = getattr(os, call), []
+
+    def once_not(*words, **options):
+        calls.append(words)
+        if len(calls) == 1:
+            raise OSError(24, "Too many open files")
+        return real(*words, **options)
+
+    monkeypatch.setattr(os, call, once_not)
+    errand = make(context, loop)
+    errand.want("one", delay_s=0)
+    loop.run()
+    assert len(calls) == 2
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+class TestTraffic:
+    @pytest.fixture
+    def wanted(self, monkeypatch):
+        calls = []
+        monkeypatch.setattr(Errand, "want", lambda _, id, *, delay_s: calls.append((id, delay_s)))
+        return calls
+
+    def test_a_change_is_told_once(self, context, wanted):
+        traffic = Traffic(context, lambda: None)
+        for resting in (False, True, True, False, False):
+            traffic.consider(Status(id="one", resting=resting, state="running"))
+        assert [id for id, _ in wanted] == ["one", "one"]
+
+    def test_who_stops_a_container_has_moved_its_traffic(self, context, wanted):
+        traffic = Traffic(context, lambda: None)
+        stopping = Status(id="one", resting=True, stop_requested=True, state="running")
+        traffic.consider(stopping)
+        ((_, delay_s),) = wanted
+        assert delay_s >= 1
+        traffic.consider(Status(id="one", resting=True, stop_requested=True, state="exited"))
+        assert len(wanted) == 1
+
+    def test_of_a_crash_nobody_knew_before(self, context, wanted):
+        Traffic(context, lambda: None).consider(Status(id="one", resting=True, state="exited"))
+        ((_, delay_s),) = wanted
+        assert delay_s < 0.1
+
+    def test_what_is_forgotten_is_new_again(self, context, wanted):
+        traffic = Traffic(context, lambda: None)
+        traffic.consider(Status(id="one", resting=True, state="exited"))
+        traffic.forget("one")
+        traffic.consider(Status(id="one", resting=True, state="exited"))
+        assert len(wanted) == 2
