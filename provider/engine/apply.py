@@ -8,8 +8,8 @@ The order of writing is what makes kill -9 harmless at any point: journal with t
 new objects (durable) -> mark that an action was started -> effect -> ledger entry -> ledger
 durable -> revision (durable) -> journal removed. What is found between the first and the last is
 taken up by the next run (provider.engine.recovery). A transaction that undoes a failed set belongs
-between the walk and ``_close``: until then the journal is there, with what was before and after
-each step.
+between the walk and ``_close``; the journal will have to say for it what was before each step, of
+which it has only what was intended.
 """
 
 import os
