@@ -8,6 +8,7 @@ standard output.
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from typing import IO
 
@@ -27,6 +28,7 @@ _PAST = {
     Verb.RUN: "ran",
     Verb.NOOP: "unchanged",
 }
+_SILENCE_S = 10.0
 _GREEN, _RED, _YELLOW, _DIM, _RESET = "\033[32m", "\033[31m", "\033[33m", "\033[2m", "\033[0m"
 
 
@@ -75,17 +77,24 @@ class JsonLines:
 
 
 class Lines:
-    """A plain line for each step that ends."""
+    """A plain line for each step that ends, and now and then for one that takes long."""
 
     def __init__(self, stream: IO[str], *, colour: bool = False) -> None:
         self._stream = stream
         self._colour = colour
+        self._heard_of: dict[InstanceId, float] = {}
 
     def __call__(self, event: ActionEvent) -> None:
         """Show one event."""
-        if event.phase not in (Phase.OK, Phase.FAILED, Phase.SKIPPED):
+        if event.phase in (Phase.OK, Phase.FAILED, Phase.SKIPPED):
+            self._show(event)
             return
-        self._show(event)
+        now = time.monotonic()
+        if event.phase is not Phase.PROGRESS:
+            self._heard_of[event.id] = now
+        elif now - self._heard_of.get(event.id, now) >= _SILENCE_S:
+            self._heard_of[event.id] = now
+            self._write(f"  {event.id}: {event.message}", _DIM)
 
     def _show(self, event: ActionEvent) -> None:
         mark, colour, word = {

@@ -243,7 +243,12 @@ class _View:
         self, entry: Entry, effective: Tree, containers: Sequence[str]
     ) -> Iterable[Deviation]:
         owner = owner_of(entry.id.resource)
-        recorded = in_order(self._snapshot.publications.get(owner, ()))
+        # That a container is gone is another line.
+        held = set(self._addresses.values())
+        recorded = in_order(
+            replace(p, backends=tuple(backend for backend in p.backends if backend[0] in held))
+            for p in self._snapshot.publications.get(owner, ())
+        )
         wanted = publications(effective["publish"], containers, self._addresses)
         if recorded != wanted:
             yield Deviation(

@@ -122,6 +122,11 @@ def test_no_visitor_notices_that_a_replica_is_stopped_started_restarted_removed(
         await_answers("web-0", "web-1")
         bayplan("rm", "-f", "--override", "test.web.1")
         assert answering() == {"web-0"}
+        pending = [r for r in bayplan.plan(web)["resources"] if r["action"] != "noop"]
+        assert {r["id"]: [d["path"] for d in r["diff"]] for r in pending} == {
+            "Service/web[1]": ["kernel.container"],
+            "Service/web": ["backends[1].id"],
+        }
         bayplan.apply(web)
         await_answers("web-0", "web-1")
     assert visitor.failures == []
