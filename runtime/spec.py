@@ -52,6 +52,14 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSize:
+    """Rows and columns of a terminal."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """What is executed."""
 
@@ -66,6 +74,7 @@ class Process:
     oom_score_adj: int | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
+    console_size: ConsoleSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,15 @@ class RootFs:
 
 
 @dataclass(frozen=True, slots=True)
+class IdMapping:
+    """*size* ids from *container_id* on are those from *host_id* on outside."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """One mount; *options* in mount(8) words, in order."""
 
@@ -84,6 +102,8 @@ class Mount:
     type: str | None = None
     source: str | None = None
     options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +226,8 @@ class Seccomp:
     architectures: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     syscalls: tuple[SyscallRule, ...] = ()
+    listener_path: str | None = None
+    listener_metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +243,32 @@ class Linux:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     rootfs_propagation: str | None = None
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
+    time_offsets: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Clock (``monotonic``, ``boottime``) to ``secs`` and ``nanosecs``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the operator's, run at one point; *timeout* in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is run when, each in order."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +278,11 @@ class Spec:
     process: Process
     root: RootFs = RootFs()
     hostname: str | None = None
+    domainname: str | None = None
     mounts: tuple[Mount, ...] = ()
     annotations: dict[str, str] = field(default_factory=dict)
     linux: Linux = Linux()
+    hooks: Hooks = Hooks()
     oci_version: str = OCI_VERSION
 
 
@@ -243,13 +293,16 @@ _SPELLING = {
     "throttle_read_iops_device": "throttleReadIOPSDevice",
     "throttle_write_iops_device": "throttleWriteIOPSDevice",
     "additional_gids": "additionalGids",
+    "container_id": "containerID",
+    "host_id": "hostID",
 }
 
 
 _SCALARS = frozenset((str, int, bool, float, type(None)))
 
 
-def _key(name: str) -> str:
+def json_key(name: str) -> str:
+    """Return how a member is spelled in JSON."""
     if name in _SPELLING:
         return _SPELLING[name]
     head, *rest = name.split("_")
@@ -276,7 +329,7 @@ def to_json(value: Any) -> Any:
 @functools.cache
 def _keys(cls: Any) -> tuple[tuple[str, str], ...]:
     """Return the members of a dataclass, each with its key in JSON."""
-    return tuple((f.name, _key(f.name)) for f in dataclasses.fields(cls))
+    return tuple((f.name, json_key(f.name)) for f in dataclasses.fields(cls))
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
