@@ -7,14 +7,12 @@ health, networks), see runtime.container.config.
 Source: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
-import dataclasses
 import functools
 import types
-import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from runtime.record import dataclass, field
+from runtime.record import dataclass, field, is_record
 
 OCI_VERSION = "1.2.0"
 
@@ -311,7 +309,7 @@ def json_key(name: str) -> str:
 
 def to_json(value: Any) -> Any:
     """Return *value* as JSON data; members that are None or empty are left out."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _SCALARS:
         return value
     if kind is tuple:
@@ -319,7 +317,7 @@ def to_json(value: Any) -> Any:
     if kind is dict:
         return {k: to_json(v) for k, v in value.items()}
     tree = {}
-    for name, key in _keys(typing.cast(Any, kind)):
+    for name, key in _keys(kind):
         member = to_json(getattr(value, name))
         if member is not None and member != [] and member != {}:
             tree[key] = member
@@ -329,7 +327,7 @@ def to_json(value: Any) -> Any:
 @functools.cache
 def _keys(cls: Any) -> tuple[tuple[str, str], ...]:
     """Return the members of a dataclass, each with its key in JSON."""
-    return tuple((f.name, json_key(f.name)) for f in dataclasses.fields(cls))
+    return tuple((name, json_key(name)) for name in cls.__annotations__)
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
@@ -338,18 +336,24 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
     Raises:
         TypeError: a required member is missing.
     """
-    decode = _decoder(typing.cast(Any, cls))
+    kind: Any = cls
+    decode = _decoder(kind)
     if decode is None:
         raise TypeError(f"{cls.__name__} has no members")
-    return typing.cast(T, decode(data))
+    made: T = decode(data)
+    return made
 
 
 @functools.cache
 def _decoder(hint: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a value of the type *hint* from JSON, or None if it is the same there."""
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        names = {key: name for name, key in _keys(typing.cast(Any, hint))}
+    """Return what makes a value of the type *hint* from JSON, or None if it is the same there.
+
+    The annotations here are types, never their names, so nobody has to look those up: typing and
+    dataclasses take longer to import than a container to start.
+    """
+    if is_record(hint):
+        hints = hint.__annotations__
+        names = {key: name for name, key in _keys(hint)}
         # Filled as they are met: most of a spec's types are in no container at hand.
         members: dict[str, Callable[[Any], Any] | None] = {}
 
@@ -362,14 +366,14 @@ def _decoder(hint: Any) -> Callable[[Any], Any] | None:
                     members[key] = _decoder(hints[name])
                 decode = members[key]
                 found[name] = value if decode is None else decode(value)
-            return typing.cast(Any, hint)(**found)
+            return hint(**found)
 
         return decoder
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
+    arguments: tuple[Any, ...] = getattr(hint, "__args__", ())
+    if isinstance(hint, types.UnionType):
         (inner,) = (_decoder(a) for a in arguments if a is not types.NoneType)
         return inner and (lambda value: None if value is None else inner(value))
-    if origin is tuple:
+    if getattr(hint, "__origin__", None) is tuple:
         element = _decoder(arguments[0])
         if element is None:
             return lambda value: tuple(value or ())

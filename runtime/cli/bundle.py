@@ -7,7 +7,6 @@ a member ignored is a limit or a protection somebody believes to have. Members t
 Source: OCI runtime-spec config.md, config-linux.md.
 """
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 from runtime.container.devices import device_rules
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel.capability import NAMES
+from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec, from_json, to_json
 
@@ -62,20 +62,18 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     resources = spec.linux.resources
     if resources.devices:
         # Those every container is to have come after the rules, as the last one wins.
-        resources = dataclasses.replace(
-            resources, devices=(*resources.devices, *device_rules()[1:])
-        )
+        resources = replace(resources, devices=(*resources.devices, *device_rules()[1:]))
     process = complete(spec.process, wanted["process"], root)
     if spec.annotations.get(KEEP_GROUPS) in ("1", "true"):
         groups = tuple(os.getgroups())
-        user = dataclasses.replace(process.user, additional_gids=groups)
-        process = dataclasses.replace(process, user=user)
-    return dataclasses.replace(
+        user = replace(process.user, additional_gids=groups)
+        process = replace(process, user=user)
+    return replace(
         spec,
         process=process,
-        root=dataclasses.replace(spec.root, path=root),
+        root=replace(spec.root, path=root),
         mounts=mounts,
-        linux=dataclasses.replace(spec.linux, resources=resources),
+        linux=replace(spec.linux, resources=resources),
         hooks=_with_environment(spec.hooks),
     )
 
@@ -100,7 +98,7 @@ def complete(process: Process, wanted: dict[str, Any], root: str) -> Process:
     if not process.cwd.startswith("/"):
         raise ContainerError(f"process.cwd {process.cwd} is not absolute")
     privileges = bool(wanted.get("noNewPrivileges", False))
-    return with_home(dataclasses.replace(process, no_new_privileges=privileges), root)
+    return with_home(replace(process, no_new_privileges=privileges), root)
 
 
 def with_home(process: Process, root: str) -> Process:
@@ -108,11 +106,11 @@ def with_home(process: Process, root: str) -> Process:
     if any(item.startswith("HOME=") for item in process.env):
         return process
     home = resolve_user(root, str(process.user.uid)).home
-    return dataclasses.replace(process, env=(*process.env, f"HOME={home}"))
+    return replace(process, env=(*process.env, f"HOME={home}"))
 
 
 def known_capabilities(names: list[str], warn: Warn) -> list[str]:
-    """Return those of *names* there are; the others are warned about, as the specification has it."""
+    """Return those of *names* there are; the others are warned about."""
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         warn(f"unknown capabilities are ignored: {', '.join(unknown)}")
@@ -121,7 +119,7 @@ def known_capabilities(names: list[str], warn: Warn) -> list[str]:
 
 def add_capabilities(given: Capabilities, names: list[str]) -> Capabilities:
     """Return *given* with *names* in the sets that count without an exec in between."""
-    return dataclasses.replace(
+    return replace(
         given,
         bounding=(*given.bounding, *names),
         effective=(*given.effective, *names),
@@ -177,10 +175,10 @@ def _lost(wanted: Any, kept: Any) -> str | None:
 def _with_absolute_source(mount: Mount, bundle: str) -> Mount:
     is_bind = mount.type == "bind" or {"bind", "rbind"}.intersection(mount.options)
     if mount.type == "cgroup2":
-        return dataclasses.replace(mount, type="cgroup")
+        return replace(mount, type="cgroup")
     if not is_bind or not mount.source:
         return mount
-    return dataclasses.replace(mount, source=os.path.join(bundle, mount.source))
+    return replace(mount, source=os.path.join(bundle, mount.source))
 
 
 def _with_environment(hooks: Hooks) -> Hooks:
@@ -188,6 +186,6 @@ def _with_environment(hooks: Hooks) -> Hooks:
     ours = tuple(f"{name}={value}" for name, value in os.environ.items())
 
     def filled(items: tuple[Hook, ...]) -> tuple[Hook, ...]:
-        return tuple(dataclasses.replace(h, env=ours if h.env is None else h.env) for h in items)
+        return tuple(replace(h, env=ours if h.env is None else h.env) for h in items)
 
     return Hooks(*(filled(getattr(hooks, name)) for name in Hooks.__annotations__))

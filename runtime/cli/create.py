@@ -22,6 +22,7 @@ from runtime.errors import ContainerError, LaunchError
 from runtime.kernel.namespaces import write_maps
 from runtime.kernel.procfs import start_ticks
 from runtime.kernel.replace import replace_file
+from runtime.record import replace
 from runtime.spec import IdMapping, Spec
 from runtime.supervisor.interpreter import Launched, start
 
@@ -184,11 +185,10 @@ class _Making:
     def _with_listen_fds(self, spec: Spec) -> Spec:
         if not self.listen_fds:
             return spec
-        import dataclasses
 
         more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
-        process = dataclasses.replace(spec.process, env=(*spec.process.env, *more))
-        return dataclasses.replace(spec, process=process)
+        process = replace(spec.process, env=(*spec.process.env, *more))
+        return replace(spec, process=process)
 
 
 def _is_given(fd: int) -> bool:

@@ -1,6 +1,5 @@
 """``exec``: one more process in a running container."""
 
-import dataclasses
 import os
 from collections.abc import Mapping
 
@@ -24,6 +23,7 @@ from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.procfs import is_running
 from runtime.kernel.replace import replace_file
+from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Process, Spec
 from runtime.supervisor.interpreter import Launched, start
@@ -97,10 +97,10 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
     file = one(values, "process")
     if file is not None:
         process = to_process(read_json(file), root, warn=context.report.warning)
-        return dataclasses.replace(process, terminal=process.terminal or "tty" in values)
+        return replace(process, terminal=process.terminal or "tty" in values)
     if not args:
         raise UsageError("give a command, or --process")
-    process = dataclasses.replace(
+    process = replace(
         spec.process,
         args=tuple(args),
         env=(*spec.process.env, *values.get("env", ())),
@@ -114,14 +114,14 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         account = resolve_user(root, user)
         env = tuple(e for e in spec.process.env if not e.startswith("HOME="))
         env = (*env, f"HOME={account.home}", *values.get("env", ()))
-        process = dataclasses.replace(process, user=account.user, env=env)
+        process = replace(process, user=account.user, env=env)
     groups = tuple(int(gid) for gid in values.get("additional-gids", ()) if gid.isdecimal())
     if groups:
-        user_with = dataclasses.replace(process.user, additional_gids=groups)
-        process = dataclasses.replace(process, user=user_with)
+        user_with = replace(process.user, additional_gids=groups)
+        process = replace(process, user=user_with)
     added = known_capabilities(values.get("cap", []), context.report.warning)
     capabilities = add_capabilities(process.capabilities, added)
-    return with_home(dataclasses.replace(process, capabilities=capabilities), root)
+    return with_home(replace(process, capabilities=capabilities), root)
 
 
 def _flags(spec: Spec) -> int:

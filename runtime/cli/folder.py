@@ -13,7 +13,6 @@ when its process is gone; a pid is that process only with the start time that go
 import fcntl
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -146,9 +145,10 @@ class Folder:
 
     def remove(self) -> None:
         """Forget the container; it is gone for others at once."""
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self.path}/status")
-        shutil.rmtree(self.path, ignore_errors=True)
+        for name in ("status", "start.sock", "config.json"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}/{name}")
+        os.rmdir(self.path)
 
     def _not_found(self) -> NotFoundError:
         return NotFoundError(f"container {self.id} does not exist")

@@ -42,8 +42,19 @@ def sealed_interpreter() -> int:
 
     argv[0] must be `sys.executable`: Python finds its library by it.
     """
-    with open(os.path.realpath(sys.executable), "rb") as file:
-        return sealed_program("bayplan", file.read())
+    program = os.open(os.path.realpath(sys.executable), os.O_RDONLY | os.O_CLOEXEC)
+    fd = _executable_memfd("bayplan")
+    try:
+        left = os.fstat(program).st_size
+        while left:
+            left -= os.sendfile(fd, program, None, left)  # never through our own memory
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        os.close(program)
+    return fd
 
 
 def is_sealed() -> bool:
