@@ -157,18 +157,19 @@ def _stripped(value: Any) -> Any:
 
 def _lost(wanted: Any, kept: Any) -> str | None:
     """Return the path of the first member of *wanted* that asks for something and is not kept."""
+    members: list[tuple[Any, Any, Any]]
     if isinstance(wanted, dict):
-        for key, value in wanted.items():
-            if not isinstance(kept, dict) or key not in kept:
-                if value:
-                    return str(key)
-            elif (path := _lost(value, kept[key])) is not None:
-                return f"{key}.{path}"
+        there = kept if isinstance(kept, dict) else {}
+        members = [(key, value, there.get(key)) for key, value in wanted.items()]
     elif isinstance(wanted, list):
-        for index, value in enumerate(wanted):
-            found = kept[index] if isinstance(kept, list) and index < len(kept) else None
-            if (path := _lost(value, found)) is not None:
-                return f"{index}.{path}"
+        known = kept if isinstance(kept, list) else []
+        padded = [*known, *(None for _ in wanted[len(known) :])]
+        members = [(index, value, padded[index]) for index, value in enumerate(wanted)]
+    else:
+        return "" if wanted and kept is None else None
+    for key, value, found in members:
+        if (path := _lost(value, found)) is not None:
+            return f"{key}.{path}" if path else str(key)
     return None
 
 

@@ -18,7 +18,7 @@ from runtime.container.process_operations import (
     rlimit_operations,
 )
 from runtime.container.stages import Stages
-from runtime.errors import ContainerError
+from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel import mount as kernel
 from runtime.kernel.namespaces import (
     CLONE_NEWCGROUP,
@@ -82,7 +82,9 @@ def compile_program(
     refuse_labels(spec.process)
     own = _namespaces(spec, netns)
     if own.is_late and stages is None:
-        raise ContainerError("user and time namespaces need somebody to set them up in between")
+        # They need somebody to set them up in between.
+        kind = "user" if "user" in own.kinds else "time"
+        raise UnsupportedHostError(f"{kind} namespaces are not supported")
     plan = plan_mounts(
         spec.mounts,
         devices=spec.linux.devices,

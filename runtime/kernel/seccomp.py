@@ -30,6 +30,7 @@ _ALLOW = 0x7FFF0000
 _LOG = 0x7FFC0000
 _ERRNO = 0x00050000
 
+_NOTIFY = "SCMP_ACT_NOTIFY"
 ACTIONS = {
     "SCMP_ACT_KILL": 0,
     "SCMP_ACT_KILL_THREAD": 0,
@@ -37,7 +38,7 @@ ACTIONS = {
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": _ERRNO,
     "SCMP_ACT_TRACE": 0x7FF00000,
-    "SCMP_ACT_NOTIFY": 0x7FC00000,
+    _NOTIFY: 0x7FC00000,
     "SCMP_ACT_LOG": _LOG,
     "SCMP_ACT_ALLOW": _ALLOW,
 }
@@ -94,6 +95,8 @@ def _compile(profile: Seccomp, machine: str) -> bytes:
     known = _MACHINES.get(machine)
     if known is None:
         raise UnsupportedHostError(f"no table of system calls for seccomp on {machine}")
+    if profile.listener_path is None and _NOTIFY in _action_names(profile):
+        raise ContainerError(f"unknown or unsupported seccomp action: {_NOTIFY} (no listenerPath)")
     default = _action(profile.default_action, profile.default_errno_ret)
     code = _NOT_HERE
     for name in reversed(known):
@@ -186,6 +189,10 @@ def _test(argument: SeccompArg) -> bpf.Test:
         # The specification keeps the mask in `value` and what it is compared with in `valueTwo`.
         return bpf.Test(argument.index, "MASKED_EQ", argument.value_two, argument.value)
     return bpf.Test(argument.index, cast(bpf.Comparison, comparison), argument.value)
+
+
+def _action_names(profile: Seccomp) -> set[str]:
+    return {profile.default_action, *(rule.action for rule in profile.syscalls)}
 
 
 def _action(name: str, errno_ret: int | None) -> int:
