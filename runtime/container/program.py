@@ -92,6 +92,7 @@ def compile_program(
         userns="user" in own.kinds,
         own_network="network" in own.kinds,
     )
+    kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)
     operations: list[Operation] = list(joins)
     if environment is not None:
@@ -102,7 +103,6 @@ def compile_program(
     if own.is_late:
         root_slot = plan.new_slot()
         plan.host.append(("tree", root_slot, root[1], True))
-        kept = _private_operation(spec.linux.rootfs_propagation)[1]
         plan.host.append(("attributes", root_slot, 0, 0, kept, True))
         root = ("slot_root", root_slot)
         operations += _late_operations(spec, own, plan.host)
@@ -114,7 +114,7 @@ def compile_program(
     if stages is not None:
         operations += stages.before_root()
     operations += plan.fresh
-    operations.append(_private_operation(spec.linux.rootfs_propagation))
+    operations.append(("private",) if kept == kernel.MS_PRIVATE else ("private", kept))
     operations.append(root)
     operations.append(("pivot",) if stages is None or stages.pivot else ("change_root",))
     operations += plan.inside
@@ -282,14 +282,13 @@ def _root_operation(
     return ("bind_root", spec.root.path)
 
 
-def _private_operation(propagation: str | None) -> Operation:
-    """Return what keeps the container's mounts from the host.
+def _kept_propagation(word: str | None) -> int:
+    """Return how the container's mounts are kept from the host.
 
     The host's mounts reach the container only where the root is to follow them.
     """
-    if (propagation or "").removeprefix("r") in ("shared", "slave"):
-        return ("private", kernel.MS_SLAVE)
-    return ("private", kernel.MS_PRIVATE)
+    follows = (word or "").removeprefix("r") in ("shared", "slave")
+    return kernel.MS_SLAVE if follows else kernel.MS_PRIVATE
 
 
 def _name_operations(spec: Spec, kinds: set[str]) -> list[Operation]:

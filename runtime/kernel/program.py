@@ -17,7 +17,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       attributes SLOT SET CLEAR PROPAGATION RECURSIVE     change such a clone
       device SLOT MODE MAJOR MINOR UID GID    a node to attach where none can be made
       idmap SLOT UIDS GIDS RECURSIVE      show a clone's files with other owners
-      private FLAGS                       stop mount propagation to the host (MS_PRIVATE: and from)
+      private [FLAGS]                     stop mount propagation to the host, and from it
       filesystem SLOT SOURCE TYPE FLAGS DATA  a file system of the kernel's, not mounted yet
       overlay LOWERS UPPER WORK VOLATILE  mount the root (LOWERS lowest first; no UPPER: null)
       bind_root PATH                      or take a folder as the root
