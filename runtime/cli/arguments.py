@@ -29,7 +29,7 @@ class Options:
 
 GLOBAL = Options(
     flags=("systemd-cgroup", "debug", "version v", "help h"),
-    values=("root", "log", "log-format", "log-level", "cgroup-manager", "rootless", "criu"),
+    values=("root", "log", "log-format", "cgroup-manager"),
 )
 
 

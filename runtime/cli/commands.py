@@ -12,7 +12,7 @@ from runtime.errors import ContainerError, LaunchError
 VERSION = "0.1.0"
 
 _CREATING = Options(
-    flags=("no-pivot", "no-new-keyring", "detach d", "keep", "no-subreaper"),
+    flags=("no-pivot", "no-new-keyring", "detach d", "keep"),
     values=("bundle b", "config f", "pid-file", "console-socket", "preserve-fds"),
 )
 _LIMITS = (
@@ -54,7 +54,7 @@ _VERBS = {
             flags=("tty t", "detach d", "no-new-privs"),
             values=(
                 *("cwd", "env e", "user u", "process p", "pid-file", "console-socket"),
-                *("preserve-fds", "cap c", "cgroup", "additional-gids g", "ignore-paused"),
+                *("preserve-fds", "cap c", "cgroup", "additional-gids g"),
             ),
         ),
         in_order=True,

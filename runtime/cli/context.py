@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from runtime.cli.arguments import UsageError, one
 from runtime.cli.folder import Folder
 from runtime.cli.report import Report
+from runtime.errors import UnsupportedHostError
 
 DEFAULT_ROOT = "/run/bayplan-oci"
 
@@ -14,7 +15,14 @@ class Context:
     """Where containers are, who makes their cgroups, and where errors go."""
 
     def __init__(self, options: Mapping[str, list[str]], report: Report) -> None:
-        """Raise UsageError for a cgroup manager we do not have."""
+        """Read them.
+
+        Raises:
+            UsageError: there is no such cgroup manager.
+            UnsupportedHostError: we are not root.
+        """
+        if os.geteuid() != 0:
+            raise UnsupportedHostError("not root: containers of other users are not supported")
         self.report = report
         self.root = os.path.abspath(one(options, "root") or DEFAULT_ROOT)
         manager = one(options, "cgroup-manager") or "cgroupfs"

@@ -100,7 +100,7 @@ class _Making:
         try:
             with self.folder.locked():
                 self.folder.write_config(config)
-                group = cgroups.open_group(name)
+                group = cgroups.new_group(name)
                 if group is not None:
                     cgroups.limit(group, spec.linux.resources, new=True)
                 elif "resources" in (config.get("linux") or {}):

@@ -35,9 +35,8 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     """Run a process in the container; wait for its end unless detached."""
     if not rest:
         raise UsageError("give a container id")
-    for name in ("cgroup", "ignore-paused"):
-        if name in values:
-            raise UsageError(f"--{name} is not supported")
+    if "cgroup" in values:
+        raise UsageError("--cgroup is not supported")
     count = wanted(values, "preserve-fds") or 0
     kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
     folder = context.folder(rest[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
-from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"
@@ -32,6 +32,18 @@ def group_name(config: dict[str, Any], container_id: str) -> str:
 def open_group(name: str | None) -> Cgroup | None:
     """Return the group, which need not exist; None where containers have none."""
     return None if name is None else Cgroup.of_caller(Hierarchy.detect(), name)
+
+
+def new_group(name: str | None) -> Cgroup | None:
+    """Return the group of a container that is being made; None where containers have none.
+
+    Raises:
+        ConflictError: somebody is in it, and would be killed with the container.
+    """
+    group = open_group(name)
+    if group is not None and group.pids():
+        raise ConflictError(f"cgroup {name} has processes already: it is another container's")
+    return group
 
 
 def limit(group: Cgroup, resources: Resources, *, new: bool) -> None:

@@ -26,7 +26,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       pivot                               make it the root; the host's files are gone from view
 
     in the container's view, every path resolved inside its root
-      mount SOURCE TARGET TYPE FLAGS DATA     TARGET is made if missing
+      mount SOURCE TARGET TYPE FLAGS DATA [COPIES]    TARGET is made if missing
       place SLOT TARGET TYPE              put the file system kept in SLOT there
       attach SLOT TARGET                  put the clone kept in SLOT there; TARGET is made likewise
       node PATH MODE MAJOR MINOR UID GID  device node; MODE includes the file type

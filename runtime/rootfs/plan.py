@@ -128,7 +128,12 @@ def _mount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
         plan.last.append(("mount_attributes", mount.destination, MOUNT_ATTR_RDONLY))
     data = ",".join(options.data) or None
     source = mount.source or mount.type
-    plan.inside.append(("mount", source, mount.destination, mount.type, flags, data))
+    more: tuple[bool, ...] = ()
+    if options.copy_up:
+        if mount.type != "tmpfs":
+            raise ContainerError(f"mount on {mount.destination}: tmpcopyup is for tmpfs only")
+        more = (True,)
+    plan.inside.append(("mount", source, mount.destination, mount.type, flags, data, *more))
     if options.propagation not in (0, MS_PRIVATE):
         raise ContainerError(f"mount on {mount.destination}: propagation is for binds only")
 
@@ -146,6 +151,8 @@ def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bo
     target, source = mount.destination, mount.source
     if not source or not source.startswith("/"):
         raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
+    if options.copy_up:
+        raise ContainerError(f"bind on {target}: tmpcopyup is for tmpfs only")
     if options.data:
         raise ContainerError(f"bind on {target} has no option {options.data[0]}")
     slot = plan.new_slot()

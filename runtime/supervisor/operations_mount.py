@@ -15,6 +15,7 @@ from runtime.kernel import mount as kernel
 from runtime.kernel.namespaces import mapped_namespace
 from runtime.kernel.path import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 from runtime.kernel.terminal import open_terminal, resize_terminal
+from runtime.rootfs.copy_up import copy_up
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.rootfs.resolve import open_file, open_folder, open_in_root
 from runtime.supervisor.child import Child
@@ -168,17 +169,29 @@ def idmap(
 
 
 def mount(
-    child: Child, source: str, target: str, fstype: str, flags: int, data: str | None
+    child: Child,
+    source: str,
+    target: str,
+    fstype: str,
+    flags: int,
+    data: str | None,
+    copies: bool = False,
 ) -> None:
-    """Mount a file system of the kernel's."""
+    """Mount a file system of the kernel's, which begins with what it hides if it *copies*."""
     try:
         if fstype in ("proc", "sysfs"):
             folder = _folder_without_links(child, target, fstype)
         else:
             folder = open_folder(child.root_fd, target)
         os.fchdir(folder)
+        hidden = os.open(".", os.O_RDONLY | os.O_DIRECTORY) if copies else -1
         os.close(folder)
         kernel.mount(source, ".", fstype, flags, data)
+        if copies:
+            shown = open_in_root(child.root_fd, target, os.O_RDONLY | os.O_DIRECTORY)
+            copy_up(hidden, shown)
+            os.close(shown)
+            os.close(hidden)
     except KernelError as error:
         error.detail = f"{source} -> {target}" + (f" ({data})" if data else "")
         raise

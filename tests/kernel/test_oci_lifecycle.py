@@ -57,6 +57,27 @@ def test_an_id_is_taken_once(bundle):
     assert "it is running" in bundle.fails("delete", ID)
 
 
+def test_the_cgroup_of_another_container_is_left_alone(bundle):
+    bundle.start()
+    words = bundle.fails("--root", str(bundle.path / "other"), "create", ID)
+    assert "another container's" in words
+    assert bundle.state()["status"] == "running"
+
+
+def test_a_create_that_was_killed_can_be_deleted(bundle):
+    hook = {"path": "/bin/sleep", "args": ["sleep", "3"]}
+    bundle.config["hooks"] = {"createRuntime": [hook]}
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "create", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path) as process:
+        while not bundle.groups():
+            time.sleep(0.02)
+        process.kill()
+    assert "does not exist" in bundle.fails("start", ID)
+    bundle.do("delete", "--force", ID)
+    assert bundle.groups() == []
+
+
 def test_a_created_container_is_not_run_yet_and_can_be_deleted(bundle):
     bundle.start("echo x > /tmp/ran", verb="create")
     time.sleep(0.1)

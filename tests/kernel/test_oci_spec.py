@@ -190,6 +190,24 @@ def test_a_seccomp_listener_gets_descriptor_and_state(bundle, tmp_path):
     assert (message["state"]["id"], message["state"]["status"]) == (ID, "creating")
 
 
+def test_a_tmpfs_that_begins_with_what_it_hides(bundle):
+    folder = bundle.path / "rootfs/etc"
+    (folder / "sub").mkdir()
+    (folder / "sub/file").write_text("content")
+    os.chown(folder / "sub/file", 5, 6)
+    (folder / "sub/file").chmod(0o4751)
+    (folder / "link").symlink_to("/etc/passwd")
+    mount = {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}
+    bundle.config["mounts"].append({**mount, "options": ["nosuid", "ro", "tmpcopyup"]})
+    script = (
+        "cat /etc/sub/file; stat -c ' %a %u %g' /etc/sub/file; readlink /etc/link; touch /etc/x"
+    )
+    done = bundle.run(f"{script} 2>/dev/null || echo ro")
+    assert done.splitlines() == ["content 4751 5 6", "/etc/passwd", "ro"]
+    bundle.config["mounts"][-1] |= {"type": "proc"}
+    assert "tmpcopyup is for tmpfs only" in bundle.fails("create", ID)
+
+
 @pytest.mark.parametrize("propagation", ["rprivate", "rslave", "rshared"])
 def test_no_mount_of_the_container_reaches_the_host(bundle, propagation):
     bundle.config["linux"]["rootfsPropagation"] = propagation
