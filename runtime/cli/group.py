@@ -1,5 +1,6 @@
 """The cgroup of a container."""
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,9 +30,14 @@ def group_name(config: dict[str, Any], container_id: str) -> str:
     return name
 
 
+@functools.cache
+def _hierarchy() -> Hierarchy:
+    return Hierarchy.detect()
+
+
 def open_group(name: str | None) -> Cgroup | None:
     """Return the group, which need not exist; None where containers have none."""
-    return None if name is None else Cgroup.of_caller(Hierarchy.detect(), name)
+    return None if name is None else Cgroup.of_caller(_hierarchy(), name)
 
 
 def new_group(name: str | None) -> Cgroup | None:

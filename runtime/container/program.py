@@ -91,6 +91,8 @@ def compile_program(
         cgroups=cgroup_view(cgroup_join),
         userns="user" in own.kinds,
         own_network="network" in own.kinds,
+        uids=spec.linux.uid_mappings,
+        gids=spec.linux.gid_mappings,
     )
     kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)

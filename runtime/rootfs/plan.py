@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from runtime.errors import ContainerError
 from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
 from runtime.kernel.program import Operation
-from runtime.record import dataclass, field
+from runtime.record import dataclass, field, replace
 from runtime.rootfs.options import MountOptions, attributes, parse_options
 from runtime.spec import IdMapping, LinuxDevice, Mount
 
@@ -61,13 +61,16 @@ def plan_mounts(
     cgroups: Sequence[tuple[str, str]] = (),
     userns: bool = False,
     own_network: bool = True,
+    uids: Sequence[IdMapping] = (),
+    gids: Sequence[IdMapping] = (),
 ) -> MountPlan:
     """Return how *mounts* are made, in their order, and what /dev is filled with.
 
     A fresh /dev (a mount there that is no bind) gets the basic devices and links the
     specification asks for; *devices* are made in any case. A mount of type ``cgroup`` shows
     *cgroups*, see `cgroup_view`. In a user namespace (*userns*) no device can be made, so those of
-    the host are bound, and without *own_network* no sysfs, so the host's is.
+    the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
+    its mappings, for binds that ask for ``idmap`` and have none of their own.
 
     Raises:
         ContainerError: a mount that cannot be meant.
@@ -82,6 +85,8 @@ def plan_mounts(
             _show_cgroups(plan, mount.destination, options, cgroups)
         elif options.bind or mount.type in ("bind", "rbind"):
             recursive = options.recursive or mount.type == "rbind"
+            if options.idmap and not (mount.uid_mappings or mount.gid_mappings):
+                mount = replace(mount, uid_mappings=tuple(uids), gid_mappings=tuple(gids))
             _bind(plan, mount, options, recursive=recursive)
         elif userns and mount.type == "sysfs" and not own_network:
             _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)

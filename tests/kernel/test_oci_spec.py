@@ -55,11 +55,17 @@ def test_a_user_namespace_needs_mappings(bundle):
     assert "needs uidMappings" in bundle.fails("create", ID)
 
 
-def test_a_bind_seen_with_other_owners(bundle, tmp_path):
+@pytest.mark.parametrize("own", [True, False], ids=["own", "the containers"])
+def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
     _with_user_namespace(bundle)
     (tmp_path / "file").touch()
-    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
-    mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path), "options": ["bind"]}
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}] if own else []
+    mount = {
+        "destination": "/mnt",
+        "type": "bind",
+        "source": str(tmp_path),
+        "options": ["bind", "idmap"],
+    }
     bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
     assert bundle.run("stat -c %u:%g /mnt/file") == "0:0\n"
 
