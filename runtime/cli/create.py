@@ -51,7 +51,12 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
     making = _Making(context, values, only(rest))
     if detach:
         making.make(needs_socket=True)
-        start_process(context, making.folder, making.status)
+        try:
+            start_process(context, making.folder, making.status)
+        except BaseException:
+            with making.folder.locked():
+                destroy(context, making.folder, making.status)
+            raise
         return 0
     with Foreground() as foreground:
         launched = making.make(needs_socket=False)

@@ -58,7 +58,7 @@ class Folder:
         """
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         try:
-            os.mkdir(self.path, 0o711)
+            os.mkdir(self.path, 0o700)
         except FileExistsError:
             raise ConflictError(f"container {self.id} exists already") from None
 
@@ -145,9 +145,11 @@ class Folder:
 
     def remove(self) -> None:
         """Forget the container; it is gone for others at once."""
-        for name in ("status", "start.sock", "config.json"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{self.path}/{name}")
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/status")
+        # Half-written files of somebody who was killed, too.
+        for name in os.listdir(self.path):
+            os.unlink(f"{self.path}/{name}")
         os.rmdir(self.path)
 
     def _not_found(self) -> NotFoundError:

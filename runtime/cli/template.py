@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cli.arguments import UsageError, one
 from runtime.cli.context import Context
 from runtime.container.defaults import (
@@ -23,6 +24,8 @@ def spec(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> 
     """Write a config.json of a shell in a container with the defaults of ours."""
     if rest:
         raise UsageError("spec takes no container id")
+    # Where they can be enforced; what cannot is refused.
+    rules = device_rules()[:1] if "devices" in Hierarchy.detect().places else ()
     wanted = Spec(
         process=Process(
             ("sh",),
@@ -35,7 +38,7 @@ def spec(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> 
         mounts=default_mounts(),
         linux=Linux(
             namespaces=default_namespaces(),
-            resources=Resources(devices=device_rules()[:1]),
+            resources=Resources(devices=rules),
             masked_paths=masked_paths(),
             readonly_paths=readonly_paths(),
         ),

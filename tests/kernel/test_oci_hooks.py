@@ -1,6 +1,7 @@
 """Hooks at all six points: when they run, what they see, and what their failure does."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -68,6 +69,12 @@ def test_one_that_fails_at_start_ends_the_container(bundle):
     bundle.start(verb="create")
     assert "failed with 4" in bundle.fails("start", ID)
     bundle.wait_stopped()
+
+
+def test_one_that_fails_in_a_detached_run_leaves_nothing(bundle):
+    bundle.config["hooks"] = {"startContainer": [_hook("exit 4")]}
+    assert "failed with 4" in bundle.fails("run", "--detach", ID, stdin=subprocess.DEVNULL)
+    assert "does not exist" in bundle.fails("state", ID)
 
 
 def test_a_poststart_that_fails_ends_the_container(bundle):

@@ -201,3 +201,44 @@ def test_pid_file_log_and_preserved_descriptors(bundle, tmp_path):
     (line,) = log.read_text().splitlines()
     assert json.loads(line)["level"] == "error"
     assert "nobody" in json.loads(line)["msg"]
+
+
+def test_spec_and_features(bundle):
+    bundle.call("state", ID)
+    (bundle.path / "config.json").unlink()
+    made = subprocess.run([*bundle.command(), "spec"], cwd=bundle.path, check=True)
+    assert made.returncode == 0
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    assert "exists already" in bundle.fails("spec")
+    bundle.config["process"]["terminal"] = False
+    bundle.config["linux"]["cgroupsPath"] = f"/{bundle.cgroup}"
+    assert bundle.run("hostname") == "bayplan\n"
+    features = json.loads(bundle.do("features"))
+    assert "createRuntime" in features["hooks"]
+    assert "SCMP_ACT_NOTIFY" in features["linux"]["seccomp"]["actions"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--cgroup-manager", "systemd", "list"), "systemd is not supported"),
+        (("--systemd-cgroup", "list"), "systemd is not supported"),
+        (("checkpoint", ID), "checkpoint is not supported"),
+        (("nothing",), "no command nothing"),
+        (("state", "../etc"), "not a container id"),
+        (("kill", ID, "NOSUCH"), "no signal NOSUCH"),
+        (("create", "--nothing", ID), "unknown option"),
+        (("--log-format", "xml", "list"), "text or json"),
+    ],
+)
+def test_what_cannot_be_is_said(bundle, words, text):
+    assert text in bundle.fails(*words)
+
+
+def test_without_cgroups_there_are_no_limits(bundle):
+    del bundle.config["linux"]["cgroupsPath"]
+    bundle.sh("echo ok")
+    assert bundle.do("--cgroup-manager", "disabled", "run", ID) == "ok\n"
+    bundle.config["linux"]["resources"] = {"pids": {"limit": 10}}
+    words = bundle.fails("--cgroup-manager", "disabled", "run", ID)
+    assert "resources need a cgroup manager" in words
