@@ -11,8 +11,14 @@ from operator import attrgetter, eq, ge, gt, le, lt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dataclasses import dataclass, field
+    from dataclasses import dataclass, field, replace
 else:
+
+    def replace(value, /, **changes):
+        """Return *value* with other members; see ``dataclasses.replace``."""
+        kept = {name: getattr(value, name) for name in type(value).__match_args__}
+        return type(value)(**{**kept, **changes})
+
     _MISSING = type("Missing", (), {"__repr__": lambda self: "<made anew>"})()
 
     class _Field:
@@ -202,4 +208,9 @@ else:
             return owner.__dataclass_fields__
 
 
-__all__ = ["dataclass", "field"]
+def is_record(kind: object) -> bool:
+    """Tell whether *kind* is one of our dataclasses, without asking the standard library."""
+    return isinstance(kind, type) and "__dataclass_fields__" in vars(kind)
+
+
+__all__ = ["dataclass", "field", "is_record", "replace"]

@@ -7,14 +7,12 @@ health, networks), see runtime.container.config.
 Source: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
-import dataclasses
 import functools
 import types
-import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from runtime.record import dataclass, field
+from runtime.record import dataclass, field, is_record
 
 OCI_VERSION = "1.2.0"
 
@@ -52,6 +50,14 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSize:
+    """Rows and columns of a terminal."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """What is executed."""
 
@@ -66,6 +72,7 @@ class Process:
     oom_score_adj: int | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
+    console_size: ConsoleSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,15 @@ class RootFs:
 
 
 @dataclass(frozen=True, slots=True)
+class IdMapping:
+    """*size* ids from *container_id* on are those from *host_id* on outside."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """One mount; *options* in mount(8) words, in order."""
 
@@ -84,6 +100,8 @@ class Mount:
     type: str | None = None
     source: str | None = None
     options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +224,8 @@ class Seccomp:
     architectures: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     syscalls: tuple[SyscallRule, ...] = ()
+    listener_path: str | None = None
+    listener_metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +241,32 @@ class Linux:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     rootfs_propagation: str | None = None
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
+    time_offsets: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Clock (``monotonic``, ``boottime``) to ``secs`` and ``nanosecs``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the operator's, run at one point; *timeout* in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is run when, each in order."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +276,11 @@ class Spec:
     process: Process
     root: RootFs = RootFs()
     hostname: str | None = None
+    domainname: str | None = None
     mounts: tuple[Mount, ...] = ()
     annotations: dict[str, str] = field(default_factory=dict)
     linux: Linux = Linux()
+    hooks: Hooks = Hooks()
     oci_version: str = OCI_VERSION
 
 
@@ -243,13 +291,16 @@ _SPELLING = {
     "throttle_read_iops_device": "throttleReadIOPSDevice",
     "throttle_write_iops_device": "throttleWriteIOPSDevice",
     "additional_gids": "additionalGids",
+    "container_id": "containerID",
+    "host_id": "hostID",
 }
 
 
 _SCALARS = frozenset((str, int, bool, float, type(None)))
 
 
-def _key(name: str) -> str:
+def json_key(name: str) -> str:
+    """Return how a member is spelled in JSON."""
     if name in _SPELLING:
         return _SPELLING[name]
     head, *rest = name.split("_")
@@ -258,7 +309,7 @@ def _key(name: str) -> str:
 
 def to_json(value: Any) -> Any:
     """Return *value* as JSON data; members that are None or empty are left out."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _SCALARS:
         return value
     if kind is tuple:
@@ -266,7 +317,7 @@ def to_json(value: Any) -> Any:
     if kind is dict:
         return {k: to_json(v) for k, v in value.items()}
     tree = {}
-    for name, key in _keys(typing.cast(Any, kind)):
+    for name, key in _keys(kind):
         member = to_json(getattr(value, name))
         if member is not None and member != [] and member != {}:
             tree[key] = member
@@ -276,7 +327,7 @@ def to_json(value: Any) -> Any:
 @functools.cache
 def _keys(cls: Any) -> tuple[tuple[str, str], ...]:
     """Return the members of a dataclass, each with its key in JSON."""
-    return tuple((f.name, _key(f.name)) for f in dataclasses.fields(cls))
+    return tuple((name, json_key(name)) for name in cls.__annotations__)
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
@@ -285,18 +336,24 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
     Raises:
         TypeError: a required member is missing.
     """
-    decode = _decoder(typing.cast(Any, cls))
+    kind: Any = cls
+    decode = _decoder(kind)
     if decode is None:
         raise TypeError(f"{cls.__name__} has no members")
-    return typing.cast(T, decode(data))
+    made: T = decode(data)
+    return made
 
 
 @functools.cache
 def _decoder(hint: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a value of the type *hint* from JSON, or None if it is the same there."""
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        names = {key: name for name, key in _keys(typing.cast(Any, hint))}
+    """Return what makes a value of the type *hint* from JSON, or None if it is the same there.
+
+    The annotations here are types, never their names, so nobody has to look those up: typing and
+    dataclasses take longer to import than a container to start.
+    """
+    if is_record(hint):
+        hints = hint.__annotations__
+        names = {key: name for name, key in _keys(hint)}
         # Filled as they are met: most of a spec's types are in no container at hand.
         members: dict[str, Callable[[Any], Any] | None] = {}
 
@@ -309,14 +366,14 @@ def _decoder(hint: Any) -> Callable[[Any], Any] | None:
                     members[key] = _decoder(hints[name])
                 decode = members[key]
                 found[name] = value if decode is None else decode(value)
-            return typing.cast(Any, hint)(**found)
+            return hint(**found)
 
         return decoder
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
+    arguments: tuple[Any, ...] = getattr(hint, "__args__", ())
+    if isinstance(hint, types.UnionType):
         (inner,) = (_decoder(a) for a in arguments if a is not types.NoneType)
         return inner and (lambda value: None if value is None else inner(value))
-    if origin is tuple:
+    if getattr(hint, "__origin__", None) is tuple:
         element = _decoder(arguments[0])
         if element is None:
             return lambda value: tuple(value or ())

@@ -37,6 +37,20 @@ class Cgroup:
         self.hierarchy = hierarchy
         self.name = name
 
+    @classmethod
+    def of_caller(cls, hierarchy: Hierarchy, name: str) -> "Cgroup":
+        """Return the group *name*, which another engine chose and leaves to us (cgroupsPath).
+
+        Raises:
+            ValueError: *name* is empty, or has an empty part or ``.`` or ``..``.
+        """
+        if {"", ".", ".."}.intersection(name.split("/")):
+            raise ValueError(f"not the name of a cgroup: {name!r}")
+        group = cls.__new__(cls)
+        group.hierarchy = hierarchy
+        group.name = name
+        return group
+
     def __repr__(self) -> str:
         return f"Cgroup({self.name!r})"
 
@@ -194,6 +208,19 @@ class Cgroup:
             # A v1 task takes its SIGKILL only after the thaw.
             if freezer is not None:
                 freezer.thaw()
+
+    def take_back(self, pid: int) -> None:
+        """Move a member that was put elsewhere back to where v1 freezes this group.
+
+        In a frozen group of somebody else's not even SIGKILL would reach it.
+        """
+        place = self.hierarchy.places.get("freezer")
+        if place is not None and os.path.isdir(f"{place.folder}/{self.name}"):
+            try:
+                files.write(f"{place.folder}/{self.name}/cgroup.procs", str(pid))
+            except KernelError as error:
+                if error.errno != ESRCH:
+                    raise
 
     def freeze(self, timeout_s: float = 10.0) -> None:
         """Stop all members where they are. Idempotent.

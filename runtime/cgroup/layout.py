@@ -4,7 +4,6 @@ Everything the host could enforce is listed, also what was not asked for: a limi
 the resources goes back to its default, and one set by hand is found.
 """
 
-import dataclasses
 from typing import Literal
 
 from runtime.cgroup import v1, v2
@@ -12,7 +11,7 @@ from runtime.cgroup.controller import Controller
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.setting import Setting, parse_size, same_size, same_words
 from runtime.errors import ContainerError
-from runtime.record import dataclass
+from runtime.record import dataclass, replace
 from runtime.spec import Resources
 
 # The same subject under its two names.
@@ -98,9 +97,7 @@ def _foreign(name: str) -> Controller:
 def _override(settings: tuple[Setting, ...], values: dict[str, str]) -> tuple[Setting, ...]:
     known = {setting.file for setting in settings}
     replaced = tuple(
-        dataclasses.replace(s, field=f"unified.{s.file}", value=values[s.file])
-        if s.file in values
-        else s
+        replace(s, field=f"unified.{s.file}", value=values[s.file]) if s.file in values else s
         for s in settings
     )
     added = tuple(

@@ -5,41 +5,35 @@ The order is what makes it right:
 1. in the host's view: join the cgroups, then namespaces, then clone what will be bound;
 2. mount the root and pivot into it, at once: from here on no path can lead to the host;
 3. in the container's view: mounts, devices, terminal, sysctls, masks, read-only;
-4. the process: limits, then the loss of privileges, each step while it is still allowed;
-5. the system call filter last, so that it need not allow what the set-up needs. Without
-   no_new_privs loading one takes CAP_SYS_ADMIN, so then it comes before the privileges go.
+4. the process (`runtime.container.process_operations`).
 
 `runtime.kernel.program` lists the operations.
 """
 
 from collections.abc import Sequence
 
-from runtime.container.defaults import PATH
+from runtime.container.process_operations import (
+    process_operations,
+    refuse_labels,
+    rlimit_operations,
+)
+from runtime.container.stages import Stages
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel import mount as kernel
-from runtime.kernel.capability import to_mask
 from runtime.kernel.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_NEWUTS,
     NAMESPACE_FLAGS,
 )
 from runtime.kernel.program import Operation, Program
-from runtime.kernel.seccomp import compile_profile, filter_flags
 from runtime.rootfs.plan import cgroup_view, plan_mounts
-from runtime.spec import Capabilities, Process, Seccomp, Spec
+from runtime.spec import Process, Seccomp, Spec
 
-DEFAULT_UMASK = 0o022
-
-# getrlimit(2); asm-generic/resource.h
-_RLIMITS = (
-    *("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS"),
-    *("RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS"),
-    *("RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"),
-)
 _ALL_NAMESPACES = (
     CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP
 )
@@ -71,6 +65,7 @@ def compile_program(
     cgroup_join: Sequence[str] = (),
     init: bool = False,
     environment: str | None = None,
+    stages: Stages | None = None,
 ) -> Program:
     """Return the program that starts *spec*'s process in its container.
 
@@ -78,35 +73,56 @@ def compile_program(
     without layers the folder ``spec.root.path``. *netns* is a pinned network namespace and wins
     over the one in the spec. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
-    program because programs are stored.
+    program because programs are stored. *stages* are those of a container made for another engine.
 
     Raises:
         ContainerError: the spec contradicts itself or asks for what would change the host.
         UnsupportedHostError: it asks for something not supported here.
     """
-    _refuse_labels(spec.process)
-    pinned, fresh = _namespaces(spec, netns)
-    plan = plan_mounts(spec.mounts, devices=spec.linux.devices, cgroups=cgroup_view(cgroup_join))
+    refuse_labels(spec.process)
+    own = _namespaces(spec, netns)
+    if own.is_late and stages is None:
+        # They need somebody to set them up in between.
+        kind = "user" if "user" in own.kinds else "time"
+        raise UnsupportedHostError(f"{kind} namespaces are not supported")
+    plan = plan_mounts(
+        spec.mounts,
+        devices=spec.linux.devices,
+        cgroups=cgroup_view(cgroup_join),
+        userns="user" in own.kinds,
+        own_network="network" in own.kinds,
+        uids=spec.linux.uid_mappings,
+        gids=spec.linux.gid_mappings,
+    )
+    kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)
     operations: list[Operation] = list(joins)
     if environment is not None:
         operations.append(("environment", environment))
     if spec.process.oom_score_adj is not None:
         operations.append(("oom_score_adj", spec.process.oom_score_adj))
-    for kind, path in pinned.items():
-        operations.append(("setns", path, NAMESPACE_FLAGS[kind]))
-        if kind == "pid":
-            operations.append(("fork",))  # only children enter a pid namespace, setns(2)
-    if "cgroup" in fresh:
-        operations.append(("unshare", CLONE_NEWCGROUP))
-    operations += plan.host
-    operations.append(("private",))
-    operations.append(_root_operation(spec, layers, upper, work, volatile))
-    operations.append(("pivot",))
+    root = _root_operation(spec, layers, upper, work, volatile)
+    if own.is_late:
+        root_slot = plan.new_slot()
+        plan.host.append(("tree", root_slot, root[1], True))
+        plan.host.append(("attributes", root_slot, 0, 0, kept, True))
+        root = ("slot_root", root_slot)
+        operations += _late_operations(spec, own, plan.host)
+    else:
+        operations += own.setns_operations(fork=True)
+        if "cgroup" in own.fresh:
+            operations.append(("unshare", CLONE_NEWCGROUP))
+        operations += plan.host
+    if stages is not None:
+        operations += stages.before_root()
+    operations += plan.fresh
+    operations.append(("private",) if kept == kernel.MS_PRIVATE else ("private", kept))
+    operations.append(root)
+    operations.append(("pivot",) if stages is None or stages.pivot else ("change_root",))
     operations += plan.inside
     if spec.process.terminal:
         operations.append(("console", True, spec.process.user.uid))
-    operations += _sysctl_operations(spec, fresh | pinned.keys())
+    operations += _sysctl_operations(spec, own.kinds)
     if spec.linux.masked_paths:
         operations.append(("mask", spec.linux.masked_paths))
     if spec.linux.readonly_paths:
@@ -117,15 +133,36 @@ def compile_program(
         operations.append(("mount_attributes", "/", kernel.MOUNT_ATTR_RDONLY))
     if spec.linux.rootfs_propagation:
         operations.append(_propagation_operation(spec.linux.rootfs_propagation))
-    if spec.hostname:
-        if "uts" not in fresh | pinned.keys():
-            raise ContainerError(f"host name {spec.hostname} needs a uts namespace")
-        operations.append(("hostname", spec.hostname))
-    if "network" in fresh:
+    operations += _name_operations(spec, own.kinds)
+    if "network" in own.fresh:
         operations.append(("loopback",))
-    operations += _process_operations(spec.process, spec.linux.seccomp, init=init)
-    flags = sum(NAMESPACE_FLAGS[kind] for kind in fresh if kind != "cgroup")
-    return Program(flags, tuple(operations), cgroup)
+    if not own.is_late:
+        operations += rlimit_operations(spec.process)
+    gate = () if stages is None else stages.before_exec()
+    operations += process_operations(spec.process, spec.linux.seccomp, init=init, gate=gate)
+    return Program(own.birth_flags(), tuple(operations), cgroup)
+
+
+def _late_operations(spec: Spec, own: "_Namespaces", host: list[Operation]) -> list[Operation]:
+    """Return how a user or time namespace is entered, when all of the host's is in hand.
+
+    Only children are in a new pid or time namespace, so all ends in a fork.
+    """
+    operations = [*own.setns_operations(fork=False), *host, *rlimit_operations(spec.process)]
+    if "user" in own.fresh:
+        if not spec.linux.uid_mappings or not spec.linux.gid_mappings:
+            raise ContainerError("a user namespace needs uidMappings and gidMappings")
+        operations += [("unshare", CLONE_NEWUSER), ("stop", "mappings")]
+    elif "user" in own.pinned:
+        operations.append(("setns", own.pinned["user"], CLONE_NEWUSER))
+    if "user" in own.kinds:
+        operations.append(("identity",))
+    operations.append(("unshare", sum(NAMESPACE_FLAGS[kind] for kind in own.fresh - {"user"})))
+    if spec.linux.time_offsets:
+        if "time" not in own.fresh:
+            raise ContainerError("timeOffsets need a new time namespace")
+        operations.append(("stop", "offsets"))
+    return [*operations, ("fork",)]
 
 
 def compile_enter(
@@ -134,8 +171,14 @@ def compile_enter(
     seccomp: Seccomp | None = None,
     cgroup_join: Sequence[str] = (),
     environment: str | None = None,
+    namespaces: int = _ALL_NAMESPACES,
+    prelude: Sequence[Operation] = (),
+    gate: Sequence[Operation] = (),
 ) -> Program:
     """Return the program that runs *process* inside a running container.
+
+    *namespaces* are those it has of its own, as flags; *prelude* comes first in there, *gate* last
+    before the exec.
 
     The process gets all of its privileges, and loses all others, before it is born into the
     container's pid namespace, where somebody could get hold of it.
@@ -143,85 +186,67 @@ def compile_enter(
     Raises:
         ContainerError, UnsupportedHostError: as for `compile_program`.
     """
-    _refuse_labels(process)
+    refuse_labels(process)
     cgroup, joins = _cgroup_operations(cgroup_join)
     operations: list[Operation] = list(joins)
     if environment is not None:
         operations.append(("environment", environment))
     if process.oom_score_adj is not None:
         operations.append(("oom_score_adj", process.oom_score_adj))
-    operations.append(("enter", _ALL_NAMESPACES))
+    operations += rlimit_operations(process)
+    operations.append(("enter", namespaces))
+    if namespaces & CLONE_NEWUSER:
+        operations.append(("identity",))
+    operations += prelude
     if process.terminal:
         operations.append(("console", False, process.user.uid))
     operations.append(("workdir", process.cwd, False))
-    operations += _process_operations(process, seccomp, init=False, fork=True)
+    operations += process_operations(process, seccomp, init=False, fork=True, gate=gate)
     return Program(0, tuple(operations), cgroup)
 
 
-def _process_operations(
-    process: Process, seccomp: Seccomp | None, *, init: bool, fork: bool = False
-) -> list[Operation]:
-    if not process.args:
-        raise ContainerError("there is no command to run")
-    operations: list[Operation] = []
-    for limit in process.rlimits:
-        if limit.type not in _RLIMITS:
-            raise ContainerError(f"there is no resource limit {limit.type}")
-        operations.append(("rlimit", _RLIMITS.index(limit.type), limit.soft, limit.hard))
-    user = process.user
-    operations.append(("umask", DEFAULT_UMASK if user.umask is None else user.umask))
-    load_filter = _seccomp_operations(seccomp)
-    fork_operations: list[Operation] = [("fork",)] if fork else []
-    if not process.no_new_privileges:
-        # The filter may forbid the fork, so that comes even earlier.
-        operations += [*fork_operations, *load_filter]
-    operations += _privilege_operations(process.capabilities, process)
-    search_path = _search_path(process.env)
-    operations.append(("find", process.args[0], tuple(search_path.split(":"))))
-    if process.no_new_privileges:
-        operations += [("no_new_privs",), *fork_operations]
-    operations.append(("session", process.terminal and not init))
-    if process.no_new_privileges:
-        operations += load_filter
-    operations.append(("init" if init else "exec", process.args, process.env))
-    return operations
+class _Namespaces:
+    """Which namespaces a container has: *pinned* with their paths, and *fresh* kinds."""
+
+    __slots__ = ("fresh", "pinned")
+
+    def __init__(self, pinned: dict[str, str], fresh: set[str]) -> None:
+        self.pinned = pinned
+        self.fresh = fresh
+
+    @property
+    def kinds(self) -> set[str]:
+        return self.fresh | self.pinned.keys()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether one of them can only be entered with the host's things in hand already."""
+        return "user" in self.kinds or "time" in self.fresh
+
+    def birth_flags(self) -> int:
+        """Return those to be born into; a new cgroup namespace comes after the cgroups."""
+        if self.is_late:
+            return 0
+        return sum(NAMESPACE_FLAGS[kind] for kind in self.fresh if kind != "cgroup")
+
+    def setns_operations(self, *, fork: bool) -> list[Operation]:
+        """Return how the pinned ones but a user namespace are entered."""
+        operations: list[Operation] = []
+        for kind, path in self.pinned.items():
+            if kind == "user":
+                continue
+            operations.append(("setns", path, NAMESPACE_FLAGS[kind]))
+            if kind == "pid" and fork:
+                operations.append(("fork",))  # only children enter a pid namespace, setns(2)
+        return operations
 
 
-def _privilege_operations(capabilities: Capabilities, process: Process) -> list[Operation]:
-    user = process.user
-    return [
-        ("bounding", to_mask(capabilities.bounding)),
-        ("user", user.uid, user.gid, user.additional_gids),
-        (
-            "capabilities",
-            to_mask(capabilities.effective),
-            to_mask(capabilities.permitted),
-            to_mask(capabilities.inheritable),
-            to_mask(capabilities.ambient),
-        ),
-    ]
-
-
-def _seccomp_operations(seccomp: Seccomp | None) -> list[Operation]:
-    if seccomp is None:
-        return []
-    return [("seccomp", compile_profile(seccomp).hex(), filter_flags(seccomp))]
-
-
-def _search_path(env: Sequence[str]) -> str:
-    values = [item.removeprefix("PATH=") for item in env if item.startswith("PATH=")]
-    return values[-1] if values else PATH
-
-
-def _namespaces(spec: Spec, netns: str | None) -> tuple[dict[str, str], set[str]]:
-    """Return the namespaces to enter, with their paths, and the kinds to make anew."""
+def _namespaces(spec: Spec, netns: str | None) -> _Namespaces:
     pinned: dict[str, str] = {}
     fresh: set[str] = set()
     for namespace in spec.linux.namespaces:
         if namespace.type not in NAMESPACE_FLAGS:
             raise ContainerError(f"there is no namespace type {namespace.type}")
-        if namespace.type in ("user", "time"):
-            raise UnsupportedHostError(f"{namespace.type} namespaces are not supported")
         if namespace.type in fresh or namespace.type in pinned:
             raise ContainerError(f"namespace type {namespace.type} is given twice")
         if namespace.path:
@@ -233,7 +258,7 @@ def _namespaces(spec: Spec, netns: str | None) -> tuple[dict[str, str], set[str]
         pinned["network"] = netns
     if "mount" not in fresh:
         raise ContainerError("a container needs a mount namespace of its own")
-    return pinned, fresh
+    return _Namespaces(pinned, fresh)
 
 
 def _cgroup_operations(join_files: Sequence[str]) -> tuple[str | None, list[Operation]]:
@@ -259,6 +284,26 @@ def _root_operation(
     return ("bind_root", spec.root.path)
 
 
+def _kept_propagation(word: str | None) -> int:
+    """Return how the container's mounts are kept from the host.
+
+    The host's mounts reach the container only where the root is to follow them.
+    """
+    follows = (word or "").removeprefix("r") in ("shared", "slave")
+    return kernel.MS_SLAVE if follows else kernel.MS_PRIVATE
+
+
+def _name_operations(spec: Spec, kinds: set[str]) -> list[Operation]:
+    operations: list[Operation] = []
+    for operation, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if not name:
+            continue
+        if "uts" not in kinds:
+            raise ContainerError(f"{operation} {name} needs a uts namespace")
+        operations.append((operation, name))
+    return operations
+
+
 def _propagation_operation(word: str) -> Operation:
     name = word.removeprefix("r")
     if name not in _ROOT_PROPAGATION:
@@ -279,10 +324,3 @@ def _sysctl_operations(spec: Spec, own: set[str]) -> list[Operation]:
             raise ContainerError(f"sysctl {name} needs a {kinds[0]} namespace")
         operations.append(("sysctl", path, value))
     return operations
-
-
-def _refuse_labels(process: Process) -> None:
-    if process.apparmor_profile:
-        raise UnsupportedHostError("apparmor profiles are not supported")
-    if process.selinux_label:
-        raise UnsupportedHostError("selinux labels are not supported")

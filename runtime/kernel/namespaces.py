@@ -4,7 +4,11 @@ Source: namespaces(7), unshare(2), setns(2), clone(2); constants from linux/sche
 """
 
 import ctypes
+import os
+import signal
+from collections.abc import Iterable
 
+from runtime.errors import KernelError
 from runtime.kernel.libc import bind, bind_number, c_int, c_uint64, c_ulong, c_void_p, check
 
 CLONE_NEWTIME = 0x80
@@ -94,3 +98,35 @@ def clone3(flags: int, *, exit_signal: int = 0, cgroup: int = 0) -> tuple[int, i
     )
     pid = check(_clone3(ctypes.addressof(arguments), ctypes.sizeof(arguments)), "clone3")
     return pid, pidfd.value if pid else -1
+
+
+Mapping = tuple[int, int, int]
+"""First id inside, first id outside, how many."""
+
+
+def write_maps(pid: int, uids: Iterable[Mapping], gids: Iterable[Mapping]) -> None:
+    """Map the ids of the user namespace of *pid*, which has none yet; user_namespaces(7)."""
+    for name, mappings in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in mappings)
+        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            raise KernelError(error.errno or 0, "write", f"{text!r} -> {name}") from error
+        finally:
+            os.close(fd)
+
+
+def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
+    """Return a user namespace with these maps that nobody lives in; the caller closes it."""
+    pid, pidfd = clone3(CLONE_NEWUSER, exit_signal=signal.SIGCHLD)
+    if pid == 0:
+        while True:
+            signal.pause()
+    try:
+        write_maps(pid, uids, gids)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)

@@ -41,6 +41,9 @@ CLOSE_RANGE_CLOEXEC = 4
 SECCOMP_SET_MODE_FILTER = 1
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+_KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
 _SECCOMP_NUMBER = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
 _RT_SIGACTION_NUMBER = {"x86_64": 13, "aarch64": 134, "riscv64": 134}
 # Bytes of the kernel's signal set; the kernel's struct sigaction is at most four words.
@@ -51,6 +54,7 @@ _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capget = bind("capget", c_char_p, c_char_p)
 _capset = bind("capset", c_char_p, c_char_p)
 _sethostname = bind("sethostname", c_char_p, c_size_t)
+_setdomainname = bind("setdomainname", c_char_p, c_size_t)
 # The same number on every architecture; glibc has a name for it only from 2.34 on.
 _close_range = bind_number(436, c_ulong, c_ulong, c_ulong)
 
@@ -89,13 +93,35 @@ def sethostname(name: str) -> None:
     check(_sethostname(raw, len(raw)), "sethostname", name)
 
 
+def setdomainname(name: str) -> None:
+    """Give this UTS namespace a NIS domain name."""
+    raw = name.encode()
+    check(_setdomainname(raw, len(raw)), "setdomainname", name)
+
+
+def join_session_keyring(name: str) -> None:
+    """Take a new session keyring in place of the one inherited; keyctl(2).
+
+    Raises:
+        UnsupportedHostError: the number of this system call is not known on this architecture.
+        KernelError: ENOSYS: the kernel has no keyrings.
+    """
+    machine = os.uname().machine
+    if machine not in _KEYCTL_NUMBER:
+        raise UnsupportedHostError(f"keyctl(2) has no known number on {machine}")
+    keyctl = bind_number(_KEYCTL_NUMBER[machine], c_ulong, c_char_p)
+    check(keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode()), "keyctl", name)
+
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """Close all descriptors from *first* to *last*, both included, or mark them CLOEXEC."""
     check(_close_range(first, last, flags), "close_range", f"{first}..{last}")
 
 
-def seccomp(operation: int, flags: int, program: bytes) -> None:
+def seccomp(operation: int, flags: int, program: bytes) -> int:
     """Load the BPF *program* (8 bytes an instruction) as this thread's system call filter.
+
+    Returns the listener with SECCOMP_FILTER_FLAG_NEW_LISTENER, else 0.
 
     Needs no_new_privs or CAP_SYS_ADMIN.
 
@@ -105,7 +131,7 @@ def seccomp(operation: int, flags: int, program: bytes) -> None:
     """
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = sock_fprog(len(program) // 8, ctypes.addressof(buffer))
-    check(_seccomp_call()(operation, flags, ctypes.addressof(fprog)), "seccomp")
+    return check(_seccomp_call()(operation, flags, ctypes.addressof(fprog)), "seccomp")
 
 
 def _seccomp_call() -> Binding:

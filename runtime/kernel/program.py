@@ -15,13 +15,19 @@ system call, so that a list can be printed, compared, stored and one day run by 
       oom_score_adj NUMBER                (a warning where the host forbids it)
       tree SLOT SOURCE RECURSIVE          clone the mount of a host path, kept under a number
       attributes SLOT SET CLEAR PROPAGATION RECURSIVE     change such a clone
-      private                             stop all mount propagation from and to the host
+      device SLOT MODE MAJOR MINOR UID GID    a node to attach where none can be made
+      idmap SLOT UIDS GIDS RECURSIVE      show a clone's files with other owners
+      private [FLAGS]                     stop mount propagation to the host, and from it
+      filesystem SLOT SOURCE TYPE FLAGS DATA  a file system of the kernel's, not mounted yet
       overlay LOWERS UPPER WORK VOLATILE  mount the root (LOWERS lowest first; no UPPER: null)
       bind_root PATH                      or take a folder as the root
+      slot_root SLOT                      or a clone made earlier
+      change_root                         as pivot, where the host's root is a ramfs
       pivot                               make it the root; the host's files are gone from view
 
     in the container's view, every path resolved inside its root
-      mount SOURCE TARGET TYPE FLAGS DATA     TARGET is made if missing
+      mount SOURCE TARGET TYPE FLAGS DATA [COPIES]    TARGET is made if missing
+      place SLOT TARGET TYPE              put the file system kept in SLOT there
       attach SLOT TARGET                  put the clone kept in SLOT there; TARGET is made likewise
       node PATH MODE MAJOR MINOR UID GID  device node; MODE includes the file type
       symlink TEXT PATH
@@ -33,6 +39,17 @@ system call, so that a list can be printed, compared, stored and one day run by 
       root_propagation FLAGS
       loopback                            set the loopback interface up
       hostname NAME
+      domainname NAME
+
+    for a container made in steps (`runtime.container.stages`)
+      stop NAME                           wait until the parent has done what is due here
+      identity                            become root of the user namespace just entered
+      keyring NAME                        leave the caller's session keyring
+      own_streams UID                     give the standard streams to this user
+      hooks STATUS ITEMS                  run programs, each told of the container
+      inherit                             let the program have the caller's descriptors
+      await_start                         wait until somebody connects, who is then the parent
+      listener HEX FLAGS                  load a filter, and hand the parent its listener
 
     the process
       rlimit NUMBER SOFT HARD             (a warning where the host forbids the hard limit)

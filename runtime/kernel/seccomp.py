@@ -30,27 +30,33 @@ _ALLOW = 0x7FFF0000
 _LOG = 0x7FFC0000
 _ERRNO = 0x00050000
 
-_ACTIONS = {
+_NOTIFY = "SCMP_ACT_NOTIFY"
+ACTIONS = {
     "SCMP_ACT_KILL": 0,
     "SCMP_ACT_KILL_THREAD": 0,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": _ERRNO,
     "SCMP_ACT_TRACE": 0x7FF00000,
+    _NOTIFY: 0x7FC00000,
     "SCMP_ACT_LOG": _LOG,
     "SCMP_ACT_ALLOW": _ALLOW,
 }
 
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+_NEW_LISTENER = 8
+
+OPERATORS = tuple(f"SCMP_CMP_{word}" for word in ("EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"))
 
 _NOT_HERE = bpf.ret(_ERRNO | ENOSYS)
 
 # Architecture of the profile -> (table of numbers, AUDIT_ARCH of struct seccomp_data).
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "SCMP_ARCH_X86_64": ("x86_64", 0xC000003E),
     "SCMP_ARCH_X86": ("x86", 0x40000003),
     "SCMP_ARCH_AARCH64": ("aarch64", 0xC00000B7),
@@ -89,11 +95,13 @@ def _compile(profile: Seccomp, machine: str) -> bytes:
     known = _MACHINES.get(machine)
     if known is None:
         raise UnsupportedHostError(f"no table of system calls for seccomp on {machine}")
+    if profile.listener_path is None and _NOTIFY in _action_names(profile):
+        raise ContainerError(f"unknown or unsupported seccomp action: {_NOTIFY} (no listenerPath)")
     default = _action(profile.default_action, profile.default_errno_ret)
     code = _NOT_HERE
     for name in reversed(known):
         if name in (profile.architectures or known[:1]):
-            table, audit_arch = _ARCHITECTURES[name]
+            table, audit_arch = ARCHITECTURES[name]
             section = _section(profile, SYSCALLS[table], default)
             if name == "SCMP_ARCH_X86_64":
                 section = bpf.at_least(_X32_BIT, _NOT_HERE, section)
@@ -115,10 +123,10 @@ def filter_flags(profile: Seccomp) -> int:
     """
     flags = 0
     for name in profile.flags:
-        if name not in _FLAGS:
+        if name not in FLAGS:
             raise ContainerError(f"unknown seccomp flag: {name}")
-        flags |= _FLAGS[name]
-    return flags
+        flags |= FLAGS[name]
+    return flags | (_NEW_LISTENER if profile.listener_path else 0)
 
 
 def unknown_calls(profile: Seccomp) -> tuple[str, ...]:
@@ -173,7 +181,7 @@ def _code(verdict: _Verdict) -> bpf.Code:
 
 def _test(argument: SeccompArg) -> bpf.Test:
     comparison = argument.op.removeprefix("SCMP_CMP_")
-    if comparison not in ("EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"):
+    if argument.op not in OPERATORS:
         raise ContainerError(f"unknown seccomp comparison: {argument.op}")
     if not 0 <= argument.index <= 5:
         raise ContainerError(f"a system call has no argument {argument.index}")
@@ -183,10 +191,14 @@ def _test(argument: SeccompArg) -> bpf.Test:
     return bpf.Test(argument.index, cast(bpf.Comparison, comparison), argument.value)
 
 
+def _action_names(profile: Seccomp) -> set[str]:
+    return {profile.default_action, *(rule.action for rule in profile.syscalls)}
+
+
 def _action(name: str, errno_ret: int | None) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise ContainerError(f"unknown or unsupported seccomp action: {name}")
-    action = _ACTIONS[name]
+    action = ACTIONS[name]
     if name in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         action |= (EPERM if errno_ret is None else errno_ret) & 0xFFFF
     return action

@@ -4,6 +4,9 @@ A process of ours that enters a container can be made to run its own executable 
 file can then be opened for writing through /proc/<pid>/exe (CVE-2019-5736; a program starting
 with ``#!/proc/self/exe`` is one way). So the supervisor runs from a sealed copy in memory, which
 nobody can write to, and which is nobody else's Python.
+
+No ctypes here: `runtime.cli` pays for what this imports at each start, before it starts again
+from the copy.
 """
 
 import errno
@@ -12,14 +15,9 @@ import os
 import sys
 
 from runtime.errors import KernelError
-from runtime.kernel.libc import bind, c_char_p, c_uint, check
 
-MFD_CLOEXEC = 1
-MFD_ALLOW_SEALING = 2
 MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-
-_memfd_create = bind("memfd_create", c_char_p, c_uint)
 
 
 def sealed_program(name: str, content: bytes) -> int:
@@ -44,8 +42,19 @@ def sealed_interpreter() -> int:
 
     argv[0] must be `sys.executable`: Python finds its library by it.
     """
-    with open(os.path.realpath(sys.executable), "rb") as file:
-        return sealed_program("bayplan", file.read())
+    program = os.open(os.path.realpath(sys.executable), os.O_RDONLY | os.O_CLOEXEC)
+    fd = _executable_memfd("bayplan")
+    try:
+        left = os.fstat(program).st_size
+        while left:
+            left -= os.sendfile(fd, program, None, left)  # never through our own memory
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        os.close(program)
+    return fd
 
 
 def is_sealed() -> bool:
@@ -61,10 +70,13 @@ def is_sealed() -> bool:
 
 def _executable_memfd(name: str) -> int:
     # MFD_EXEC must be said where vm.memfd_noexec is 1, and is unknown before Linux 6.3.
-    flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return check(_memfd_create(name.encode(), flags | MFD_EXEC), "memfd_create", name)
-    except KernelError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return check(_memfd_create(name.encode(), flags), "memfd_create", name)
+        try:
+            return os.memfd_create(name, flags | MFD_EXEC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return os.memfd_create(name, flags)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "memfd_create", name) from error

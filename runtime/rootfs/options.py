@@ -44,7 +44,14 @@ _PROPAGATION = {
     "unbindable": kernel.MS_UNBINDABLE,
 }
 _RECURSIVE = {"rro": "ro", "rnosuid": "nosuid", "rnodev": "nodev", "rnoexec": "noexec"}
-_REFUSED = ("remount", "idmap", "ridmap", "tmpcopyup")
+WORDS = frozenset(
+    (
+        *("bind", "rbind", "idmap", "ridmap", "tmpcopyup", *_SET, *_CLEAR, *_RECURSIVE),
+        *(f"{prefix}{word}" for prefix in ("", "r") for word in _PROPAGATION),
+    )
+)
+"""Every word that is ours to understand and not a file system's."""
+_REFUSED = ("remount", "idmap", "ridmap")
 _ATTRIBUTES = {
     kernel.MS_RDONLY: kernel.MOUNT_ATTR_RDONLY,
     kernel.MS_NOSUID: kernel.MOUNT_ATTR_NOSUID,
@@ -71,6 +78,11 @@ class MountOptions:
     propagation: int = 0
     """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
     data: tuple[str, ...] = ()
+    idmap: bool = False
+    """A bind shows its files with other owners, *idmap_recursive* also what is mounted below."""
+    idmap_recursive: bool = False
+    copy_up: bool = False
+    """A tmpfs begins with what it hides."""
     """Words for the file system itself."""
 
 
@@ -81,7 +93,7 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
         ContainerError: a word that is known and not supported here.
     """
     flags = propagation = 0
-    bind = recursive = False
+    bind = recursive = idmap = idmap_recursive = copy_up = False
     data = []
     for word in words:
         if word in ("bind", "rbind"):
@@ -96,11 +108,18 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             flags |= _SET[word]
         elif word in _CLEAR:
             flags &= ~_CLEAR[word]
+        elif word in ("idmap", "ridmap"):
+            idmap = True
+            idmap_recursive |= word == "ridmap"
+        elif word == "tmpcopyup":
+            copy_up = True
         elif word.split("=")[0] in _REFUSED:
             raise ContainerError(f"mount option {word} is not supported")
         else:
             data.append(word)
-    return MountOptions(flags, bind, recursive, propagation, tuple(data))
+    return MountOptions(
+        flags, bind, recursive, propagation, tuple(data), idmap, idmap_recursive, copy_up
+    )
 
 
 def attributes(flags: int) -> tuple[int, int]:

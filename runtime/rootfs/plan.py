@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from runtime.errors import ContainerError
 from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
 from runtime.kernel.program import Operation
-from runtime.record import dataclass, field
+from runtime.record import dataclass, field, replace
 from runtime.rootfs.options import MountOptions, attributes, parse_options
-from runtime.spec import LinuxDevice, Mount
+from runtime.spec import IdMapping, LinuxDevice, Mount
 
 DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}  # S_IF*, inode(7)
 
@@ -40,10 +40,18 @@ class MountPlan:
 
     host: list[Operation] = field(default_factory=list)
     """While the host is in view: clones of what will be bound."""
+    fresh: list[Operation] = field(default_factory=list)
+    """In the new namespaces, still before the pivot: what a user namespace gets only there."""
     inside: list[Operation] = field(default_factory=list)
     """After the pivot."""
     last: list[Operation] = field(default_factory=list)
     """When every mount, folder and device is in place: making read-only."""
+    slots: int = 0
+
+    def new_slot(self) -> int:
+        """Return a number under which a clone can be kept."""
+        self.slots += 1
+        return self.slots - 1
 
 
 def plan_mounts(
@@ -51,12 +59,18 @@ def plan_mounts(
     *,
     devices: Sequence[LinuxDevice] = (),
     cgroups: Sequence[tuple[str, str]] = (),
+    userns: bool = False,
+    own_network: bool = True,
+    uids: Sequence[IdMapping] = (),
+    gids: Sequence[IdMapping] = (),
 ) -> MountPlan:
     """Return how *mounts* are made, in their order, and what /dev is filled with.
 
     A fresh /dev (a mount there that is no bind) gets the basic devices and links the
     specification asks for; *devices* are made in any case. A mount of type ``cgroup`` shows
-    *cgroups*, see `cgroup_view`.
+    *cgroups*, see `cgroup_view`. In a user namespace (*userns*) no device can be made, so those of
+    the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
+    its mappings, for binds that ask for ``idmap`` and have none of their own.
 
     Raises:
         ContainerError: a mount that cannot be meant.
@@ -71,11 +85,24 @@ def plan_mounts(
             _show_cgroups(plan, mount.destination, options, cgroups)
         elif options.bind or mount.type in ("bind", "rbind"):
             recursive = options.recursive or mount.type == "rbind"
-            _bind(plan, mount.source, mount.destination, options, recursive=recursive)
+            if options.idmap and not (mount.uid_mappings or mount.gid_mappings):
+                mount = replace(mount, uid_mappings=tuple(uids), gid_mappings=tuple(gids))
+            _bind(plan, mount, options, recursive=recursive)
+        elif userns and mount.type == "sysfs" and not own_network:
+            _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)
+        elif userns and mount.type in ("proc", "sysfs"):
+            _mount_early(plan, mount, options)
         else:
             _mount(plan, mount, options)
             fresh_dev |= os.path.normpath(mount.destination) == "/dev"
-    plan.inside += [_node(device) for device in (*(_BASIC_DEVICES if fresh_dev else ()), *devices)]
+    for device in _BASIC_DEVICES if fresh_dev else ():
+        if userns:
+            host = Mount(device.path, source=device.path)
+            _bind(plan, host, MountOptions(), recursive=False)
+        else:
+            plan.inside.append(_node(device))
+    for device in devices:
+        _device(plan, device, userns=userns)
     if fresh_dev:
         plan.inside += [("symlink", text, path) for text, path in _LINKS]
     return plan
@@ -106,29 +133,48 @@ def _mount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
         plan.last.append(("mount_attributes", mount.destination, MOUNT_ATTR_RDONLY))
     data = ",".join(options.data) or None
     source = mount.source or mount.type
-    plan.inside.append(("mount", source, mount.destination, mount.type, flags, data))
+    more: tuple[bool, ...] = ()
+    if options.copy_up:
+        if mount.type != "tmpfs":
+            raise ContainerError(f"mount on {mount.destination}: tmpcopyup is for tmpfs only")
+        more = (True,)
+    plan.inside.append(("mount", source, mount.destination, mount.type, flags, data, *more))
     if options.propagation not in (0, MS_PRIVATE):
         raise ContainerError(f"mount on {mount.destination}: propagation is for binds only")
 
 
-def _bind(
-    plan: MountPlan,
-    source: str | None,
-    target: str,
-    options: MountOptions,
-    *,
-    recursive: bool,
-) -> None:
+def _mount_early(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
+    assert mount.type is not None
+    slot = plan.new_slot()
+    added, _ = attributes(options.flags)
+    source = mount.source or mount.type
+    plan.fresh.append(("filesystem", slot, source, mount.type, added, options.data))
+    plan.inside.append(("place", slot, mount.destination, mount.type))
+
+
+def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bool) -> None:
+    target, source = mount.destination, mount.source
     if not source or not source.startswith("/"):
         raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
+    if options.copy_up:
+        raise ContainerError(f"bind on {target}: tmpcopyup is for tmpfs only")
     if options.data:
         raise ContainerError(f"bind on {target} has no option {options.data[0]}")
-    slot = sum(operation[0] == "tree" for operation in plan.host)
+    slot = plan.new_slot()
     added, cleared = attributes(options.flags)
     propagation = options.propagation or MS_PRIVATE
     plan.host.append(("tree", slot, source, recursive))
     plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
+    if mount.uid_mappings or mount.gid_mappings:
+        maps = (_triples(mount.uid_mappings), _triples(mount.gid_mappings))
+        plan.host.append(("idmap", slot, *maps, options.idmap_recursive))
+    elif options.idmap:
+        raise ContainerError(f"bind on {target}: idmap needs uidMappings and gidMappings")
     plan.inside.append(("attach", slot, target))
+
+
+def _triples(mappings: Sequence[IdMapping]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((m.container_id, m.host_id, m.size) for m in mappings)
 
 
 def _show_cgroups(
@@ -136,14 +182,24 @@ def _show_cgroups(
 ) -> None:
     """Show version 2 alone as one tree, else a folder per hierarchy, as on a host."""
     if len(cgroups) == 1 and not cgroups[0][0]:
-        _bind(plan, cgroups[0][1], target, options, recursive=False)
+        _bind(plan, Mount(target, source=cgroups[0][1]), options, recursive=False)
         return
     tmpfs = Mount(target, "tmpfs", "tmpfs", ("nosuid", "noexec", "nodev", "mode=755", "ro"))
     _mount(plan, tmpfs, parse_options(tmpfs.options))
     for name, folder in cgroups:
-        _bind(plan, folder, f"{target}/{name}", options, recursive=False)
+        _bind(plan, Mount(f"{target}/{name}", source=folder), options, recursive=False)
         for controller in name.split(",") if "," in name else ():
             plan.inside.append(("symlink", name, f"{target}/{controller}"))
+
+
+def _device(plan: MountPlan, device: LinuxDevice, *, userns: bool) -> None:
+    node = _node(device)
+    if not userns:
+        plan.inside.append(node)
+        return
+    slot = plan.new_slot()
+    plan.host.append(("device", slot, *node[2:]))
+    plan.inside.append(("attach", slot, device.path))
 
 
 def _node(device: LinuxDevice) -> Operation:

@@ -12,12 +12,19 @@ class Child:
     """State of the forked child; nothing in here outlives exec."""
 
     __slots__ = (
-        *("channel", "init_fd", "more_environment", "program", "root_fd"),
-        *("size", "slots", "target"),
+        *("channel", "init_fd", "kept", "more_environment", "program", "root_fd"),
+        *("size", "slots", "start_fd", "state", "target"),
     )
 
     def __init__(
-        self, channel: socket.socket, *, target: int, init_fd: int, size: tuple[int, int] | None
+        self,
+        channel: socket.socket,
+        *,
+        target: int,
+        init_fd: int,
+        size: tuple[int, int] | None,
+        start_fd: int = -1,
+        kept: tuple[int, ...] = (),
     ) -> None:
         self.channel = channel
         """To the parent: one JSON object a packet; closed by exec."""
@@ -27,6 +34,12 @@ class Child:
         """The built-in init, or -1."""
         self.size = size
         """Rows and columns a terminal has from its first moment on."""
+        self.start_fd = start_fd
+        """Listening socket on which `await_start` waits, or -1."""
+        self.kept = kept
+        """Descriptors of the caller that are to stay open, under their numbers."""
+        self.state: dict[str, Any] = {}
+        """What hooks are told of the container; from the last `stop`."""
         self.root_fd = -1
         """The container's root, once it is in view."""
         self.slots: dict[int, int] = {}
@@ -35,6 +48,11 @@ class Child:
         """Variables that are in no program, because they hold secrets."""
         self.program = ""
         """Path of what will be executed, from `find` on."""
+
+    def descriptors(self) -> set[int]:
+        """Return what must be open besides the standard streams."""
+        found = {self.channel.fileno(), self.target, self.init_fd, self.start_fd, *self.kept}
+        return found - {-1}
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Tell the parent."""
@@ -47,3 +65,8 @@ class Child:
     def warn(self, text: str) -> None:
         """Tell the parent of something that was asked for and cannot be had."""
         self.send({"warning": text})
+
+
+def environment(items: tuple[str, ...]) -> dict[str, str]:
+    """Return ``NAME=value`` items as a mapping; the last of a name wins."""
+    return dict(item.split("=", 1) for item in items if "=" in item)

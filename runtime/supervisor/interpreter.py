@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from runtime.errors import ContainerError, KernelError, LaunchError
@@ -34,11 +35,15 @@ from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, cl
 from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
 from runtime.rootfs.overlay import boot_id
-from runtime.supervisor import operations_mount, operations_process
+from runtime.supervisor import operations_bundle, operations_mount, operations_process
 from runtime.supervisor.child import MOST_BYTES, Child
 from runtime.supervisor.executable import execution_error
 
-OPERATIONS = {**operations_mount.OPERATIONS, **operations_process.OPERATIONS}
+OPERATIONS = {
+    **operations_mount.OPERATIONS,
+    **operations_process.OPERATIONS,
+    **operations_bundle.OPERATIONS,
+}
 TIMEOUT_S = 60.0
 _FAILED = 125
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)  # a struct ucred, a descriptor
@@ -69,11 +74,15 @@ class Launch:
     `drain` and `leave`; `abandon` waits for all that.
     """
 
-    def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, channel: socket.socket, answer: "Answer | None" = None
+    ) -> None:
         self.pid = pid
         """Of the child; it may still go on as a sibling, whose pid is another."""
         self._pidfd = pidfd
         self._channel = channel
+        self._answer = answer
+        self._waits = False
         self._former: list[int] = []
         self._terminal: int | None = None
         self._warnings: list[str] = []
@@ -86,7 +95,8 @@ class Launch:
     def advance(self) -> Launched | None:
         """Take in what the child has reported, without waiting; return the process once it runs.
 
-        Not to be called again after it has returned a process or raised.
+        Of a program with an ``await_start`` it is returned when it waits there, and again when it
+        runs. Not to be called again after that or after it has raised.
 
         Raises:
             LaunchError: an operation failed; the child is ending, and is still to be killed and
@@ -100,6 +110,9 @@ class Launch:
             if not packet.data:
                 return self._ended()
             self._take(packet)
+            if self._waits:
+                self._waits = False
+                return self._launched()
 
     def finish(self, *, timeout_s: float = TIMEOUT_S) -> Launched:
         """Wait until the process runs and return it.
@@ -112,7 +125,7 @@ class Launch:
         try:
             while (launched := self._wait(poller, timeout_s)) is None:
                 pass
-        except LaunchError:
+        except BaseException:  # what is due at a stop may fail in its own way
             self.abandon()
             raise
         for pidfd in self.take_former():
@@ -175,6 +188,9 @@ class Launch:
         if not self._program:
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
+        return self._launched()
+
+    def _launched(self) -> Launched:
         return Launched(self.pid, self._pidfd, self._terminal, tuple(self._warnings))
 
     def _take(self, packet: "_Packet") -> None:
@@ -191,6 +207,20 @@ class Launch:
             self._follow(packet.sender)
         elif "ready" in message:
             self._program = message["ready"]
+        elif "waiting" in message:
+            self._waits = True
+        else:
+            self._stopped(packet, message)
+
+    def _stopped(self, packet: "_Packet", message: dict[str, Any]) -> None:
+        """Have done what is due while the child waits."""
+        if self._answer is None:
+            raise LaunchError(f"nobody is there to answer {message}")
+        if "listener" in message:
+            self._answer("listener", self.pid, packet.fds)
+            return
+        state = self._answer(message["stop"], self.pid, ())
+        self._channel.send(json.dumps(state).encode())
 
 
 class _Packet:
@@ -202,6 +232,10 @@ class _Packet:
         self.data = data
         self.fds = fds
         self.sender = sender
+
+
+Answer = Callable[[str, int, tuple[int, ...]], dict[str, Any]]
+"""Does what is due at a ``stop``: its name, the child's pid and what it sent. Returns the state."""
 
 
 def launch(
@@ -248,11 +282,16 @@ def start(
     stderr: int | None = None,
     target: int | None = None,
     size: tuple[int, int] | None = None,
+    answer: Answer | None = None,
+    start_fd: int = -1,
+    kept: tuple[int, ...] = (),
 ) -> Launch:
     """Fork the child that runs *program*, and return without waiting for it.
 
     *target* is a pidfd of the process whose namespaces an ``enter`` operation enters, *size* the
-    rows and columns of the terminal that a ``console`` operation makes.
+    rows and columns of the terminal that a ``console`` operation makes. *answer* is called at each
+    ``stop``, while the child waits; *start_fd* is the listening socket of ``await_start``; *kept*
+    are descriptors ``inherit`` leaves to the program. All stay the caller's.
 
     Raises:
         LaunchError: there is no child: no such cgroup, or the kernel refused the namespaces.
@@ -277,10 +316,17 @@ def start(
             raise
         if pid == 0:
             entered = -1 if target is None else target
-            child = Child(theirs, target=entered, init_fd=init_fd, size=size)
+            child = Child(
+                theirs,
+                target=entered,
+                init_fd=init_fd,
+                size=size,
+                start_fd=start_fd,
+                kept=kept,
+            )
             _run(child, program, standard)
     ours.setblocking(False)
-    return Launch(pid, pidfd, ours)
+    return Launch(pid, pidfd, ours, answer)
 
 
 def _clone(program: Program) -> tuple[int, int]:
@@ -357,11 +403,12 @@ def _keep_only(child: Child, standard: tuple[int, ...]) -> None:
         child.channel = socket.socket(fileno=_moved(child.channel.detach()))
     if 0 <= child.target < 10:
         child.target = _moved(child.target)
+    if 0 <= child.start_fd < 3:
+        child.start_fd = _moved(child.start_fd)
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
-    kept = sorted({child.channel.fileno(), child.target, child.init_fd} - {-1})
     first = 3
-    for fd in kept:
+    for fd in sorted(child.descriptors()):
         if fd > first:
             process.close_range(first, fd - 1)
         first = fd + 1

@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import mount as kernel
+from runtime.kernel.namespaces import mapped_namespace
 from runtime.kernel.path import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 from runtime.kernel.terminal import open_terminal, resize_terminal
+from runtime.rootfs.copy_up import copy_up
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.rootfs.resolve import open_file, open_folder, open_in_root
 from runtime.supervisor.child import Child
@@ -44,10 +46,13 @@ def attributes(
     )
 
 
-def private(child: Child) -> None:
-    """Keep what is mounted from here on from the host, and the other way round."""
+def private(child: Child, propagation: int = kernel.MS_PRIVATE) -> None:
+    """Keep what is mounted from here on from the host, and the other way round.
+
+    With MS_SLAVE as *propagation* only the first.
+    """
     try:
-        kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.mount(None, "/", None, kernel.MS_REC | propagation)
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -80,6 +85,12 @@ def bind_root(child: Child, path: str) -> None:
     _cover_root(child.root_fd)
 
 
+def slot_root(child: Child, slot: int) -> None:
+    """Put a clone made earlier over the host's root, to be pivoted into."""
+    child.root_fd = child.slots.pop(slot)
+    _cover_root(child.root_fd)
+
+
 def _cover_root(fd: int) -> None:
     # No folder is needed to mount on: a mount on "/" is seen only by who has it open.
     kernel.move_mount(fd, "", kernel.AT_FDCWD, "/", kernel.MOVE_MOUNT_F_EMPTY_PATH)
@@ -95,18 +106,92 @@ def pivot(child: Child) -> None:
     child.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
 
 
-def mount(
-    child: Child, source: str, target: str, fstype: str, flags: int, data: str | None
+def change_root(child: Child) -> None:
+    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs."""
+    os.fchdir(child.root_fd)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def filesystem(
+    child: Child, slot: int, source: str, fstype: str, flags: int, data: tuple[str, ...]
 ) -> None:
-    """Mount a file system of the kernel's."""
+    """Make a file system of the kernel's that is mounted nowhere yet.
+
+    In a user namespace proc and sysfs can be had only while those of the host are in view.
+    """
+    context = kernel.fsopen(fstype)
+    try:
+        kernel.fsconfig(context, kernel.FSCONFIG_SET_STRING, "source", source)
+        for word in data:
+            key, given, value = word.partition("=")
+            command = kernel.FSCONFIG_SET_STRING if given else kernel.FSCONFIG_SET_FLAG
+            kernel.fsconfig(context, command, key, value if given else None)
+        kernel.fsconfig(context, kernel.FSCONFIG_CMD_CREATE)
+        child.slots[slot] = kernel.fsmount(context, flags)
+    finally:
+        os.close(context)
+
+
+def device(child: Child, slot: int, mode: int, major: int, minor: int, uid: int, gid: int) -> None:
+    """Make a device node on a file system of its own, for where no node can be made.
+
+    That is a user namespace. Needs Linux 6.15: nothing below a detached mount is cloned before.
+    """
+    filesystem(child, slot, "tmpfs", "tmpfs", 0, ("mode=755",))
+    place = child.slots[slot]
+    os.mknod("node", mode, os.makedev(major, minor), dir_fd=place)
+    os.chown("node", uid, gid, dir_fd=place)
+    child.slots[slot] = kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)
+    os.close(place)
+
+
+def idmap(
+    child: Child,
+    slot: int,
+    uids: tuple[tuple[int, int, int], ...],
+    gids: tuple[tuple[int, int, int], ...],
+    recursive: bool,
+) -> None:
+    """Have a clone show its files with other owners: container id, host id, size each."""
+    flags = kernel.AT_EMPTY_PATH | (kernel.AT_RECURSIVE if recursive else 0)
+    namespace = mapped_namespace(uids, gids)
+    try:
+        kernel.mount_setattr(
+            child.slots[slot],
+            "",
+            flags,
+            attr_set=kernel.MOUNT_ATTR_IDMAP,
+            userns_fd=namespace,
+        )
+    finally:
+        os.close(namespace)
+
+
+def mount(
+    child: Child,
+    source: str,
+    target: str,
+    fstype: str,
+    flags: int,
+    data: str | None,
+    copies: bool = False,
+) -> None:
+    """Mount a file system of the kernel's, which begins with what it hides if it *copies*."""
     try:
         if fstype in ("proc", "sysfs"):
             folder = _folder_without_links(child, target, fstype)
         else:
             folder = open_folder(child.root_fd, target)
         os.fchdir(folder)
+        hidden = os.open(".", os.O_RDONLY | os.O_DIRECTORY) if copies else -1
         os.close(folder)
         kernel.mount(source, ".", fstype, flags, data)
+        if copies:
+            shown = open_in_root(child.root_fd, target, os.O_RDONLY | os.O_DIRECTORY)
+            copy_up(hidden, shown)
+            os.close(shown)
+            os.close(hidden)
     except KernelError as error:
         error.detail = f"{source} -> {target}" + (f" ({data})" if data else "")
         raise
@@ -128,6 +213,15 @@ def _folder_without_links(child: Child, target: str, fstype: str) -> int:
             raise
     os.close(open_folder(child.root_fd, target))
     return openat2(child.root_fd, target, flags, resolve=_NO_LINKS)
+
+
+def place(child: Child, slot: int, target: str, fstype: str) -> None:
+    """Put a file system from `filesystem` in its place."""
+    source = child.slots.pop(slot)
+    folder = _folder_without_links(child, target, fstype)
+    kernel.attach(source, folder)
+    os.close(folder)
+    os.close(source)
 
 
 def attach(child: Child, slot: int, target: str) -> None:
@@ -278,7 +372,13 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "private": private,
     "overlay": overlay_root,
     "bind_root": bind_root,
+    "slot_root": slot_root,
     "pivot": pivot,
+    "change_root": change_root,
+    "filesystem": filesystem,
+    "device": device,
+    "idmap": idmap,
+    "place": place,
     "mount": mount,
     "attach": attach,
     "node": node,

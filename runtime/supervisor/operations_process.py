@@ -17,7 +17,7 @@ from runtime.kernel.namespaces import setns as kernel_setns
 from runtime.kernel.terminal import take_terminal
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
-from runtime.supervisor.child import Child
+from runtime.supervisor.child import Child, environment
 from runtime.supervisor.executable import execution_error, find_program, foreign_machine
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
@@ -209,11 +209,6 @@ def execute_below_init(child: Child, arguments: tuple[str, ...], env: tuple[str,
     os.dup2(child.channel.fileno(), 3)
     variables = environment(env) | child.more_environment
     os.execve(child.init_fd, ("init", child.program, *arguments), variables)
-
-
-def environment(items: tuple[str, ...]) -> dict[str, str]:
-    """Return ``NAME=value`` items as a mapping; the last of a name wins."""
-    return dict(item.split("=", 1) for item in items if "=" in item)
 
 
 def _execute(program: str, arguments: tuple[str, ...], env: dict[str, str]) -> None:

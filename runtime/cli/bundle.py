@@ -1,0 +1,192 @@
+"""A bundle's config.json as a Spec that can be compiled.
+
+What the specification leaves to the runtime is filled in here. What is not understood is an error:
+a member ignored is a limit or a protection somebody believes to have. Members that ask for nothing
+(null, false, 0, empty) are no request.
+
+Source: OCI runtime-spec config.md, config-linux.md.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from runtime.container.devices import device_rules
+from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.kernel.capability import NAMES
+from runtime.record import replace
+from runtime.rootfs.passwd import resolve_user
+from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec, from_json, to_json
+
+KEEP_GROUPS = "run.oci.keep_original_groups"
+"""Annotation (crun's): the process keeps the supplementary groups of whoever calls us."""
+
+_OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos")
+_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+Warn = Callable[[str], None]
+
+
+def read_json(path: str) -> Any:
+    """Return the JSON in a file somebody wrote for us.
+
+    Raises:
+        ContainerError: it is none.
+    """
+    with open(path, "rb") as file:
+        try:
+            return json.loads(file.read())
+        except ValueError as error:
+            raise ContainerError(f"{path}: {error}") from error
+
+
+def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
+    """Return what *config*, of the folder *bundle*, comes to.
+
+    Raises:
+        ContainerError: it contradicts the specification.
+        UnsupportedHostError: it asks for something that is not supported.
+    """
+    if not isinstance(config, dict):
+        raise ContainerError("config.json is no JSON object")
+    wanted = _stripped({k: v for k, v in config.items() if k not in _OTHER_PLATFORMS})
+    if not str(wanted.get("ociVersion", "")).startswith(("1.", "0.")):
+        raise ContainerError(f"ociVersion {wanted.get('ociVersion')} is not supported")
+    if "process" not in wanted:
+        raise ContainerError("config.json has no process")
+    _filter_capabilities(wanted["process"], warn)
+    spec: Spec = _decode(Spec, wanted, "config.json")
+    root = os.path.join(bundle, spec.root.path)
+    mounts = tuple(_with_absolute_source(mount, bundle) for mount in spec.mounts)
+    resources = spec.linux.resources
+    if resources.devices:
+        # Those every container is to have come after the rules, as the last one wins.
+        resources = replace(resources, devices=(*resources.devices, *device_rules()[1:]))
+    process = complete(spec.process, wanted["process"], root)
+    if spec.annotations.get(KEEP_GROUPS) in ("1", "true"):
+        groups = tuple(os.getgroups())
+        user = replace(process.user, additional_gids=groups)
+        process = replace(process, user=user)
+    return replace(
+        spec,
+        process=process,
+        root=replace(spec.root, path=root),
+        mounts=mounts,
+        linux=replace(spec.linux, resources=resources),
+        hooks=_with_environment(spec.hooks),
+    )
+
+
+def to_process(data: Any, root: str, *, warn: Warn) -> Process:
+    """Return the process described by *data*, to be run in the root folder *root*.
+
+    Raises:
+        ContainerError, UnsupportedHostError: as for `to_spec`.
+    """
+    if not isinstance(data, dict):
+        raise ContainerError("the process is no JSON object")
+    wanted = _stripped(data)
+    _filter_capabilities(wanted, warn)
+    return complete(_decode(Process, wanted, "process"), wanted, root)
+
+
+def complete(process: Process, wanted: dict[str, Any], root: str) -> Process:
+    """Return *process* with what the specification has as default, and a HOME."""
+    if not process.args:
+        raise ContainerError("process.args is empty")
+    if not process.cwd.startswith("/"):
+        raise ContainerError(f"process.cwd {process.cwd} is not absolute")
+    privileges = bool(wanted.get("noNewPrivileges", False))
+    return with_home(replace(process, no_new_privileges=privileges), root)
+
+
+def with_home(process: Process, root: str) -> Process:
+    """Return *process* with a HOME, by the accounts in the folder *root*, unless it has one."""
+    if any(item.startswith("HOME=") for item in process.env):
+        return process
+    home = resolve_user(root, str(process.user.uid)).home
+    return replace(process, env=(*process.env, f"HOME={home}"))
+
+
+def known_capabilities(names: list[str], warn: Warn) -> list[str]:
+    """Return those of *names* there are; the others are warned about."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        warn(f"unknown capabilities are ignored: {', '.join(unknown)}")
+    return [name for name in names if name in NAMES]
+
+
+def add_capabilities(given: Capabilities, names: list[str]) -> Capabilities:
+    """Return *given* with *names* in the sets that count without an exec in between."""
+    return replace(
+        given,
+        bounding=(*given.bounding, *names),
+        effective=(*given.effective, *names),
+        permitted=(*given.permitted, *names),
+    )
+
+
+def _filter_capabilities(process: Any, warn: Warn) -> None:
+    sets = process.get("capabilities", {}) if isinstance(process, dict) else {}
+    for name in _SETS:
+        if name in sets:
+            sets[name] = known_capabilities(sets[name], warn)
+
+
+def _decode(cls: Any, wanted: dict[str, Any], what: str) -> Any:
+    try:
+        found = from_json(cls, wanted)
+        lost = _lost(_stripped(wanted), to_json(found))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ContainerError(f"{what} is not as specified: {error}") from error
+    if lost is not None:
+        raise UnsupportedHostError(f"{what}: {lost} is not supported")
+    return found
+
+
+def _stripped(value: Any) -> Any:
+    """Return JSON data without members that are null or empty."""
+    if isinstance(value, dict):
+        members = {key: _stripped(member) for key, member in value.items()}
+        return {k: v for k, v in members.items() if v is not None and v not in ([], {})}
+    if isinstance(value, list):
+        return [_stripped(member) for member in value]
+    return value
+
+
+def _lost(wanted: Any, kept: Any) -> str | None:
+    """Return the path of the first member of *wanted* that asks for something and is not kept."""
+    members: list[tuple[Any, Any, Any]]
+    if isinstance(wanted, dict):
+        there = kept if isinstance(kept, dict) else {}
+        members = [(key, value, there.get(key)) for key, value in wanted.items()]
+    elif isinstance(wanted, list):
+        known = kept if isinstance(kept, list) else []
+        padded = [*known, *(None for _ in wanted[len(known) :])]
+        members = [(index, value, padded[index]) for index, value in enumerate(wanted)]
+    else:
+        return "" if wanted and kept is None else None
+    for key, value, found in members:
+        if (path := _lost(value, found)) is not None:
+            return f"{key}.{path}" if path else str(key)
+    return None
+
+
+def _with_absolute_source(mount: Mount, bundle: str) -> Mount:
+    is_bind = mount.type == "bind" or {"bind", "rbind"}.intersection(mount.options)
+    if mount.type == "cgroup2":
+        return replace(mount, type="cgroup")
+    if not is_bind or not mount.source:
+        return mount
+    return replace(mount, source=os.path.join(bundle, mount.source))
+
+
+def _with_environment(hooks: Hooks) -> Hooks:
+    """Return *hooks* with the environment they run in: ours, unless they have one."""
+    ours = tuple(f"{name}={value}" for name, value in os.environ.items())
+
+    def filled(items: tuple[Hook, ...]) -> tuple[Hook, ...]:
+        return tuple(replace(h, env=ours if h.env is None else h.env) for h in items)
+
+    return Hooks(*(filled(getattr(hooks, name)) for name in Hooks.__annotations__))

@@ -1,0 +1,238 @@
+"""``create`` and ``run``."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.cgroup.group import Cgroup
+from runtime.cli import group as cgroups
+from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.bundle import read_json, to_spec
+from runtime.cli.commands import wanted
+from runtime.cli.context import Context
+from runtime.cli.folder import Folder, Status, state_of
+from runtime.cli.hooks import run_all
+from runtime.cli.terminal import send_terminal
+from runtime.container.program import compile_program
+from runtime.container.stages import Stages
+from runtime.errors import ContainerError, LaunchError
+from runtime.kernel.namespaces import write_maps
+from runtime.kernel.procfs import start_ticks
+from runtime.kernel.replace import replace_file
+from runtime.record import replace
+from runtime.spec import IdMapping, Spec
+from runtime.supervisor.interpreter import Launched, start
+
+_PATIENCE_S = 1e6
+"""Hooks take as long as they take."""
+_SECCOMP_STATE_VERSION = "0.2.0"
+
+Values = Mapping[str, list[str]]
+
+
+def create(context: Context, values: Values, rest: list[str]) -> int:
+    """Make a container whose process waits for `start`."""
+    if "detach" in values or "keep" in values:
+        raise UsageError("create takes neither --detach nor --keep")
+    _Making(context, values, only(rest)).make(needs_socket=True)
+    return 0
+
+
+def run(context: Context, values: Values, rest: list[str]) -> int:
+    """Make a container and start it; wait for its end and delete it unless detached."""
+    from runtime.cli.ending import destroy
+    from runtime.cli.foreground import Foreground
+    from runtime.cli.start import start_process
+
+    detach = "detach" in values
+    making = _Making(context, values, only(rest))
+    if detach:
+        making.make(needs_socket=True)
+        try:
+            start_process(context, making.folder, making.status)
+        except BaseException:
+            with making.folder.locked():
+                destroy(context, making.folder, making.status)
+            raise
+        return 0
+    with Foreground() as foreground:
+        launched = making.make(needs_socket=False)
+        try:
+            start_process(context, making.folder, making.status)
+            return foreground.follow(launched.pidfd, launched.terminal)
+        finally:
+            if "keep" not in values:
+                with making.folder.locked():
+                    destroy(context, making.folder, making.status)
+
+
+class _Making:
+    """One container on its way."""
+
+    status: Status
+
+    def __init__(self, context: Context, values: Values, container_id: str) -> None:
+        self.context = context
+        self.values = values
+        self.folder: Folder = context.folder(container_id)
+        self.bundle = os.path.realpath(one(values, "bundle") or ".")
+        count = wanted(values, "preserve-fds") or 0
+        # systemd's way to pass sockets, sd_listen_fds(3).
+        self.listen_fds = int(os.environ.get("LISTEN_FDS") or 0)
+        # Looked for now, before we open anything ourselves.
+        self.kept = tuple(fd for fd in range(3, 3 + count + self.listen_fds) if _is_given(fd))
+        self.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+    def make(self, *, needs_socket: bool) -> Launched:
+        """Make everything up to the start; on failure nothing is left.
+
+        A terminal goes to the console socket; one that is not given is the caller's to serve,
+        unless it *needs_socket*.
+        """
+        config = read_json(os.path.join(self.bundle, one(self.values, "config") or "config.json"))
+        spec = to_spec(config, self.bundle, warn=self.context.report.warning)
+        console = one(self.values, "console-socket")
+        if spec.process.terminal and needs_socket and console is None:
+            raise UsageError("the process has a terminal: use --console-socket")
+        if console is not None and not spec.process.terminal:
+            raise UsageError("--console-socket is for a process with a terminal")
+        name = cgroups.group_name(config, self.folder.id) if self.context.has_cgroups else None
+        self.folder.make()
+        group = None
+        try:
+            with self.folder.locked():
+                self.folder.write_config(config)
+                group = cgroups.new_group(name)
+                if group is not None:
+                    cgroups.limit(group, spec.linux.resources, new=True)
+                elif "resources" in (config.get("linux") or {}):
+                    raise ContainerError("resources need a cgroup manager")
+                launched = self._launch(spec, group)
+                if launched.terminal is not None and console is not None:
+                    send_terminal(console, launched.terminal)
+                    os.close(launched.terminal)
+                    launched.terminal = None
+                self._record(spec, launched, name)
+        except BaseException:
+            if group is not None:
+                cgroups.remove(group)
+            self.folder.remove()
+            raise
+        for warning in launched.warnings:
+            self.context.report.warning(warning)
+        return launched
+
+    def _launch(self, spec: Spec, group: Cgroup | None) -> Launched:
+        join = () if group is None else group.join_files()
+        keyring = None if "no-new-keyring" in self.values else self.folder.id
+        stages = Stages(
+            spec.hooks,
+            pivot="no-pivot" not in self.values,
+            keyring=keyring,
+            owner=spec.process.user.uid,
+        )
+        spec = self._with_listen_fds(spec)
+        program = compile_program(spec, cgroup_join=join, stages=stages)
+        console = spec.process.console_size
+        with self.folder.listen() as listening:
+            launch = start(
+                program,
+                stdin=0,
+                stdout=1,
+                stderr=2,
+                size=None if console is None else (console.height, console.width),
+                answer=lambda name, pid, fds: self._answer(spec, name, pid, fds),
+                start_fd=listening.fileno(),
+                kept=self.kept,
+            )
+            return launch.finish(timeout_s=_PATIENCE_S)
+
+    def _answer(self, spec: Spec, name: str, pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
+        """Do what is due while the child waits at *name*."""
+        state = state_of(self._status(spec, pid, 0, None), "creating")
+        if name == "mappings":
+            linux = spec.linux
+            write_maps(pid, _triples(linux.uid_mappings), _triples(linux.gid_mappings))
+        elif name == "offsets":
+            _write_offsets(pid, spec.linux.time_offsets)
+        elif name == "runtime":
+            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
+        elif name == "listener":
+            _send_listener(spec, state, fds)
+        return state
+
+    def _record(self, spec: Spec, launched: Launched, name: str | None) -> None:
+        began = start_ticks(launched.pid)
+        if began is None:
+            raise LaunchError("the container's process has ended already")
+        self.status = self._status(spec, launched.pid, began, name)
+        self.folder.write(self.status)
+        pid_file = one(self.values, "pid-file")
+        if pid_file is not None:
+            replace_file(pid_file, str(launched.pid).encode(), mode=0o644)
+
+    def _status(self, spec: Spec, pid: int, began: int, name: str | None) -> Status:
+        streams = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
+        return Status(
+            id=self.folder.id,
+            pid=pid,
+            start=began,
+            bundle=self.bundle,
+            created=self.created,
+            cgroup=name,
+            annotations=spec.annotations,
+            external_descriptors=json.dumps(streams),
+        )
+
+    def _with_listen_fds(self, spec: Spec) -> Spec:
+        if not self.listen_fds:
+            return spec
+
+        more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
+        process = replace(spec.process, env=(*spec.process.env, *more))
+        return replace(spec, process=process)
+
+
+def _is_given(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def _triples(mappings: tuple[IdMapping, ...]) -> list[tuple[int, int, int]]:
+    return [(m.container_id, m.host_id, m.size) for m in mappings]
+
+
+def _write_offsets(pid: int, offsets: Mapping[str, Mapping[str, int]]) -> None:
+    """Set the clocks of the time namespace *pid* has made, time_namespaces(7)."""
+    with open(f"/proc/{pid}/timens_offsets", "w", encoding="ascii") as file:
+        for clock, offset in offsets.items():
+            file.write(f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n")
+
+
+def _send_listener(spec: Spec, state: dict[str, Any], fds: tuple[int, ...]) -> None:
+    """Hand a seccomp listener to the agent that asked for it, config-linux.md (seccomp state)."""
+    seccomp = spec.linux.seccomp
+    assert seccomp is not None
+    assert seccomp.listener_path is not None
+    message = {
+        "ociVersion": _SECCOMP_STATE_VERSION,
+        "fds": ["seccompFd"],
+        "pid": state["pid"],
+        "metadata": seccomp.listener_metadata or "",
+        "state": state,
+    }
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(seccomp.listener_path)
+            socket.send_fds(agent, [json.dumps(message).encode()], list(fds))
+    except OSError as error:
+        where = f"seccomp listenerPath {seccomp.listener_path}"
+        raise LaunchError(f"{where}: {error.strerror}") from error
+    finally:
+        for fd in fds:
+            os.close(fd)

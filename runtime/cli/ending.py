@@ -1,0 +1,185 @@
+"""``kill`` and ``delete``."""
+
+import os
+import re
+import select
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+
+from runtime.cgroup.group import Cgroup
+from runtime.cli import group as cgroups
+from runtime.cli.arguments import UsageError, only
+from runtime.cli.bundle import to_spec
+from runtime.cli.context import Context
+from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
+from runtime.cli.hooks import run_all
+from runtime.errors import LaunchError, NotFoundError, StateError
+from runtime.kernel.procfs import is_running
+
+_DEATH_S = 10.0
+_FROZEN_AFTER_S = 0.5
+"""A process that still lives so long after its SIGKILL may be frozen in another group."""
+
+Values = Mapping[str, list[str]]
+
+
+def kill(context: Context, values: Values, rest: list[str]) -> int:
+    """Send a signal to the container's process, or to all processes in it."""
+    if len(rest) not in (1, 2):
+        raise UsageError("give a container id and a signal")
+    number = signal_number(rest[1] if len(rest) == 2 else "SIGTERM")
+    folder = context.folder(rest[0])
+    status = folder.read()
+    group = cgroups.open_group(status.cgroup)
+    if "all" in values and group is not None:
+        for pid in group.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+    else:
+        _send(status, number)
+    if number == signal.SIGKILL and group is not None and group.is_frozen():
+        group.thaw()  # a frozen process does not even die
+    return 0
+
+
+def delete(context: Context, values: Values, rest: list[str]) -> int:
+    """Take away a stopped container, one that was never started, or with force any."""
+    force = "force" in values
+    if "regex" in values:
+        try:
+            pattern = re.compile(only(rest, "regular expression"))
+        except re.error as error:
+            raise UsageError(f"not a regular expression: {error}") from error
+        ids = [each for each in list_ids(context.root) if pattern.search(each)]
+    else:
+        ids = [only(rest)]
+    for each in ids:
+        _delete(context, context.folder(each), force=force)
+    return 0
+
+
+def _delete(context: Context, folder: Folder, *, force: bool) -> None:
+    try:
+        with folder.locked():
+            status = _read(folder, force=force)
+            if status is None:
+                _clear_half_made(context, folder)
+                return
+            word = condition(folder, status)
+            if word == "running" and not force:
+                raise StateError(f"cannot delete container {folder.id}: it is running")
+            destroy(context, folder, status)
+    except NotFoundError:
+        if not force:
+            raise
+
+
+def _read(folder: Folder, *, force: bool) -> Status | None:
+    """Return its status; None for one that was never finished, which only *force* deletes."""
+    try:
+        return folder.read()
+    except NotFoundError:
+        if not force or not os.path.isdir(folder.path):
+            raise
+        return None
+
+
+def _clear_half_made(context: Context, folder: Folder) -> None:
+    """Take away what a `create` that was killed has left."""
+    with suppress(FileNotFoundError):
+        if context.has_cgroups:
+            group = cgroups.open_group(cgroups.group_name(folder.read_config(), folder.id))
+            if group is not None:
+                cgroups.remove(group)
+    folder.remove()
+
+
+def destroy(context: Context, folder: Folder, status: Status) -> None:
+    """Kill what is left of the container, run its poststop hooks and forget it.
+
+    Raises:
+        StateError: a process survives.
+    """
+    group = cgroups.open_group(status.cgroup)
+    if is_running(status.pid, status.start):
+        with suppress(StateError):
+            _send(status, signal.SIGKILL)
+        if group is not None and group.is_frozen():
+            group.thaw()
+        kill_process(status, group)
+    if group is not None:
+        cgroups.remove(group)
+    config = folder.read_config()
+    folder.remove()
+    if config.get("hooks"):
+        spec = to_spec(config, status.bundle, warn=lambda _text: None)
+        for hook in spec.hooks.poststop:
+            try:
+                run_all((hook,), state_of(status, "stopped"))
+            except LaunchError as error:
+                context.report.warning(f"poststop {error}")
+
+
+def kill_process(status: Status, group: Cgroup | None = None) -> None:
+    """Kill the container's process, of *group* if it has one, and wait for its end.
+
+    Raises:
+        StateError: it survives.
+    """
+    try:
+        pidfd = os.pidfd_open(status.pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Opened first, then looked at: the pidfd is of the right process or of none.
+        if not is_running(status.pid, status.start):
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if group is not None and not select.select([pidfd], [], [], _FROZEN_AFTER_S)[0]:
+            group.take_back(status.pid)
+        if not select.select([pidfd], [], [], _DEATH_S)[0]:
+            raise StateError(f"process {status.pid} of container {status.id} survives SIGKILL")
+    finally:
+        os.close(pidfd)
+
+
+def _send(status: Status, number: int) -> None:
+    """Send a signal to the container's process.
+
+    Raises:
+        StateError: it has ended.
+    """
+    stopped = StateError(f"container not running: {status.id}")
+    try:
+        pidfd = os.pidfd_open(status.pid)
+    except ProcessLookupError:
+        raise stopped from None
+    try:
+        if not is_running(status.pid, status.start):
+            raise stopped
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        raise stopped from None
+    finally:
+        os.close(pidfd)
+
+
+def signal_number(text: str) -> int:
+    """Return the number of a signal given as ``9``, ``KILL`` or ``SIGKILL``.
+
+    Raises:
+        UsageError: there is no such signal.
+    """
+    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper()
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    base, sign, offset = name.partition("+")
+    if base == "SIGRTMIN" and sign and offset.isdecimal():
+        return signal.SIGRTMIN + int(offset)
+    found = getattr(signal, name, None)
+    if not isinstance(found, signal.Signals):
+        raise UsageError(f"there is no signal {text}")
+    return int(found)

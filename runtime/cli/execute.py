@@ -1,0 +1,135 @@
+"""``exec``: one more process in a running container."""
+
+import os
+from collections.abc import Mapping
+
+from runtime.cli import group as cgroups
+from runtime.cli.arguments import UsageError, one
+from runtime.cli.bundle import (
+    add_capabilities,
+    known_capabilities,
+    read_json,
+    to_process,
+    to_spec,
+    with_home,
+)
+from runtime.cli.commands import wanted
+from runtime.cli.context import Context
+from runtime.cli.folder import condition
+from runtime.cli.foreground import Foreground
+from runtime.cli.terminal import send_terminal
+from runtime.container.program import compile_enter
+from runtime.errors import ContainerError, StateError
+from runtime.kernel.namespaces import NAMESPACE_FLAGS
+from runtime.kernel.procfs import is_running
+from runtime.kernel.replace import replace_file
+from runtime.record import replace
+from runtime.rootfs.passwd import resolve_user
+from runtime.spec import Process, Spec
+from runtime.supervisor.interpreter import Launched, start
+
+Values = Mapping[str, list[str]]
+
+
+def execute(context: Context, values: Values, rest: list[str]) -> int:
+    """Run a process in the container; wait for its end unless detached."""
+    if not rest:
+        raise UsageError("give a container id")
+    if "cgroup" in values:
+        raise UsageError("--cgroup is not supported")
+    count = wanted(values, "preserve-fds") or 0
+    kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
+    folder = context.folder(rest[0])
+    status = folder.read()
+    word = condition(folder, status, frozen=cgroups.is_frozen(status.cgroup))
+    if word not in ("created", "running"):
+        raise StateError(f"cannot exec in container {folder.id}: it is {word}")
+    spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
+    process = _process(context, values, rest[1:], spec, f"/proc/{status.pid}/root")
+    console = one(values, "console-socket")
+    if process.terminal and "detach" in values and console is None:
+        raise UsageError("the process has a terminal: use --console-socket")
+    pidfd = os.pidfd_open(status.pid)
+    if not is_running(status.pid, status.start):
+        raise StateError(f"container not running: {folder.id}")
+    group = cgroups.open_group(status.cgroup)
+    prelude = [("own_streams", process.user.uid)] if process.user.uid else []
+    program = compile_enter(
+        process,
+        seccomp=spec.linux.seccomp,
+        cgroup_join=() if group is None else group.join_files(),
+        namespaces=_flags(spec),
+        prelude=prelude,
+        gate=[("inherit",)],
+    )
+    with Foreground() as foreground:
+        size = process.console_size
+        launched = start(
+            program,
+            stdin=0,
+            stdout=1,
+            stderr=2,
+            target=pidfd,
+            size=None if size is None else (size.height, size.width),
+            kept=kept,
+        ).finish()
+        _hand_out(context, values, launched, console)
+        if "detach" in values:
+            return 0
+        return foreground.follow(launched.pidfd, launched.terminal)
+
+
+def _hand_out(context: Context, values: Values, launched: Launched, console: str | None) -> None:
+    for warning in launched.warnings:
+        context.report.warning(warning)
+    if launched.terminal is not None and console is not None:
+        send_terminal(console, launched.terminal)
+        os.close(launched.terminal)
+        launched.terminal = None
+    pid_file = one(values, "pid-file")
+    if pid_file is not None:
+        replace_file(pid_file, str(launched.pid).encode(), mode=0o644)
+
+
+def _process(context: Context, values: Values, args: list[str], spec: Spec, root: str) -> Process:
+    """Return what is to be run: a file's, or the container's own process with other words."""
+    file = one(values, "process")
+    if file is not None:
+        process = to_process(read_json(file), root, warn=context.report.warning)
+        return replace(process, terminal=process.terminal or "tty" in values)
+    if not args:
+        raise UsageError("give a command, or --process")
+    process = replace(
+        spec.process,
+        args=tuple(args),
+        env=(*spec.process.env, *values.get("env", ())),
+        cwd=one(values, "cwd") or spec.process.cwd,
+        terminal="tty" in values,
+        no_new_privileges="no-new-privs" in values,
+    )
+    if not process.cwd.startswith("/"):
+        raise ContainerError(f"--cwd {process.cwd} is not absolute")
+    if (user := one(values, "user")) is not None:
+        account = resolve_user(root, user)
+        env = tuple(e for e in spec.process.env if not e.startswith("HOME="))
+        env = (*env, f"HOME={account.home}", *values.get("env", ()))
+        process = replace(process, user=account.user, env=env)
+    groups = tuple(int(gid) for gid in values.get("additional-gids", ()) if gid.isdecimal())
+    if groups:
+        user_with = replace(process.user, additional_gids=groups)
+        process = replace(process, user=user_with)
+    added = known_capabilities(values.get("cap", []), context.report.warning)
+    capabilities = add_capabilities(process.capabilities, added)
+    return with_home(replace(process, capabilities=capabilities), root)
+
+
+def _flags(spec: Spec) -> int:
+    """Return the namespaces the container has of its own."""
+    return sum(NAMESPACE_FLAGS[namespace.type] for namespace in spec.linux.namespaces)
+
+
+def _is_given(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False

@@ -1,0 +1,194 @@
+"""What is known of a container: its folder below ``--root``.
+
+::
+
+    <id>/status       what must be known of it; replaced whole
+         config.json  as it was when it was made
+         start.sock   on which its process waits for `start`; gone when that was asked for
+
+A container is ``creating`` without a status, ``created`` while there is a start.sock, ``stopped``
+when its process is gone; a pid is that process only with the start time that goes with it.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from runtime.documents import parse_state
+from runtime.errors import ConflictError, NotFoundError
+from runtime.kernel.procfs import is_running
+from runtime.kernel.replace import replace_file
+from runtime.record import dataclass, field
+from runtime.spec import OCI_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is kept of a container."""
+
+    id: str
+    pid: int
+    start: int
+    """When the process started, in clock ticks after boot."""
+    bundle: str
+    created: str
+    cgroup: str | None = None
+    annotations: dict[str, str] = field(default_factory=dict)
+    external_descriptors: str = "[]"
+    """JSON: what its standard streams were."""
+
+
+class Folder:
+    """The folder of one container. Making a Folder touches nothing."""
+
+    def __init__(self, root: str, container_id: str) -> None:
+        self.root = root
+        self.id = container_id
+        self.path = f"{root}/{container_id}"
+
+    def make(self) -> None:
+        """Claim the id.
+
+        Raises:
+            ConflictError: there is such a container.
+        """
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            raise ConflictError(f"container {self.id} exists already") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands that change the container waiting.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._not_found() from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def write(self, status: Status) -> None:
+        """Record *status*."""
+        replace_file(f"{self.path}/status", json.dumps(_record(status)).encode())
+
+    def read(self) -> Status:
+        """Return what is recorded.
+
+        Raises:
+            NotFoundError: there is no such container, or it is only being made.
+            DamagedError: the record cannot be read back.
+        """
+        path = f"{self.path}/status"
+        try:
+            with open(path, "rb") as file:
+                data = parse_state(path, file.read())
+        except FileNotFoundError:
+            raise self._not_found() from None
+        return Status(**data)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Keep the container's config.json."""
+        replace_file(f"{self.path}/config.json", json.dumps(config).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the config.json it was made with, or last updated to."""
+        path = f"{self.path}/config.json"
+        with open(path, "rb") as file:
+            config: dict[str, Any] = parse_state(path, file.read())
+        return config
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was created and not started yet."""
+        return os.path.exists(f"{self.path}/start.sock")
+
+    def listen(self) -> socket.socket:
+        """Return a socket on which the container's process waits for `start`."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with self._address() as address:
+            listening.bind(address)
+        listening.listen(1)
+        return listening
+
+    def connect(self) -> socket.socket:
+        """Return a connection to the process that waits, which goes on by it.
+
+        Raises:
+            OSError: it is gone.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with self._address() as address:
+            connection.connect(address)
+        os.unlink(f"{self.path}/start.sock")
+        return connection
+
+    @contextmanager
+    def _address(self) -> Iterator[str]:
+        """Yield a name of start.sock that fits in a socket address (108 bytes, unix(7))."""
+        folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{folder}/start.sock"
+        finally:
+            os.close(folder)
+
+    def remove(self) -> None:
+        """Forget the container; it is gone for others at once."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/status")
+        # Half-written files of somebody who was killed, too.
+        for name in os.listdir(self.path):
+            os.unlink(f"{self.path}/{name}")
+        os.rmdir(self.path)
+
+    def _not_found(self) -> NotFoundError:
+        return NotFoundError(f"container {self.id} does not exist")
+
+
+def _record(status: Status) -> dict[str, Any]:
+    """Return the record as JSON data, by the names of its members."""
+    return {name: getattr(status, name) for name in Status.__annotations__}
+
+
+def condition(folder: Folder, status: Status, *, frozen: bool = False) -> str:
+    """Return ``created``, ``running``, ``paused`` or ``stopped``."""
+    if not is_running(status.pid, status.start):
+        return "stopped"
+    if folder.waits:
+        return "created"
+    return "paused" if frozen else "running"
+
+
+def state_of(status: Status, word: str) -> dict[str, Any]:
+    """Return the state the specification describes, in the condition *word*."""
+    state: dict[str, Any] = {
+        "ociVersion": OCI_VERSION,
+        "id": status.id,
+        "status": word,
+        "pid": status.pid,
+        "bundle": status.bundle,
+        "annotations": status.annotations,
+    }
+    if word == "stopped":
+        state["pid"] = 0  # it may be somebody else's by now
+    return state
+
+
+def list_ids(root: str) -> list[str]:
+    """Return the ids of all containers below *root*, sorted."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,94 @@
+"""``state``, ``list`` and ``ps``."""
+
+import json
+import os
+import pwd
+from collections.abc import Mapping
+
+from runtime.cli import group as cgroups
+from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.context import Context
+from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
+from runtime.errors import NotFoundError
+from runtime.kernel.procfs import is_running
+
+Values = Mapping[str, list[str]]
+
+
+def state(context: Context, values: Values, rest: list[str]) -> int:
+    """Print the container's state, as the specification has it and a little more."""
+    folder = context.folder(only(rest))
+    status = folder.read()
+    more = {
+        "rootfs": _rootfs(folder, status),
+        "created": status.created,
+        "cgroup": status.cgroup,
+    }
+    word = _condition(folder, status)
+    print(json.dumps({**state_of(status, word), **more}, indent=2))
+    return 0
+
+
+def list_all(context: Context, values: Values, rest: list[str]) -> int:
+    """Print the containers below the root."""
+    if rest:
+        raise UsageError("list takes no container id")
+    if "quiet" in values:
+        print("".join(f"{each}\n" for each in list_ids(context.root)), end="")
+        return 0
+    rows = []
+    for each in list_ids(context.root):
+        folder = context.folder(each)
+        try:
+            status = folder.read()
+        except NotFoundError:  # being made, or deleted in between
+            continue
+        rows.append(
+            {
+                **state_of(status, _condition(folder, status)),
+                "created": status.created,
+                "owner": pwd.getpwuid(os.stat(folder.path).st_uid).pw_name,
+            }
+        )
+    if _format(values) == "json":
+        print(json.dumps(rows))
+        return 0
+    columns = ("id", "pid", "status", "bundle", "created", "owner")
+    table = [[c.upper() for c in columns], *([str(row[c]) for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    for line in table:
+        print(
+            "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
+        )
+    return 0
+
+
+def ps(context: Context, values: Values, rest: list[str]) -> int:
+    """Print the pids of the container's processes."""
+    folder = context.folder(only(rest))
+    status = folder.read()
+    found: list[int] = []
+    if is_running(status.pid, status.start):
+        found = list(cgroups.members(status.cgroup, status.pid))
+    if _format(values) == "json":
+        print(json.dumps(found))
+    else:
+        print("\n".join(("PID", *map(str, found))))
+    return 0
+
+
+def _condition(folder: Folder, status: Status) -> str:
+    word = condition(folder, status)
+    return "paused" if word == "running" and cgroups.is_frozen(status.cgroup) else word
+
+
+def _rootfs(folder: Folder, status: Status) -> str:
+    root = folder.read_config().get("root") or {}
+    return os.path.join(status.bundle, root.get("path", "rootfs"))
+
+
+def _format(values: Values) -> str:
+    word = one(values, "format") or "table"
+    if word not in ("table", "json"):
+        raise UsageError(f"--format is table or json, not {word}")
+    return word

@@ -1,0 +1,51 @@
+"""Saying what went wrong: in words on standard error, and a line in ``--log``."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from runtime.cli.arguments import UsageError, one
+
+
+class Report:
+    """Where errors and warnings go. Made from the global options."""
+
+    def __init__(self, options: Mapping[str, list[str]]) -> None:
+        """Raise UsageError for a log or format we do not have."""
+        log = one(options, "log")
+        if log is not None and log.split(":")[0] in ("journald", "syslog"):
+            raise UsageError(f"--log {log} is not supported; give a file")
+        self._path = None if log is None else log.removeprefix("file:")
+        self._format = one(options, "log-format") or "text"
+        if self._format not in ("text", "json"):
+            raise UsageError(f"--log-format is text or json, not {self._format}")
+
+    def error(self, text: str) -> None:
+        """Tell of a failure."""
+        print(f"bayplan-oci: {text}", file=sys.stderr)
+        self._log("error", text)
+
+    def warning(self, text: str) -> None:
+        """Tell of something that does not keep the command from being done."""
+        print(f"bayplan-oci: warning: {text}", file=sys.stderr)
+        self._log("warning", text)
+
+    def _log(self, level: str, text: str) -> None:
+        if self._path is None:
+            return
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = f"{now} {level}: {text}"
+        if self._format == "json":
+            line = json.dumps({"msg": text, "level": level, "time": now})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            fd = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            print(f"bayplan-oci: --log {self._path}: {error.strerror}", file=sys.stderr)
+            return
+        try:
+            os.write(fd, line.encode(errors="backslashreplace") + b"\n")
+        finally:
+            os.close(fd)

@@ -1,0 +1,60 @@
+"""``start``."""
+
+import json
+from collections.abc import Mapping
+
+from runtime.cli.arguments import only
+from runtime.cli.context import Context
+from runtime.cli.folder import Folder, Status, condition, state_of
+from runtime.errors import LaunchError, StateError
+
+_MOST_BYTES = 65536
+
+
+def start(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
+    """Let the process of a created container go on to its exec."""
+    folder = context.folder(only(rest))
+    with folder.locked():
+        status = folder.read()
+        word = condition(folder, status)
+        if word != "created":
+            raise StateError(f"cannot start container {folder.id}: it is {word}")
+        start_process(context, folder, status)
+    return 0
+
+
+def start_process(context: Context, folder: Folder, status: Status) -> None:
+    """Have the waiting process execute its program, then run the poststart hooks.
+
+    Raises:
+        LaunchError: a startContainer hook or the exec failed, and the process has ended; or a
+            poststart hook failed, and the process was killed.
+        StateError: the process is gone.
+    """
+    try:
+        connection = folder.connect()
+    except ConnectionRefusedError:
+        raise StateError(f"the process of container {folder.id} is gone") from None
+    with connection:
+        # Its end is closed by exec.
+        while data := connection.recv(_MOST_BYTES):
+            message = json.loads(data)
+            if "error" in message:
+                raise LaunchError(message["error"], exit_code=message["exitCode"])
+            if "warning" in message:
+                context.report.warning(message["warning"])
+    if folder.read_config().get("hooks"):
+        _run_poststart(context, folder, status)
+
+
+def _run_poststart(context: Context, folder: Folder, status: Status) -> None:
+    from runtime.cli.bundle import to_spec
+    from runtime.cli.ending import kill_process
+    from runtime.cli.hooks import run_all
+
+    spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
+    try:
+        run_all(spec.hooks.poststart, state_of(status, "running"))
+    except LaunchError:
+        kill_process(status)
+        raise

@@ -1,0 +1,83 @@
+"""``update``: change the limits of a living container."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.cli import group as cgroups
+from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.bundle import read_json, to_spec
+from runtime.cli.commands import wanted
+from runtime.cli.context import Context
+from runtime.cli.folder import condition
+from runtime.errors import StateError
+
+_MEMBERS = {
+    "blkio-weight": ("blockIO", "weight"),
+    "cpu-period": ("cpu", "period"),
+    "cpu-quota": ("cpu", "quota"),
+    "cpu-share": ("cpu", "shares"),
+    "cpuset-cpus": ("cpu", "cpus"),
+    "cpuset-mems": ("cpu", "mems"),
+    "memory": ("memory", "limit"),
+    "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"),
+    "pids-limit": ("pids", "limit"),
+}
+"""Option to where it is in the resources of the specification."""
+_TEXTS = ("cpuset-cpus", "cpuset-mems")
+
+
+def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
+    """Change the limits that are given; the others stay."""
+    folder = context.folder(only(rest))
+    change = _given(values)
+    with folder.locked():
+        status = folder.read()
+        if condition(folder, status) == "stopped":
+            raise StateError(f"container not running: {folder.id}")
+        group = cgroups.open_group(status.cgroup)
+        if group is None:
+            raise StateError(f"container {folder.id} has no cgroup")
+        config = folder.read_config()
+        linux = config.setdefault("linux", {})
+        linux["resources"] = merged(linux.get("resources") or {}, change)
+        spec = to_spec(config, status.bundle, warn=context.report.warning)
+        cgroups.limit(group, spec.linux.resources, new=False)
+        folder.write_config(config)
+    return 0
+
+
+def merged(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return *resources* with what *change* gives; null and empty members change nothing. Pure."""
+    result = dict(resources)
+    for name, value in change.items():
+        if value is None or value in ({}, []):
+            continue
+        if isinstance(value, dict) and isinstance(result.get(name), dict):
+            result[name] = merged(result[name], value)
+        else:
+            result[name] = value
+    return result
+
+
+def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
+    source = one(values, "resources")
+    change: Any = {}
+    if source == "-":
+        try:
+            change = json.loads(sys.stdin.read())
+        except ValueError as error:
+            raise UsageError(f"standard input: {error}") from error
+    elif source is not None:
+        change = read_json(source)
+    if not isinstance(change, dict):
+        raise UsageError("the resources are no JSON object")
+    for name, (section, member) in _MEMBERS.items():
+        if name in values:
+            value = one(values, name) if name in _TEXTS else wanted(values, name)
+            change.setdefault(section, {})[member] = value
+    if not change:
+        raise UsageError("nothing to update: give --resources or limits")
+    return change

@@ -1,0 +1,53 @@
+"""The steps in which a container is made for another engine, and its hooks between them. Pure.
+
+::
+
+    create    namespaces -> stop "runtime" (prestart, createRuntime: the parent's)
+              -> createContainer hooks -> root, mounts, privileges
+              -> wait for somebody to connect
+    start     -> startContainer hooks -> exec
+
+Source: OCI runtime-spec runtime.md (lifecycle), config.md (POSIX-platform hooks).
+"""
+
+from collections.abc import Sequence
+
+from runtime.kernel.program import Operation
+from runtime.record import dataclass
+from runtime.spec import Hook, Hooks
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What happens between the steps."""
+
+    hooks: Hooks = Hooks()
+    pivot: bool = True
+    """Not where the host's root is a ramfs, which pivot_root(2) refuses."""
+    keyring: str | None = None
+    """Name of a new session keyring."""
+    owner: int = 0
+    """User the standard streams are given to, so that they can be opened again."""
+
+    def before_root(self) -> list[Operation]:
+        """Return what is done in the new namespaces while the host's files are in view."""
+        operations: list[Operation] = []
+        if self.keyring is not None:
+            operations.append(("keyring", self.keyring))
+        if self.owner:
+            operations.append(("own_streams", self.owner))
+        operations.append(("stop", "runtime"))
+        operations += _hooks("creating", self.hooks.create_container)
+        return operations
+
+    def before_exec(self) -> list[Operation]:
+        """Return what is done when all but the exec is."""
+        waiting: list[Operation] = [("inherit",), ("await_start",)]
+        return [*waiting, *_hooks("created", self.hooks.start_container)]
+
+
+def _hooks(status: str, hooks: Sequence[Hook]) -> list[Operation]:
+    if not hooks:
+        return []
+    items = tuple((h.path, h.args, h.env or (), h.timeout) for h in hooks)
+    return [("hooks", status, items)]

@@ -1,0 +1,112 @@
+"""Operations only containers made for another engine need; see `runtime.kernel.program`.
+
+Such a container is made in steps between which the parent acts, and its hooks with it.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from runtime.errors import KernelError, LaunchError
+from runtime.kernel import process
+from runtime.kernel.capability import host_bounding
+from runtime.supervisor.child import Child, environment
+from runtime.supervisor.hook import run_hook
+
+
+def stop(child: Child, name: str) -> None:
+    """Wait until the parent has done what is due at this point, and take the state it sends."""
+    child.send({"stop": name})
+    answer = child.channel.recv(1 << 20)
+    if not answer:
+        raise LaunchError(f"nobody answered at {name}")
+    child.state = json.loads(answer)
+
+
+def hooks(
+    child: Child,
+    status: str,
+    items: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int | None], ...],
+) -> None:
+    """Run hooks one after the other, in whatever is in view now."""
+    state = json.dumps({**child.state, "status": status}).encode()
+    for path, args, env, timeout_s in items:
+        run_hook(path, args, environment(env), state, timeout_s=timeout_s)
+
+
+def await_start(child: Child) -> None:
+    """Tell the parent that all is ready, and wait for somebody to connect.
+
+    From there on that is who is told how it goes: the parent need not be there any more.
+    """
+    child.send({"waiting": True})
+    child.channel.close()
+    with socket.socket(fileno=child.start_fd) as listening:
+        child.channel, _ = listening.accept()
+    child.start_fd = -1
+
+
+def identity(child: Child) -> None:
+    """Become root of the user namespace just entered, whose bounding set is its own, and full."""
+    host_bounding.cache_clear()
+    host_bounding()
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    # The kernel has set it to fs.suid_dumpable.
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+
+
+def own_streams(child: Child, uid: int) -> None:
+    """Give the standard streams to *uid*, which can then open /dev/stdout; not the null device."""
+    for stream in (0, 1, 2):
+        if os.fstat(stream).st_rdev != os.makedev(1, 3):
+            # Of a read-only file system, or an owner without a number in this namespace.
+            with contextlib.suppress(OSError):
+                os.fchown(stream, uid, -1)
+
+
+def inherit(child: Child) -> None:
+    """Let the program have the descriptors its caller wants it to have."""
+    for fd in child.kept:
+        os.set_inheritable(fd, True)
+
+
+def keyring(child: Child, name: str) -> None:
+    """Leave the session keyring of whoever called us (no kernel need have keyrings)."""
+    try:
+        process.join_session_keyring(name)
+    except KernelError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+
+
+def domainname(child: Child, name: str) -> None:
+    """Give the UTS namespace a domain name."""
+    process.setdomainname(name)
+
+
+def listener(child: Child, program: str, flags: int) -> None:
+    """Load a filter some of whose calls are decided elsewhere, and hand over its listener."""
+    # Signals are blocked until exec; one that kills is the way out if nobody ever listens.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+    fd = process.seccomp(process.SECCOMP_SET_MODE_FILTER, flags, bytes.fromhex(program))
+    child.send({"listener": True}, (fd,))
+    os.close(fd)
+
+
+OPERATIONS: dict[str, Callable[..., None]] = {
+    "stop": stop,
+    "hooks": hooks,
+    "await_start": await_start,
+    "identity": identity,
+    "own_streams": own_streams,
+    "inherit": inherit,
+    "keyring": keyring,
+    "domainname": domainname,
+    "listener": listener,
+}

@@ -1,0 +1,111 @@
+"""Processes put into a running container by the OCI command line."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from runtime.kernel.capability import to_mask
+from tests.support.bundle import ID, bundle_in
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def bundle(world):
+    with bundle_in(world) as made:
+        made.config["process"]["env"] = ["PATH=/bin", "A=1"]
+        made.start()
+        yield made
+
+
+def test_it_runs_in_the_containers_namespaces_and_cgroup(bundle):
+    script = "hostname; cat /proc/1/comm; echo $A; cat /proc/self/cgroup | grep -c /$"
+    host, init, a, rooted = bundle.do("exec", ID, "sh", "-c", script).split()
+    assert (host, init, a) == ("box", "sleep", "1")
+    assert int(rooted) > 0
+
+
+def test_its_code_and_errors_come_through(bundle):
+    assert bundle.call("exec", ID, "sh", "-c", "exit 9").returncode == 9
+    assert bundle.call("exec", ID, "sh", "-c", "kill -9 $$").returncode == 128 + 9
+    done = bundle.call("exec", ID, "nothing")
+    assert done.returncode == 127
+    assert "executable file not found in $PATH" in done.stderr
+    (bundle.path / "rootfs/bin/data").write_text("x")
+    assert bundle.call("exec", ID, "/bin/data").returncode == 126
+
+
+def test_options_of_the_process(bundle):
+    words = ("--env", "B=2", "-e", "A=3", "--cwd", "/tmp", "--user", "1000:1001")
+    out = bundle.do("exec", *words, ID, "sh", "-c", "echo $A$B; pwd; id; echo $HOME")
+    assert out.splitlines() == ["32", "/tmp", "uid=1000 gid=1001", "/"]
+    assert "no user nobody" in bundle.fails("exec", "--user", "nobody", ID, "true")
+    assert "not supported" in bundle.fails("exec", "--cgroup", "/x", ID, "true")
+
+
+def test_options_after_the_id_are_the_programs(bundle):
+    assert bundle.do("exec", ID, "echo", "--user", "-e").split() == ["--user", "-e"]
+
+
+def test_a_process_from_a_file(bundle, tmp_path):
+    held = ["CAP_KILL"]
+    process = {
+        "args": ["sh", "-c", "id -G; umask; grep -E 'Cap(Bnd|Eff)|NoNew' /proc/self/status"],
+        "env": ["PATH=/bin"],
+        "cwd": "/",
+        "user": {"uid": 0, "gid": 0, "additionalGids": [7, 8], "umask": 0o77},
+        "capabilities": {"bounding": held, "effective": held, "permitted": held},
+        "noNewPrivileges": True,
+    }
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    out = bundle.do("exec", "--process", str(tmp_path / "process.json"), ID).splitlines()
+    assert out[:2] == ["0 7 8", "0077"]
+    seen = dict(line.split(":\t") for line in out[2:])
+    assert {int(seen[n], 16) for n in ("CapEff", "CapBnd")} == {to_mask(held)}
+    assert seen["NoNewPrivs"] == "1"
+
+
+def test_detached_it_outlives_the_command(bundle, tmp_path):
+    quiet = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    pid_file = tmp_path / "pid"
+    words = ("exec", "--detach", "--pid-file", str(pid_file), ID, "sleep", "1000")
+    bundle.do(*words, **quiet)
+    pid = int(pid_file.read_text())
+    assert pid in json.loads(bundle.do("ps", "-f", "json", ID))
+    os.kill(pid, 9)
+
+
+def test_a_file_descriptor_of_the_host_is_no_working_directory(bundle):
+    """CVE-2024-21626: /proc/self/fd/N as working directory led to the host."""
+    fd = os.open("/", os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    try:
+        for number in (*range(3, 12), fd):
+            words = ("exec", "--cwd", f"/proc/self/fd/{number}", ID, "ls")
+            assert "root" not in bundle.call(*words, close_fds=False).stdout.split()
+    finally:
+        os.close(fd)
+
+
+def test_nobody_in_the_container_can_get_at_what_enters_it(bundle):
+    """CVE-2019-5736: the executable of what enters is a sealed copy, which nobody can write."""
+    (bundle.path / "rootfs/bin/self").write_text("#!/proc/self/exe\n")
+    (bundle.path / "rootfs/bin/self").chmod(0o755)
+    before = os.stat(os.path.realpath("/proc/self/exe"))
+    bundle.call("exec", ID, "/bin/self")
+    watch = (
+        "while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] ||"
+        " { : >> $p/exe; } 2>/dev/null && readlink $p/exe; done; done"
+    )
+    arguments = [*bundle.command(), "exec", ID, "sh", "-c", watch]
+    with subprocess.Popen(arguments, cwd=bundle.path, stdout=subprocess.PIPE) as watching:
+        time.sleep(0.3)
+        for _ in range(5):
+            bundle.do("exec", ID, "true")
+        watching.kill()
+        bundle.do("kill", "--all", ID, "KILL")
+        assert b"python" not in watching.stdout.read()
+    assert os.stat(os.path.realpath("/proc/self/exe")).st_mtime == before.st_mtime

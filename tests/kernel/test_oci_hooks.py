@@ -1,0 +1,106 @@
+"""Hooks at all six points: when they run, what they see, and what their failure does."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.support.bundle import ID, bundle_in
+
+pytestmark = pytest.mark.kernel
+
+POINTS = (
+    *("prestart", "createRuntime", "createContainer"),
+    *("startContainer", "poststart", "poststop"),
+)
+
+
+@pytest.fixture
+def bundle(world):
+    with bundle_in(world) as made:
+        yield made
+
+
+def _hook(script: str) -> dict:
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}
+
+
+def _noting(bundle, point: str) -> dict:
+    # /tmp/notes is of the root as startContainer sees it; the others see the host.
+    inside = "/tmp/notes"
+    place = inside if point == "startContainer" else f"{bundle.path}/rootfs{inside}"
+    return _hook(f"echo '{point}' >> {place}; cat >> {place}; echo >> {place}")
+
+
+def _notes(bundle) -> list[tuple[str, dict]]:
+    lines = (bundle.path / "rootfs/tmp/notes").read_text().split("\n")
+    words = [line for line in lines if line]
+    return [(name, json.loads(state)) for name, state in zip(words[::2], words[1::2], strict=True)]
+
+
+def test_all_run_in_order_and_are_told_the_state(bundle):
+    bundle.config["hooks"] = {point: [_noting(bundle, point)] for point in POINTS}
+    bundle.start(verb="create")
+    assert [name for name, _ in _notes(bundle)] == list(POINTS[:3])
+    bundle.do("start", ID)
+    bundle.do("delete", "--force", ID)
+    notes = _notes(bundle)
+    assert [name for name, _ in notes] == list(POINTS)
+    assert [state["status"] for _, state in notes] == [
+        *("creating", "creating", "creating", "created", "running", "stopped"),
+    ]
+    assert {(state["id"], state["bundle"]) for _, state in notes} == {(ID, str(bundle.path))}
+    pids = [state["pid"] for _, state in notes]
+    assert len(set(pids[:-1])) == 1
+    assert pids[0] > 0
+
+
+@pytest.mark.parametrize("point", POINTS[:3])
+def test_one_that_fails_at_create_leaves_nothing(bundle, point):
+    bundle.config["hooks"] = {point: [_hook("echo oh no; exit 3"), _hook("touch /tmp/never")]}
+    words = bundle.fails("create", ID)
+    assert "failed with 3: oh no" in words
+    assert "does not exist" in bundle.fails("state", ID)
+    assert bundle.groups() == []
+
+
+def test_one_that_fails_at_start_ends_the_container(bundle):
+    bundle.config["hooks"] = {"startContainer": [_hook("exit 4")]}
+    bundle.start(verb="create")
+    assert "failed with 4" in bundle.fails("start", ID)
+    bundle.wait_stopped()
+
+
+def test_one_that_fails_in_a_detached_run_leaves_nothing(bundle):
+    bundle.config["hooks"] = {"startContainer": [_hook("exit 4")]}
+    assert "failed with 4" in bundle.fails("run", "--detach", ID, stdin=subprocess.DEVNULL)
+    assert "does not exist" in bundle.fails("state", ID)
+
+
+def test_a_poststart_that_fails_ends_the_container(bundle):
+    bundle.config["hooks"] = {"poststart": [_hook("exit 5")]}
+    bundle.start(verb="create")
+    assert "failed with 5" in bundle.fails("start", ID)
+    bundle.wait_stopped()
+
+
+def test_a_poststop_that_fails_is_a_warning_and_the_next_runs(bundle):
+    bundle.config["hooks"] = {"poststop": [_hook("exit 6"), _noting(bundle, "poststop")]}
+    bundle.start()
+    done = bundle.call("delete", "--force", ID)
+    assert done.returncode == 0
+    assert "failed with 6" in done.stderr
+    assert [name for name, _ in _notes(bundle)] == ["poststop"]
+
+
+def test_one_that_takes_too_long_is_killed(bundle):
+    bundle.config["hooks"] = {"createRuntime": [{**_hook("exec sleep 100"), "timeout": 1}]}
+    assert "did not end within 1 s" in bundle.fails("create", ID)
+
+
+def test_a_hook_in_the_new_namespaces_can_mount_into_the_root(bundle):
+    target = f"{bundle.path}/rootfs/etc"
+    mount = f"mount -t tmpfs tmpfs {target} && echo hello > {target}/greeting"
+    bundle.config["hooks"] = {"createContainer": [_hook(mount)]}
+    assert bundle.run("cat /etc/greeting") == "hello\n"
+    assert not (bundle.path / "rootfs/etc/greeting").exists()

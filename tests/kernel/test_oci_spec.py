@@ -1,0 +1,224 @@
+"""What a config.json asks for, seen from inside."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from tests.support.bundle import ID, bundle_in
+from tests.support.host import cannot
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def bundle(world):
+    with bundle_in(world) as made:
+        yield made
+
+
+def _with_user_namespace(bundle, first: int = 100000) -> None:
+    linux = bundle.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        linux[name] = [{"containerID": 0, "hostID": first, "size": 1000}]
+    for folder, folders, files in os.walk(bundle.path / "rootfs"):
+        for name in (*folders, *files, ""):
+            os.chown(os.path.join(folder, name), first, first, follow_symlinks=False)
+
+
+def test_a_user_namespace_with_all_that_belongs_in_it(bundle):
+    _with_user_namespace(bundle)
+    script = (
+        "cat /proc/self/uid_map; id -u; echo $$; touch /tmp/x; stat -c %u /tmp/x;"
+        " echo x > /dev/null && stat -c %t:%T /dev/null; ls /sys/class | head -1; hostname"
+    )
+    out = bundle.run(script).split()
+    assert out[:3] == ["0", "100000", "1000"]
+    assert out[3:7] == ["0", "1", "0", "1:3"]
+    assert out[-1] == "box"
+    assert os.stat(bundle.path / "rootfs/tmp/x").st_uid == 100000
+
+
+def test_exec_enters_the_user_namespace(bundle):
+    _with_user_namespace(bundle)
+    bundle.start()
+    out = bundle.do("exec", ID, "sh", "-c", "cat /proc/self/uid_map; id -u; hostname")
+    assert out.split() == ["0", "100000", "1000", "0", "box"]
+
+
+def test_a_user_namespace_needs_mappings(bundle):
+    bundle.config["linux"]["namespaces"].append({"type": "user"})
+    assert "needs uidMappings" in bundle.fails("create", ID)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "the containers"])
+def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
+    _with_user_namespace(bundle)
+    (tmp_path / "file").touch()
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}] if own else []
+    mount = {
+        "destination": "/mnt",
+        "type": "bind",
+        "source": str(tmp_path),
+        "options": ["bind", "idmap"],
+    }
+    bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
+    assert bundle.run("stat -c %u:%g /mnt/file") == "0:0\n"
+
+
+def test_clocks_of_a_time_namespace(bundle):
+    if not os.path.exists("/proc/self/ns/time"):
+        cannot("have time namespaces: the kernel lacks them")
+    bundle.config["linux"]["namespaces"].append({"type": "time"})
+    bundle.config["linux"]["timeOffsets"] = {"boottime": {"secs": 1_000_000, "nanosecs": 0}}
+    assert float(bundle.run("cat /proc/uptime").split()[0]) > 1_000_000
+
+
+def test_namespaces_of_another_container_are_joined_by_path(bundle):
+    with subprocess.Popen(
+        ["unshare", "-niu", "sh", "-c", "hostname other; echo; cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        other.stdout.readline()
+        kinds = {"network": "net", "ipc": "ipc", "uts": "uts"}
+        for namespace in bundle.config["linux"]["namespaces"]:
+            if namespace["type"] in kinds:
+                namespace["path"] = f"/proc/{other.pid}/ns/{kinds[namespace['type']]}"
+        del bundle.config["hostname"]
+        out = bundle.run("hostname; readlink /proc/self/ns/net; readlink /proc/self/ns/ipc")
+        expected = [os.readlink(f"/proc/{other.pid}/ns/{n}") for n in ("net", "ipc")]
+        other.stdin.close()
+    assert out.split() == ["other", *expected]
+
+
+def test_masked_and_readonly_paths_and_root(bundle):
+    (bundle.path / "rootfs/etc/secret").write_text("hidden")
+    (bundle.path / "rootfs/etc/fixed").write_text("fixed")
+    linux = bundle.config["linux"]
+    linux["maskedPaths"] += ["/etc/secret", "/etc/not-there"]
+    linux["readonlyPaths"] += ["/etc/fixed"]
+    bundle.config["root"]["readonly"] = True
+    out = bundle.run("cat /etc/secret; echo x > /etc/fixed || echo no; touch /x || echo root too")
+    assert out == "no\nroot too\n"
+
+
+def test_device_rules_hold_and_the_basic_devices_stay(bundle):
+    if not os.path.isdir("/sys/fs/cgroup/devices"):
+        cannot("enforce device rules: cgroup v1 has no devices controller here")
+    linux = bundle.config["linux"]
+    linux["devices"] = [
+        {"path": "/dev/mem0", "type": "c", "major": 1, "minor": 1, "fileMode": 0o600, "uid": 3},
+        {"path": "/dev/zeros", "type": "c", "major": 1, "minor": 5},
+    ]
+    linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    out = bundle.run(
+        "stat -c '%a %u' /dev/mem0; head -c1 /dev/mem0 2>&1 | grep -o 'not permitted';"
+        " head -c2 /dev/zeros | wc -c; echo x > /dev/null && echo null"
+    )
+    assert out.split("\n")[:4] == ["600 3", "not permitted", "2", "null"]
+
+
+def test_limits_of_the_cgroup(bundle):
+    bundle.config["linux"]["resources"] = {
+        "memory": {"limit": 64 << 20},
+        "cpu": {"shares": 512, "quota": 50000, "period": 100000},
+        "pids": {"limit": 33},
+    }
+    assert "33" in bundle.run("cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max")
+
+
+@pytest.mark.parametrize(
+    ("member", "where"),
+    [
+        ({"process": {"apparmorProfile": "x"}}, "apparmor"),
+        ({"process": {"selinuxLabel": "x"}}, "selinux"),
+        ({"process": {"scheduler": {"policy": "SCHED_BATCH"}}}, "scheduler"),
+        ({"linux": {"intelRdt": {"closID": "x"}}}, "intelRdt"),
+        ({"linux": {"personality": {"domain": "LINUX32"}}}, "personality"),
+        ({"linux": {"mountLabel": "x"}}, "mountLabel"),
+        ({"linux": {"resources": {"rdma": {"mlx5_1": {"hcaHandles": 3}}}}}, "rdma"),
+        ({"linux": {"resources": {"memory": {"swappiness": 10}}}}, "swappiness"),
+        ({"linux": {"noSuchThing": True}}, "noSuchThing"),
+        ({"linux": {"cgroupsPath": "user.slice:a:b"}}, "systemd"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_supported_is_refused_by_name(bundle, member, where):
+    for section, change in member.items():
+        bundle.config[section] |= change
+    assert where in bundle.fails("create", ID)
+    assert "does not exist" in bundle.fails("state", ID)
+
+
+def test_members_that_ask_for_nothing_are_no_request(bundle):
+    bundle.config["linux"]["resources"] = {
+        "memory": {"disableOOMKiller": False, "limit": None},
+        "hugepageLimits": [],
+        "network": {},
+    }
+    bundle.config["linux"]["intelRdt"] = None
+    bundle.config["windows"] = {"layerFolders": ["x"]}
+    assert bundle.run("echo ok") == "ok\n"
+
+
+def test_a_seccomp_listener_gets_descriptor_and_state(bundle, tmp_path):
+    path = str(tmp_path / "agent")
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": path,
+        "listenerMetadata": "meta",
+        "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    got = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection:
+                message, fds, _, _ = socket.recv_fds(connection, 8192, 1)
+            os.close(fds[0])  # so that whatever is asked answers ENOSYS
+            got.append(json.loads(message))
+
+        agent = threading.Thread(target=serve)
+        agent.start()
+        out = bundle.run("hostname new || echo refused")
+        agent.join()
+    assert out.endswith("refused\n")
+    (message,) = got
+    assert (message["metadata"], message["fds"]) == ("meta", ["seccompFd"])
+    assert (message["state"]["id"], message["state"]["status"]) == (ID, "creating")
+
+
+def test_a_tmpfs_that_begins_with_what_it_hides(bundle):
+    folder = bundle.path / "rootfs/etc"
+    (folder / "sub").mkdir()
+    (folder / "sub/file").write_text("content")
+    os.chown(folder / "sub/file", 5, 6)
+    (folder / "sub/file").chmod(0o4751)
+    (folder / "link").symlink_to("/etc/passwd")
+    mount = {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}
+    bundle.config["mounts"].append({**mount, "options": ["nosuid", "ro", "tmpcopyup"]})
+    script = (
+        "cat /etc/sub/file; stat -c ' %a %u %g' /etc/sub/file; readlink /etc/link; touch /etc/x"
+    )
+    done = bundle.run(f"{script} 2>/dev/null || echo ro")
+    assert done.splitlines() == ["content 4751 5 6", "/etc/passwd", "ro"]
+    bundle.config["mounts"][-1] |= {"type": "proc"}
+    assert "tmpcopyup is for tmpfs only" in bundle.fails("create", ID)
+
+
+@pytest.mark.parametrize("propagation", ["rprivate", "rslave", "rshared"])
+def test_no_mount_of_the_container_reaches_the_host(bundle, propagation):
+    bundle.config["linux"]["rootfsPropagation"] = propagation
+    bundle.start("mount -t tmpfs from-inside /tmp; sleep 1000")
+    with open("/proc/self/mountinfo") as file:
+        mounts = file.read()
+    assert "from-inside" not in mounts
+    assert str(bundle.path) not in mounts

@@ -1,0 +1,149 @@
+"""config.json to Spec, where nothing that is asked for may get lost."""
+
+import copy
+
+import pytest
+
+from runtime.cli.arguments import UsageError
+from runtime.cli.bundle import to_process, to_spec
+from runtime.cli.ending import signal_number
+from runtime.cli.group import group_name
+from runtime.cli.update import merged
+from runtime.container.defaults import default_mounts, default_namespaces
+from runtime.container.program import compile_program
+from runtime.container.stages import Stages
+from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.spec import Hook, Hooks, Linux, Process, Spec, to_json
+
+CONFIG = to_json(
+    Spec(
+        process=Process(("sh",), env=("PATH=/bin",)),
+        mounts=default_mounts(),
+        linux=Linux(namespaces=default_namespaces()),
+    )
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "rootfs").mkdir()
+    return copy.deepcopy(CONFIG)
+
+
+def decode(config, tmp_path, warnings=None):
+    said = [] if warnings is None else warnings
+    return to_spec(config, str(tmp_path), warn=said.append)
+
+
+def test_defaults_are_the_specifications(config, tmp_path):
+    del config["process"]["noNewPrivileges"]
+    spec = decode(config, tmp_path)
+    assert not spec.process.no_new_privileges
+    assert spec.root.path == str(tmp_path / "rootfs")
+    assert spec.process.env == ("PATH=/bin", "HOME=/")
+
+
+def test_sources_of_binds_are_relative_to_the_bundle(config, tmp_path):
+    config["mounts"].append({"destination": "/x", "source": "data", "options": ["rbind"]})
+    assert decode(config, tmp_path).mounts[-1].source == str(tmp_path / "data")
+
+
+def test_unknown_capabilities_are_warned_about(config, tmp_path):
+    warnings = []
+    config["process"]["capabilities"] = {"bounding": ["CAP_KILL", "CAP_NONE"]}
+    spec = decode(config, tmp_path, warnings)
+    assert spec.process.capabilities.bounding == ("CAP_KILL",)
+    assert "CAP_NONE" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("process.scheduler.policy", "SCHED_IDLE"),
+        ("linux.resources.cpu.idle", 1),
+        ("linux.netDevices.eth0.name", "x"),
+        ("root.nothing", True),
+        ("nothing", "x"),
+    ],
+)
+def test_what_is_not_understood_is_named(config, tmp_path, path, value):
+    *folders, name = path.split(".")
+    section = config
+    for each in folders:
+        section = section.setdefault(each, {})
+    section[name] = value
+    with pytest.raises(UnsupportedHostError, match=path):
+        decode(config, tmp_path)
+    section[name] = None
+    decode(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ociVersion": "2.0.0"},
+        {"process": None},
+        {"process": {"cwd": "/"}},
+        {"process": {"args": ["x"], "cwd": "relative"}},
+        {"mounts": ["x"]},
+        {"linux": {"namespaces": 3}},
+    ],
+)
+def test_what_is_no_config_is_said(config, tmp_path, change):
+    with pytest.raises(ContainerError):
+        decode({**config, **change}, tmp_path)
+
+
+def test_a_process_needs_a_command(tmp_path):
+    with pytest.raises(ContainerError, match="args"):
+        to_process({"args": [], "cwd": "/"}, str(tmp_path), warn=print)
+
+
+def test_steps_of_a_container_for_another_engine(config, tmp_path):
+    spec = decode(config, tmp_path)
+    hooks = Hooks(create_container=(Hook("/c"),), start_container=(Hook("/s"),))
+    names = [o[0] for o in compile_program(spec, stages=Stages(hooks, keyring="k")).operations]
+    order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "exec"]
+    places = []
+    for name in order:
+        places.append(names.index(name, places[-1] + 1 if places else 0))
+    assert names[-1] == "exec"
+
+
+def test_the_hosts_things_are_in_hand_before_a_user_namespace_is_entered(config, tmp_path):
+    config["linux"]["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        config["linux"][name] = [{"containerID": 0, "hostID": 1000, "size": 10}]
+    program = compile_program(decode(config, tmp_path), stages=Stages())
+    names = [operation[0] for operation in program.operations]
+    mapped = names.index("identity")
+    assert program.namespaces == 0
+    assert max(i for i, name in enumerate(names) if name == "tree") < mapped
+    assert mapped < names.index("fork") < names.index("filesystem") < names.index("pivot")
+    assert "node" not in names
+
+
+def test_names_of_cgroups():
+    assert group_name({}, "x") == "bayplan-oci/x"
+    assert group_name({"linux": {"cgroupsPath": "/a/b"}}, "x") == "a/b"
+    for path in ("/a/../b", "a:b:c", "/"):
+        with pytest.raises(ContainerError):
+            group_name({"linux": {"cgroupsPath": path}}, "x")
+
+
+def test_signals_by_number_and_name():
+    assert [signal_number(t) for t in ("9", "kill", "SIGKILL", "RTMIN+1")] == [9, 9, 9, 35]
+    for text in ("0", "-9", "SIG_DFL", "nothing", "65"):
+        with pytest.raises(UsageError):
+            signal_number(text)
+
+
+def test_an_update_keeps_what_it_does_not_give():
+    before = {"memory": {"limit": 1, "swap": 2}, "pids": {"limit": 3}}
+    change = {"memory": {"limit": 5, "swap": None}, "cpu": {"shares": 7}, "pids": {}}
+    assert merged(before, change) == {
+        "memory": {"limit": 5, "swap": 2},
+        "pids": {"limit": 3},
+        "cpu": {"shares": 7},
+    }
+    assert before["memory"]["limit"] == 1
