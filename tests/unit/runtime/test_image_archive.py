@@ -211,6 +211,19 @@ def test_manifest_for_this_machine_is_taken_from_an_index(
         store.load_archive(as_tar(tmp_path, members))
 
 
+def test_an_index_cannot_lead_to_itself(store: ImageStore, tmp_path: Path) -> None:
+    # Nobody can write content that holds its own digest, only say that this is it.
+    claimed = "sha512:" + "ab" * 64
+    again = Descriptor(OCI_INDEX, claimed, 1, platform=Platform.host())
+    members: Members = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        f"blobs/sha512/{'ab' * 64}": Index((again,)).to_bytes(),
+        "index.json": Index((Descriptor(OCI_INDEX, claimed, 1),)).to_bytes(),
+    }
+    with pytest.raises(ImageError, match="damaged in the archive"):
+        store.load_archive(as_tar(tmp_path, members))
+
+
 def test_layers_linked_inside_the_archive_are_found(store: ImageStore, tmp_path: Path) -> None:
     members = docker(layers=(LOWER, LOWER))
     del members["layer1/layer.tar"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,21 @@ def test_layer_that_had_time_to_reach_the_disk_survives_a_boot(store: ImageStore
     os.utime(marker, (1, 1))
     store.layers(image)
     assert '"boot": ""' in marker.read_text()
+
+
+def test_containers_of_one_image_started_at_once_note_it_once(store: ImageStore) -> None:
+    image = put_image(store, b"one")
+    (folder,) = store.layers(image)
+    marker = Path(folder).parent / "layer.json"
+    settled = marker.read_text()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            marker.write_text(settled)
+            os.utime(marker, (1, 1))
+            found = [pool.submit(store.layers, image) for _ in range(8)]
+            assert {future.result() for future in found} == {(folder,)}
+            assert '"boot": ""' in marker.read_text()
+    assert sorted(os.listdir(marker.parent)) == ["fs", "layer.json"]
 
 
 def test_lock_that_is_never_given_back_is_an_error(
