@@ -221,7 +221,7 @@ def test_an_index_cannot_lead_to_itself(store: ImageStore, tmp_path: Path) -> No
         "index.json": Index((Descriptor(OCI_INDEX, claimed, 1),)).to_bytes(),
     }
     with pytest.raises(ImageError, match="damaged in the archive"):
-        store.load_archive(as_tar(tmp_path, members))
+        store.load_archive(as_folder(tmp_path, members))
 
 
 def test_layers_linked_inside_the_archive_are_found(store: ImageStore, tmp_path: Path) -> None:
