@@ -105,3 +105,19 @@ def test_containers_by_hand_are_removed_without_room(bayplan, disk):
     bayplan("rm", "-f", "b")
     assert names(bayplan) == {"test.one"}
     bayplan("doctor")
+
+
+def test_replicas_are_stopped_and_removed_without_room(bayplan, disk):
+    web = document(
+        "Service",
+        "web",
+        "{replicas: 2, publish: [{port: 18174, targetPort: 80}], update: {healthyFor: 0s}, "
+        "container: {image: box, command: [sleep, '1000000'], stopSignal: SIGKILL}}",
+    )
+    bayplan.apply(MANIFEST + web)
+    disk.fill()
+    bayplan("stop", "--override", "test.web.0")
+    bayplan("rm", "-f", "--override", "test.web.1")
+    disk.fill()
+    bayplan("rm", "-f", "--override", "test.web.0")
+    assert names(bayplan) == {"test.one"}
