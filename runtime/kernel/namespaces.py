@@ -4,6 +4,7 @@ Source: namespaces(7), unshare(2), setns(2), clone(2); constants from linux/sche
 """
 
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Iterable
@@ -124,9 +125,21 @@ def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
         while True:
             signal.pause()
     try:
-        write_maps(pid, uids, gids)
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        # Who was born into a new pid namespace still has the /proc of the old one in view.
+        number = _number_in_proc(pidfd)
+        write_maps(number, uids, gids)
+        return os.open(f"/proc/{number}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
+
+
+def _number_in_proc(pidfd: int) -> int:
+    """Return the pid of the process *pidfd* refers to as /proc counts, whatever we count."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
+        lines = dict(line.split(b":", 1) for line in file.read().splitlines())
+    number = int(lines[b"Pid"])
+    if number <= 0:
+        raise KernelError(errno.ESRCH, "read", f"/proc/self/fdinfo/{pidfd}")
+    return number

@@ -70,6 +70,20 @@ def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
     assert bundle.run("stat -c %u:%g /mnt/file") == "0:0\n"
 
 
+def test_a_bind_seen_with_other_owners_without_a_user_namespace(bundle, tmp_path):
+    # Its maps are written by one who counts pids in the new pid namespace, but sees the host's.
+    (tmp_path / "file").touch()
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    mount = {
+        "destination": "/mnt",
+        "type": "bind",
+        "source": str(tmp_path),
+        "options": ["bind", "idmap"],
+    }
+    bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
+    assert bundle.run("stat -c %u:%g /mnt/file") == "100000:100000\n"
+
+
 def test_clocks_of_a_time_namespace(bundle):
     if not os.path.exists("/proc/self/ns/time"):
         cannot("have time namespaces: the kernel lacks them")
