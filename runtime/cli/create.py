@@ -13,7 +13,7 @@ from runtime.cli.arguments import UsageError, one, only
 from runtime.cli.bundle import read_json, to_spec
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import Folder, Status, state_of
+from runtime.cli.folder import Folder, Status, keyring_name, state_of
 from runtime.cli.hooks import run_all
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program
@@ -127,12 +127,13 @@ class _Making:
 
     def _launch(self, spec: Spec, group: Cgroup | None) -> Launched:
         join = () if group is None else group.join_files()
-        keyring = None if "no-new-keyring" in self.values else self.folder.id
+        keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
         stages = Stages(
             spec.hooks,
             pivot="no-pivot" not in self.values,
             keyring=keyring,
-            owner=spec.process.user.uid,
+            # The streams of a process with a terminal are that: those of now stay the caller's.
+            owner=0 if spec.process.terminal else spec.process.user.uid,
         )
         spec = self._with_listen_fds(spec)
         program = compile_program(spec, cgroup_join=join, stages=stages)
@@ -185,6 +186,7 @@ class _Making:
             cgroup=name,
             annotations=spec.annotations,
             external_descriptors=json.dumps(streams),
+            has_keyring="no-new-keyring" not in self.values,
         )
 
     def _with_listen_fds(self, spec: Spec) -> Spec:

@@ -15,13 +15,14 @@ from runtime.cli.bundle import (
 )
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import condition
+from runtime.cli.folder import condition, keyring_name
 from runtime.cli.foreground import Foreground
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_enter
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.procfs import is_running
+from runtime.kernel.program import Operation
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
@@ -53,7 +54,11 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     if not is_running(status.pid, status.start):
         raise StateError(f"container not running: {folder.id}")
     group = cgroups.open_group(status.cgroup)
-    prelude = [("own_streams", process.user.uid)] if process.user.uid else []
+    prelude: list[Operation] = []
+    if status.has_keyring:
+        prelude.append(("keyring", keyring_name(folder.id)))
+    if process.user.uid and not process.terminal:
+        prelude.append(("own_streams", process.user.uid))
     program = compile_enter(
         process,
         seccomp=spec.linux.seccomp,
@@ -105,7 +110,7 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         env=(*spec.process.env, *values.get("env", ())),
         cwd=one(values, "cwd") or spec.process.cwd,
         terminal="tty" in values,
-        no_new_privileges="no-new-privs" in values,
+        no_new_privileges=spec.process.no_new_privileges or "no-new-privs" in values,
     )
     if not process.cwd.startswith("/"):
         raise ContainerError(f"--cwd {process.cwd} is not absolute")

@@ -40,6 +40,8 @@ class Status:
     annotations: dict[str, str] = field(default_factory=dict)
     external_descriptors: str = "[]"
     """JSON: what its standard streams were."""
+    has_keyring: bool = True
+    """Whether its processes leave the session keyring of whoever starts them."""
 
 
 class Folder:
@@ -183,6 +185,11 @@ def state_of(status: Status, word: str) -> dict[str, Any]:
     if word == "stopped":
         state["pid"] = 0  # it may be somebody else's by now
     return state
+
+
+def keyring_name(container_id: str) -> str:
+    """Return the name of the session keyring, which the kernel wants to begin with no dot."""
+    return f"_ses.{container_id}"
 
 
 def list_ids(root: str) -> list[str]:

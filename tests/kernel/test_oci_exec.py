@@ -1,7 +1,9 @@
 """Processes put into a running container by the OCI command line."""
 
+import ctypes
 import json
 import os
+import pty
 import subprocess
 import time
 
@@ -109,3 +111,65 @@ def test_nobody_in_the_container_can_get_at_what_enters_it(bundle):
         bundle.do("kill", "--all", ID, "KILL")
         assert b"python" not in watching.stdout.read()
     assert os.stat(os.path.realpath("/proc/self/exe")).st_mtime == before.st_mtime
+
+
+def test_no_new_privs_are_the_containers(bundle):
+    status = ("grep", "NoNewPrivs", "/proc/self/status")
+    assert bundle.config["process"]["noNewPrivileges"]
+    assert bundle.do("exec", ID, *status).split() == ["NoNewPrivs:", "1"]
+    bundle.do("delete", "--force", ID)
+    bundle.config["process"]["noNewPrivileges"] = False
+    bundle.start()
+    assert bundle.do("exec", ID, *status).split() == ["NoNewPrivs:", "0"]
+    assert bundle.do("exec", "--no-new-privs", ID, *status).split() == ["NoNewPrivs:", "1"]
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_the_callers_terminal_stays_the_callers(bundle, verb):
+    ours, theirs = pty.openpty()
+    words = ("exec", "--tty", "--user", "1234", ID, "id", "-u")
+    if verb == "run":
+        bundle.do("delete", "--force", ID)
+        bundle.config["process"] |= {"terminal": True, "user": {"uid": 1234, "gid": 0}}
+        bundle.sh("id -u")
+        words = ("run", ID)
+    before = os.fstat(theirs).st_uid
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    done = bundle.call(*words, capture_output=False, **streams)
+    said = os.read(ours, 1000)
+    owner = os.fstat(theirs).st_uid
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, said.split()) == (0, [b"1234"])
+    assert owner == before
+
+
+@pytest.mark.parametrize("name", [ID, ".box"], ids=["", "dotted"])
+@pytest.mark.parametrize("option", [(), ("--no-new-keyring",)], ids=["new", "old"])
+def test_the_callers_session_keyring_does_not_leak(bundle, name, option):
+    bundle.do("delete", "--force", ID)
+    bundle.config["linux"]["maskedPaths"].remove("/proc/keys")
+    cat = "cat /proc/keys; echo end"
+    bundle.sh(f"exec >/tmp/keys; {cat}; exec sleep 1000")
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    more = {"preexec_fn": _take_secret, "stderr": subprocess.DEVNULL, "capture_output": False}
+    bundle.do("run", "--detach", *option, name, **quiet, **more)
+    try:
+        seen = bundle.do("exec", name, "sh", "-c", cat, preexec_fn=_take_secret)
+        assert ("bayplan-secret" in seen) == bool(option)
+        while "end" not in (keys := (bundle.path / "rootfs/tmp/keys").read_text()):
+            time.sleep(0.02)
+        assert ("bayplan-secret" in keys) == bool(option)
+    finally:
+        bundle.do("delete", "--force", name)
+
+
+def _take_secret() -> None:
+    """Have a session keyring with a key only its possessors see, keyctl(2)."""
+    numbers = {"x86_64": (248, 250)}.get(os.uname().machine, (217, 219))
+    add_key, keyctl = numbers
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(keyctl, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+    # KEY_SPEC_SESSION_KEYRING
+    key = libc.syscall(add_key, b"user", b"bayplan-secret", b"x", ctypes.c_size_t(1), -3)
+    libc.syscall(keyctl, 5, key, 0x3F000000)  # KEYCTL_SETPERM: all for possessors, none for others
