@@ -44,6 +44,8 @@ def read_json(path: str) -> Any:
 def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     """Return what *config*, of the folder *bundle*, comes to.
 
+    Looks at no file: the container's are its own to change, and need not be there any more.
+
     Raises:
         ContainerError: it contradicts the specification.
         UnsupportedHostError: it asks for something that is not supported.
@@ -63,7 +65,7 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     if resources.devices:
         # Those every container is to have come after the rules, as the last one wins.
         resources = replace(resources, devices=(*resources.devices, *device_rules()[1:]))
-    process = complete(spec.process, wanted["process"], root)
+    process = complete(spec.process, wanted["process"])
     if spec.annotations.get(KEEP_GROUPS) in ("1", "true"):
         groups = tuple(os.getgroups())
         user = replace(process.user, additional_gids=groups)
@@ -74,12 +76,12 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
         root=replace(spec.root, path=root),
         mounts=mounts,
         linux=replace(spec.linux, resources=resources),
-        hooks=_with_environment(spec.hooks),
+        hooks=_with_environment(spec.hooks, process.env),
     )
 
 
-def to_process(data: Any, root: str, *, warn: Warn) -> Process:
-    """Return the process described by *data*, to be run in the root folder *root*.
+def to_process(data: Any, *, warn: Warn) -> Process:
+    """Return the process described by *data*.
 
     Raises:
         ContainerError, UnsupportedHostError: as for `to_spec`.
@@ -88,24 +90,27 @@ def to_process(data: Any, root: str, *, warn: Warn) -> Process:
         raise ContainerError("the process is no JSON object")
     wanted = _stripped(data)
     _filter_capabilities(wanted, warn)
-    return complete(_decode(Process, wanted, "process"), wanted, root)
+    return complete(_decode(Process, wanted, "process"), wanted)
 
 
-def complete(process: Process, wanted: dict[str, Any], root: str) -> Process:
-    """Return *process* with what the specification has as default, and a HOME."""
+def complete(process: Process, wanted: dict[str, Any]) -> Process:
+    """Return *process* with what the specification has as default."""
     if not process.args:
         raise ContainerError("process.args is empty")
     if not process.cwd.startswith("/"):
         raise ContainerError(f"process.cwd {process.cwd} is not absolute")
     privileges = bool(wanted.get("noNewPrivileges", False))
-    return with_home(replace(process, no_new_privileges=privileges), root)
+    return replace(process, no_new_privileges=privileges)
 
 
 def with_home(process: Process, root: str) -> Process:
     """Return *process* with a HOME, by the accounts in the folder *root*, unless it has one."""
     if any(item.startswith("HOME=") for item in process.env):
         return process
-    home = resolve_user(root, str(process.user.uid)).home
+    try:
+        home = resolve_user(root, str(process.user.uid)).home
+    except (ContainerError, OSError, ValueError):
+        home = "/"  # whatever the files are, a process can do without its HOME
     return replace(process, env=(*process.env, f"HOME={home}"))
 
 
@@ -182,11 +187,17 @@ def _with_absolute_source(mount: Mount, bundle: str) -> Mount:
     return replace(mount, source=os.path.join(bundle, mount.source))
 
 
-def _with_environment(hooks: Hooks) -> Hooks:
-    """Return *hooks* with the environment they run in: ours, unless they have one."""
+def _with_environment(hooks: Hooks, inside: tuple[str, ...]) -> Hooks:
+    """Return *hooks* with an environment, unless they have one.
+
+    Ours is for those whose program is the host's: those of the container's get *inside*, as ours
+    may hold what is not for it.
+    """
     ours = tuple(f"{name}={value}" for name, value in os.environ.items())
 
-    def filled(items: tuple[Hook, ...]) -> tuple[Hook, ...]:
-        return tuple(replace(h, env=ours if h.env is None else h.env) for h in items)
+    def filled(name: str) -> tuple[Hook, ...]:
+        env = inside if name == "start_container" else ours
+        items: tuple[Hook, ...] = getattr(hooks, name)
+        return tuple(replace(h, env=env if h.env is None else h.env) for h in items)
 
-    return Hooks(*(filled(getattr(hooks, name)) for name in Hooks.__annotations__))
+    return Hooks(*map(filled, Hooks.__annotations__))

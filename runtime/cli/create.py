@@ -10,7 +10,7 @@ from typing import Any
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one, only
-from runtime.cli.bundle import read_json, to_spec
+from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, keyring_name, state_of
@@ -94,6 +94,7 @@ class _Making:
         """
         config = read_json(os.path.join(self.bundle, one(self.values, "config") or "config.json"))
         spec = to_spec(config, self.bundle, warn=self.context.report.warning)
+        spec = replace(spec, process=with_home(spec.process, spec.root.path))
         console = one(self.values, "console-socket")
         if spec.process.terminal and needs_socket and console is None:
             raise UsageError("the process has a terminal: use --console-socket")

@@ -100,8 +100,9 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
     """Return what is to be run: a file's, or the container's own process with other words."""
     file = one(values, "process")
     if file is not None:
-        process = to_process(read_json(file), root, warn=context.report.warning)
-        return replace(process, terminal=process.terminal or "tty" in values)
+        process = to_process(read_json(file), warn=context.report.warning)
+        terminal = process.terminal or "tty" in values
+        return with_home(replace(process, terminal=terminal), root)
     if not args:
         raise UsageError("give a command, or --process")
     process = replace(

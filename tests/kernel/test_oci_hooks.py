@@ -1,7 +1,10 @@
 """Hooks at all six points: when they run, what they see, and what their failure does."""
 
 import json
+import os
+import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -104,3 +107,34 @@ def test_a_hook_in_the_new_namespaces_can_mount_into_the_root(bundle):
     bundle.config["hooks"] = {"createContainer": [_hook(mount)]}
     assert bundle.run("cat /etc/greeting") == "hello\n"
     assert not (bundle.path / "rootfs/etc/greeting").exists()
+
+
+def test_no_file_of_the_container_decides_whether_it_can_be_managed(bundle):
+    bundle.config["process"]["env"] = ["PATH=/bin"]
+    bundle.config["hooks"] = {p: [_noting(bundle, p)] for p in ("poststart", "poststop")}
+    bundle.start("mkdir /etc/passwd; sleep 1000", verb="create")
+    bundle.do("start", ID)
+    while not (bundle.path / "rootfs/etc/passwd").exists():
+        time.sleep(0.02)
+    bundle.do("update", "--pids-limit", "20", ID)
+    assert bundle.do("exec", ID, "sh", "-c", "echo $HOME") == "/\n"
+    bundle.do("delete", "--force", ID)
+    assert [name for name, _ in _notes(bundle)] == ["poststart", "poststop"]
+
+
+def test_a_poststop_runs_when_the_root_is_gone(bundle):
+    bundle.config["process"]["env"] = ["PATH=/bin"]
+    bundle.config["hooks"] = {"poststop": [_hook(f"touch {bundle.path}/stopped")]}
+    bundle.start("true")
+    bundle.wait_stopped()
+    shutil.rmtree(bundle.path / "rootfs")
+    bundle.do("delete", ID)
+    assert (bundle.path / "stopped").exists()
+
+
+def test_one_in_the_container_sees_its_environment_not_the_callers(bundle):
+    bundle.config["process"]["env"] = ["PATH=/bin", "A=1"]
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", 'echo "$A:$SECRET" > /tmp/seen']}
+    bundle.config["hooks"] = {"startContainer": [hook]}
+    bundle.sh("cat /tmp/seen")
+    assert bundle.do("run", ID, env={**os.environ, "SECRET": "x"}) == "1:\n"

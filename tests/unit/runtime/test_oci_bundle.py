@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from runtime.cli.arguments import UsageError
-from runtime.cli.bundle import to_process, to_spec
+from runtime.cli.bundle import to_process, to_spec, with_home
 from runtime.cli.ending import signal_number
 from runtime.cli.group import group_name
 from runtime.cli.update import merged
@@ -40,7 +40,34 @@ def test_defaults_are_the_specifications(config, tmp_path):
     spec = decode(config, tmp_path)
     assert not spec.process.no_new_privileges
     assert spec.root.path == str(tmp_path / "rootfs")
-    assert spec.process.env == ("PATH=/bin", "HOME=/")
+    assert spec.process.env == ("PATH=/bin",)
+
+
+def test_home_is_that_of_the_account(config, tmp_path):
+    process = decode(config, tmp_path).process
+    accounts = tmp_path / "etc/passwd"
+    assert with_home(process, str(tmp_path)).env == ("PATH=/bin", "HOME=/")
+    accounts.parent.mkdir()
+    accounts.write_text("root:x:0:0::/root:/bin/sh\n")
+    assert with_home(process, str(tmp_path)).env == ("PATH=/bin", "HOME=/root")
+    accounts.write_text(f"root:x:0:{'9' * 5000}::/root:/bin/sh\n")
+    assert with_home(process, str(tmp_path)).env == ("PATH=/bin", "HOME=/")
+
+
+def test_hooks_of_the_containers_own_files_do_not_get_our_environment(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SECRET", "x")
+    given = {"path": "/bin/true", "env": ["A=1"]}
+    config["hooks"] = {
+        name: [{"path": "/bin/true"}, given]
+        for name in ("createRuntime", "createContainer", "startContainer", "poststop")
+    }
+    hooks = decode(config, tmp_path).hooks
+    assert hooks.start_container[0].env == ("PATH=/bin",)
+    for points in (hooks.create_runtime, hooks.create_container, hooks.poststop):
+        assert "SECRET=x" in points[0].env
+    assert hooks.start_container[1].env == hooks.poststop[1].env == ("A=1",)
 
 
 def test_sources_of_binds_are_relative_to_the_bundle(config, tmp_path):
@@ -94,9 +121,9 @@ def test_what_is_no_config_is_said(config, tmp_path, change):
         decode({**config, **change}, tmp_path)
 
 
-def test_a_process_needs_a_command(tmp_path):
+def test_a_process_needs_a_command():
     with pytest.raises(ContainerError, match="args"):
-        to_process({"args": [], "cwd": "/"}, str(tmp_path), warn=print)
+        to_process({"args": [], "cwd": "/"}, warn=print)
 
 
 def test_steps_of_a_container_for_another_engine(config, tmp_path):
