@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, keyring_name, state_of
 from runtime.cli.hooks import run_all
+from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program
 from runtime.container.stages import Stages
@@ -28,7 +28,6 @@ from runtime.supervisor.interpreter import Launched, start
 
 _PATIENCE_S = 1e6
 """Hooks take as long as they take."""
-_SECCOMP_STATE_VERSION = "0.2.0"
 
 Values = Mapping[str, list[str]]
 
@@ -163,7 +162,7 @@ class _Making:
         elif name == "runtime":
             run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
         elif name == "listener":
-            _send_listener(spec, state, fds)
+            send_listener(spec, state, pid, fds)
         return state
 
     def _record(self, spec: Spec, launched: Launched, name: str | None) -> None:
@@ -215,27 +214,3 @@ def _write_offsets(pid: int, offsets: Mapping[str, Mapping[str, int]]) -> None:
     with open(f"/proc/{pid}/timens_offsets", "w", encoding="ascii") as file:
         for clock, offset in offsets.items():
             file.write(f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n")
-
-
-def _send_listener(spec: Spec, state: dict[str, Any], fds: tuple[int, ...]) -> None:
-    """Hand a seccomp listener to the agent that asked for it, config-linux.md (seccomp state)."""
-    seccomp = spec.linux.seccomp
-    assert seccomp is not None
-    assert seccomp.listener_path is not None
-    message = {
-        "ociVersion": _SECCOMP_STATE_VERSION,
-        "fds": ["seccompFd"],
-        "pid": state["pid"],
-        "metadata": seccomp.listener_metadata or "",
-        "state": state,
-    }
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            agent.connect(seccomp.listener_path)
-            socket.send_fds(agent, [json.dumps(message).encode()], list(fds))
-    except OSError as error:
-        where = f"seccomp listenerPath {seccomp.listener_path}"
-        raise LaunchError(f"{where}: {error.strerror}") from error
-    finally:
-        for fd in fds:
-            os.close(fd)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one
@@ -15,8 +16,9 @@ from runtime.cli.bundle import (
 )
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import condition, keyring_name
+from runtime.cli.folder import condition, keyring_name, state_of
 from runtime.cli.foreground import Foreground
+from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_enter
 from runtime.errors import ContainerError, StateError
@@ -76,12 +78,19 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
             stderr=2,
             target=pidfd,
             size=None if size is None else (size.height, size.width),
+            answer=lambda _name, pid, fds: _answer(spec, state_of(status, word), pid, fds),
             kept=kept,
         ).finish()
         _hand_out(context, values, launched, console)
         if "detach" in values:
             return 0
         return foreground.follow(launched.pidfd, launched.terminal)
+
+
+def _answer(spec: Spec, state: dict[str, Any], pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
+    """Do what is due while the child waits: only its seccomp listener is ever in hand."""
+    send_listener(spec, state, pid, fds)
+    return state
 
 
 def _hand_out(context: Context, values: Values, launched: Launched, console: str | None) -> None:

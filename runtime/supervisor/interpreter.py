@@ -215,6 +215,8 @@ class Launch:
     def _stopped(self, packet: "_Packet", message: dict[str, Any]) -> None:
         """Have done what is due while the child waits."""
         if self._answer is None:
+            for fd in packet.fds:
+                os.close(fd)
             raise LaunchError(f"nobody is there to answer {message}")
         if "listener" in message:
             self._answer("listener", self.pid, packet.fds)

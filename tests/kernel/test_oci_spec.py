@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -180,34 +181,62 @@ def test_members_that_ask_for_nothing_are_no_request(bundle):
     assert bundle.run("echo ok") == "ok\n"
 
 
-def test_a_seccomp_listener_gets_descriptor_and_state(bundle, tmp_path):
-    path = str(tmp_path / "agent")
+def _with_listener(bundle, path: str) -> None:
     bundle.config["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "listenerPath": path,
         "listenerMetadata": "meta",
         "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}],
     }
+
+
+@contextmanager
+def _agent(path: str, times: int = 1):
+    """Yield the messages of *times* listeners, all there afterwards; what is asked is ENOSYS."""
     got = []
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
+        listening.settimeout(20)
 
         def serve():
-            connection, _ = listening.accept()
-            with connection:
-                message, fds, _, _ = socket.recv_fds(connection, 8192, 1)
-            os.close(fds[0])  # so that whatever is asked answers ENOSYS
-            got.append(json.loads(message))
+            for _ in range(times):
+                connection, _ = listening.accept()
+                with connection:
+                    message, fds, _, _ = socket.recv_fds(connection, 8192, 1)
+                os.close(fds[0])
+                got.append(json.loads(message))
 
-        agent = threading.Thread(target=serve)
-        agent.start()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield got
+        thread.join()
+
+
+def test_a_seccomp_listener_gets_descriptor_and_state(bundle, tmp_path):
+    path = str(tmp_path / "agent")
+    _with_listener(bundle, path)
+    with _agent(path) as got:
         out = bundle.run("hostname new || echo refused")
-        agent.join()
     assert out.endswith("refused\n")
     (message,) = got
     assert (message["metadata"], message["fds"]) == ("meta", ["seccompFd"])
     assert (message["state"]["id"], message["state"]["status"]) == (ID, "creating")
+
+
+@pytest.mark.parametrize("privileges", [True, False], ids=["no new privileges", "any"])
+def test_exec_hands_over_a_seccomp_listener_too(bundle, tmp_path, privileges):
+    path = str(tmp_path / "agent")
+    _with_listener(bundle, path)
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    with _agent(path, 2) as got:
+        bundle.start()
+        out = bundle.do("exec", ID, "sh", "-c", "hostname new || echo refused")
+    assert out.endswith("refused\n")
+    state = got[1]["state"]
+    assert (state["id"], state["status"], state["pid"]) == (ID, "running", bundle.state()["pid"])
+    assert got[1]["pid"] not in (0, state["pid"])
+    assert "agent" in bundle.fails("exec", ID, "true")
 
 
 def test_a_tmpfs_that_begins_with_what_it_hides(bundle):

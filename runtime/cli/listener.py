@@ -1,0 +1,42 @@
+"""Handing a seccomp listener to the agent that decides the calls."""
+
+import json
+import os
+import socket
+from typing import Any
+
+from runtime.errors import LaunchError
+from runtime.spec import Spec
+
+_SECCOMP_STATE_VERSION = "0.2.0"
+
+
+def send_listener(spec: Spec, state: dict[str, Any], pid: int, fds: tuple[int, ...]) -> None:
+    """Hand a seccomp listener to the agent that asked for it, config-linux.md (seccomp state).
+
+    *state* is the container's, *pid* that of the process with the filter. The descriptors are
+    closed.
+
+    Raises:
+        LaunchError: nobody listens there.
+    """
+    seccomp = spec.linux.seccomp
+    assert seccomp is not None
+    assert seccomp.listener_path is not None
+    message = {
+        "ociVersion": _SECCOMP_STATE_VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": seccomp.listener_metadata or "",
+        "state": state,
+    }
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(seccomp.listener_path)
+            socket.send_fds(agent, [json.dumps(message).encode()], list(fds))
+    except OSError as error:
+        where = f"seccomp listenerPath {seccomp.listener_path}"
+        raise LaunchError(f"{where}: {error.strerror}") from error
+    finally:
+        for fd in fds:
+            os.close(fd)
