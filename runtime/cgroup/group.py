@@ -174,6 +174,10 @@ class Cgroup:
             found.update(membership.members(folder))
         return tuple(sorted(found))
 
+    def signal(self, number: int) -> None:
+        """Send a signal to all who are members now, those of nested groups included."""
+        membership.signal_once(self.pids, number)
+
     def kill(self, timeout_s: float = 10.0) -> None:
         """Kill all members, also of nested groups and while they fork; return when none is left.
 

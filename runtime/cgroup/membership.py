@@ -7,6 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from errno import EBUSY, ENOENT, ENOTEMPTY, EOPNOTSUPP
 
 from runtime.cgroup import files
@@ -127,6 +128,22 @@ def signal_members(folder: str) -> None:
                 if len(pinned) == _WATCHED:
                     _kill_listed(each, pinned)
             _kill_listed(each, pinned)
+        finally:
+            _close(pinned)
+
+
+def signal_once(listed: Callable[[], Iterable[int]], number: int) -> None:
+    """Send a signal once to each member that *listed* names, and to nobody else."""
+    pids = sorted(listed())
+    for first in range(0, len(pids), _WATCHED):
+        pinned: dict[int, int] = {}
+        try:
+            for pid in pids[first : first + _WATCHED]:
+                with suppress(ProcessLookupError):
+                    pinned[pid] = os.pidfd_open(pid)
+            for pid in pinned.keys() & set(listed()):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pinned[pid], number)
         finally:
             _close(pinned)
 

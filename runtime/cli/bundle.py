@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from runtime.cli.types import misfit
 from runtime.container.devices import device_rules
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel.capability import NAMES
@@ -133,13 +134,16 @@ def add_capabilities(given: Capabilities, names: list[str]) -> Capabilities:
 
 
 def _filter_capabilities(process: Any, warn: Warn) -> None:
-    sets = process.get("capabilities", {}) if isinstance(process, dict) else {}
-    for name in _SETS:
-        if name in sets:
+    sets: Any = process.get("capabilities") if isinstance(process, dict) else None
+    for name in _SETS if isinstance(sets, dict) else ():
+        # What is no list of names `_decode` tells of.
+        if name in sets and misfit(tuple[str, ...], sets[name]) is None:
             sets[name] = known_capabilities(sets[name], warn)
 
 
 def _decode(cls: Any, wanted: dict[str, Any], what: str) -> Any:
+    if (wrong := misfit(cls, wanted)) is not None:
+        raise ContainerError(f"{what} is not as specified: {wrong} has the wrong type")
     try:
         found = from_json(cls, wanted)
         lost = _lost(_stripped(wanted), to_json(found))

@@ -86,6 +86,10 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         report.error(str(error) if not error.filename else f"{where}{error.strerror}")
+    except Exception as error:
+        # A bug of ours: engines show what is in the log, we want the traceback.
+        report.error(f"{type(error).__name__}: {error}")
+        raise
     return 1
 
 

@@ -23,7 +23,7 @@ from runtime.kernel.namespaces import write_maps
 from runtime.kernel.procfs import start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
-from runtime.spec import IdMapping, Spec
+from runtime.spec import IdMapping, Resources, Spec
 from runtime.supervisor.interpreter import Launched, start
 
 _PATIENCE_S = 1e6
@@ -80,7 +80,10 @@ class _Making:
         self.bundle = os.path.realpath(one(values, "bundle") or ".")
         count = wanted(values, "preserve-fds") or 0
         # systemd's way to pass sockets, sd_listen_fds(3).
-        self.listen_fds = int(os.environ.get("LISTEN_FDS") or 0)
+        listen_fds = os.environ.get("LISTEN_FDS") or "0"
+        if not listen_fds.isdecimal():
+            raise UsageError(f"LISTEN_FDS is a number, not {listen_fds}")
+        self.listen_fds = int(listen_fds)
         # Looked for now, before we open anything ourselves.
         self.kept = tuple(fd for fd in range(3, 3 + count + self.listen_fds) if _is_given(fd))
         self.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -108,7 +111,7 @@ class _Making:
                 group = cgroups.new_group(name)
                 if group is not None:
                     cgroups.limit(group, spec.linux.resources, new=True)
-                elif "resources" in (config.get("linux") or {}):
+                elif spec.linux.resources != Resources():
                     raise ContainerError("resources need a cgroup manager")
                 launched = self._launch(spec, group)
                 if launched.terminal is not None and console is not None:

@@ -33,9 +33,7 @@ def kill(context: Context, values: Values, rest: list[str]) -> int:
     status = folder.read()
     group = cgroups.open_group(status.cgroup)
     if "all" in values and group is not None:
-        for pid in group.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        group.signal(number)
     else:
         _send(status, number)
     if number == signal.SIGKILL and group is not None and group.is_frozen():

@@ -129,8 +129,10 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         env = tuple(e for e in spec.process.env if not e.startswith("HOME="))
         env = (*env, f"HOME={account.home}", *values.get("env", ()))
         process = replace(process, user=account.user, env=env)
-    groups = tuple(int(gid) for gid in values.get("additional-gids", ()) if gid.isdecimal())
-    if groups:
+    words = [gid for given in values.get("additional-gids", ()) for gid in given.split(",")]
+    if wrong := [gid for gid in words if not gid.isdecimal()]:
+        raise UsageError(f"--additional-gids are numbers, not {wrong[0]}")
+    if groups := tuple(map(int, words)):
         user_with = replace(process.user, additional_gids=groups)
         process = replace(process, user=user_with)
     added = known_capabilities(values.get("cap", []), context.report.warning)

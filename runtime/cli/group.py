@@ -24,7 +24,7 @@ def group_name(config: dict[str, Any], container_id: str) -> str:
     path = (config.get("linux") or {}).get("cgroupsPath") or f"/{_PARENT}/{container_id}"
     if ":" in path and not path.startswith("/"):
         raise ContainerError(f"cgroupsPath {path} is for the cgroup manager systemd")
-    name = str(path).strip("/")
+    name = path.strip("/")
     if {"", ".", ".."}.intersection(name.split("/")):
         raise ContainerError(f"cgroupsPath {path} is no path of a group")
     return name

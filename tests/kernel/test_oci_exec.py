@@ -113,6 +113,31 @@ def test_nobody_in_the_container_can_get_at_what_enters_it(bundle):
     assert os.stat(os.path.realpath("/proc/self/exe")).st_mtime == before.st_mtime
 
 
+def test_additional_groups_are_numbers(bundle):
+    assert bundle.do("exec", "-g", "7", "-g", "8,9", ID, "id", "-G").split() == ["0", *"789"]
+    assert "numbers, not wheel" in bundle.fails("exec", "-g", "wheel", ID, "true")
+
+
+def test_a_signal_to_all_reaches_each_once(bundle):
+    script = "n=0; trap 'n=$((n+1)); echo $n > /tmp/$0' USR1; echo 0 > /tmp/$0; while :; do :; done"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "capture_output": False}
+    places = [bundle.path / "rootfs/tmp" / name for name in "ab"]
+    for place in places:
+        bundle.do("exec", "--detach", ID, "sh", "-c", script, place.name, **quiet)
+    _wait_for(places, "0\n")
+    bundle.do("kill", "--all", ID, "USR1")
+    _wait_for(places, "1\n")
+    time.sleep(0.3)
+    _wait_for(places, "1\n")
+
+
+def _wait_for(places, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while any(not p.exists() or p.read_text() != text for p in places):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_no_new_privs_are_the_containers(bundle):
     status = ("grep", "NoNewPrivs", "/proc/self/status")
     assert bundle.config["process"]["noNewPrivileges"]

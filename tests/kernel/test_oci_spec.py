@@ -181,6 +181,42 @@ def test_members_that_ask_for_nothing_are_no_request(bundle):
     assert bundle.run("echo ok") == "ok\n"
 
 
+@pytest.mark.parametrize(
+    ("section", "member", "where"),
+    [
+        ("process", {"env": [5]}, "process.env.0"),
+        ("process", {"env": [None]}, "process.env.0"),
+        ("process", {"capabilities": {"bounding": 5}}, "process.capabilities.bounding"),
+        ("process", {"capabilities": 5}, "process.capabilities"),
+        ("process", {"user": {"uid": "x"}}, "process.user.uid"),
+        ("process", {"terminal": 1}, "process.terminal"),
+        ("root", {"path": 5}, "root.path"),
+        ("linux", {"cgroupsPath": 5}, "linux.cgroupsPath"),
+        ("linux", {"sysctl": {"net.x": 1}}, "linux.sysctl.net.x"),
+        ("linux", {"resources": {"pids": {"limit": True}}}, "linux.resources.pids.limit"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_types_are_said_in_the_log_too(bundle, tmp_path, section, member, where):
+    bundle.config[section] |= member
+    log = tmp_path / "log"
+    words = bundle.fails("--log", str(log), "create", ID)
+    assert "Traceback" not in words
+    assert f"{where} has the wrong type" in words
+    assert where in log.read_text()
+
+
+def test_a_number_of_sockets_that_is_none_is_said(bundle):
+    words = bundle.fails("create", ID, env={**os.environ, "LISTEN_FDS": "x"})
+    assert words == "bayplan-oci: LISTEN_FDS is a number, not x\n"
+
+
+def test_empty_resources_need_no_cgroup_manager(bundle):
+    bundle.config["linux"]["resources"] = {"memory": {}, "devices": []}
+    bundle.sh("echo ok")
+    assert bundle.do("--cgroup-manager", "disabled", "run", ID) == "ok\n"
+
+
 def _with_listener(bundle, path: str) -> None:
     bundle.config["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

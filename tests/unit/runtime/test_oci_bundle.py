@@ -113,6 +113,8 @@ def test_what_is_not_understood_is_named(config, tmp_path, path, value):
         {"process": {"cwd": "/"}},
         {"process": {"args": ["x"], "cwd": "relative"}},
         {"mounts": ["x"]},
+        {"process": {"args": ["x"], "env": [5]}},
+        {"annotations": {"x": 5}},
         {"linux": {"namespaces": 3}},
     ],
 )
