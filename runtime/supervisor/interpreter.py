@@ -75,7 +75,13 @@ class Launch:
     """
 
     def __init__(
-        self, pid: int, pidfd: int, channel: socket.socket, answer: "Answer | None" = None
+        self,
+        pid: int,
+        pidfd: int,
+        channel: socket.socket,
+        answer: "Answer | None" = None,
+        *,
+        will_wait: bool = False,
     ) -> None:
         self.pid = pid
         """Of the child; it may still go on as a sibling, whose pid is another."""
@@ -83,6 +89,7 @@ class Launch:
         self._channel = channel
         self._answer = answer
         self._waits = False
+        self._will_wait = will_wait
         self._former: list[int] = []
         self._terminal: int | None = None
         self._warnings: list[str] = []
@@ -185,7 +192,7 @@ class Launch:
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
-        if not self._program:
+        if not self._program or self._will_wait:
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
         return self._launched()
@@ -209,6 +216,7 @@ class Launch:
             self._program = message["ready"]
         elif "waiting" in message:
             self._waits = True
+            self._will_wait = False
         else:
             self._stopped(packet, message)
 
@@ -328,7 +336,7 @@ def start(
             )
             _run(child, program, standard)
     ours.setblocking(False)
-    return Launch(pid, pidfd, ours, answer)
+    return Launch(pid, pidfd, ours, answer, will_wait=start_fd >= 0)
 
 
 def _clone(program: Program) -> tuple[int, int]:

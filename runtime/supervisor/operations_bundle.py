@@ -42,7 +42,17 @@ def await_start(child: Child) -> None:
     """Tell the parent that all is ready, and wait for somebody to connect.
 
     From there on that is who is told how it goes: the parent need not be there any more.
+
+    Raises:
+        LaunchError: the system call filter, which may be in force already, keeps us from it.
     """
+    try:
+        # Now, while somebody is told. It waits for nobody: this socket does not listen.
+        child.channel.accept()
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            text = f"the seccomp profile refuses accept4, with which start is waited for: {error}"
+            raise LaunchError(text) from error
     child.send({"waiting": True})
     child.channel.close()
     with socket.socket(fileno=child.start_fd) as listening:

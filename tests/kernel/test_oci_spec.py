@@ -217,6 +217,19 @@ def test_empty_resources_need_no_cgroup_manager(bundle):
     assert bundle.do("--cgroup-manager", "disabled", "run", ID) == "ok\n"
 
 
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+def test_a_filter_that_forbids_to_wait_for_the_start_fails_the_create(bundle, action):
+    calls = {"names": ["accept4"], "action": action}
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [calls]}
+    bundle.config["process"]["noNewPrivileges"] = False
+    bundle.sh("echo ok")
+    said = "refuses accept4" if action == "SCMP_ACT_ERRNO" else "died before"
+    assert said in bundle.fails("create", ID, stdin=subprocess.DEVNULL)
+    assert "does not exist" in bundle.fails("state", ID)
+    bundle.config["process"]["noNewPrivileges"] = True
+    assert bundle.run("echo ok") == "ok\n"
+
+
 def _with_listener(bundle, path: str) -> None:
     bundle.config["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from runtime.cli import commands
 from runtime.cli.arguments import GLOBAL, Options, UsageError, parse
 
 EXEC = Options(flags=("tty t", "detach d"), values=("env e", "user u"))
@@ -42,3 +43,13 @@ def test_a_flag_can_be_switched_off():
 def test_what_cannot_be_meant(words, text):
     with pytest.raises(UsageError, match=text):
         parse(words, EXEC)
+
+
+def test_a_bug_of_ours_is_in_the_log(tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(commands, "Context", fail)
+    with pytest.raises(ZeroDivisionError):
+        commands.run({"log": [str(tmp_path / "log")]}, ["state", "x"])
+    assert "error: ZeroDivisionError: oh" in (tmp_path / "log").read_text()
