@@ -1,12 +1,13 @@
 """What earlier Debian builds leave for later ones: downloaded packages and bare roots.
 
 Both lie in ``images/debs`` as files that are never changed; `runtime.image.gc` bounds them. A build
-gets hard links in its own working folder, so a sweep cannot take away what it uses.
+gets copies and links in its own working folder, so a sweep cannot take away what it uses.
 """
 
 import contextlib
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 _ARCHIVES = "var/cache/apt/archives"
@@ -61,6 +62,8 @@ class DebCache:
             archives.mkdir(exist_ok=True)
             archives.chmod(0o755)
         for deb in self._folder.glob("*.deb"):
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(deb, archives / deb.name)
+            # No links: tar gives up on a file that another build links or unlinks meanwhile.
+            if not (archives / deb.name).exists():
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(deb, archives / deb.name)
         return self._given

@@ -69,7 +69,7 @@ def test_what_failed_is_tried_again(context, loop, root, capfd):
 
 @pytest.mark.parametrize("call", ["posix_spawn", "pidfd_open"])
 def test_what_could_not_be_started_is_started_later(context, loop, monkeypatch, call):
-    real, calls = getattr(os, call), []
+    real, spawn, calls, pids = getattr(os, call), os.posix_spawn, [], []
 
     def once_not(*words, **options):
         calls.append(words)
@@ -77,13 +77,21 @@ def test_what_could_not_be_started_is_started_later(context, loop, monkeypatch, 
             raise OSError(24, "Too many open files")
         return real(*words, **options)
 
+    def noted(*words, **options):
+        pids.append(spawn(*words, **options))
+        return pids[-1]
+
+    monkeypatch.setattr(os, "posix_spawn", noted)
+    if call == "posix_spawn":
+        real = noted
     monkeypatch.setattr(os, call, once_not)
     errand = make(context, loop)
     errand.want("one", delay_s=0)
     loop.run()
     assert len(calls) == 2
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 class TestTraffic:
