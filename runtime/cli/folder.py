@@ -7,10 +7,12 @@
          config.json  as it was when it was made
          start.sock   on which its process waits for `start`; gone when that was asked for
 
-A container is ``creating`` without a status, ``created`` while there is a start.sock, ``stopped``
-when its process is gone; a pid is that process only with the start time that goes with it.
+A container is ``creating`` without a status, ``created`` while somebody listens at start.sock,
+``stopped`` when its process is gone; a pid is that process only with the start time that goes
+with it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -142,8 +144,23 @@ class Folder:
 
     @property
     def waits(self) -> bool:
-        """Whether it was created and not started yet."""
-        return os.path.exists(f"{self.path}/start.sock")
+        """Whether it was created and not started yet.
+
+        The name may stay behind when a `start` is killed that had connected already.
+        """
+        if not os.path.exists(f"{self.path}/start.sock"):
+            return False
+        # Asks without connecting, which would be a start: the wrong type of socket is told only
+        # when there is one to be wrong about.
+        other_type = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(FileNotFoundError), other_type, self._address() as address:
+            return other_type.connect_ex(address) == errno.EPROTOTYPE
+        return False
+
+    def mark_started(self) -> None:
+        """Take the socket's name away, if it is there: nobody waits any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/start.sock")
 
     def listen(self) -> socket.socket:
         """Return a socket on which the container's process waits for `start`."""
@@ -162,7 +179,7 @@ class Folder:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with self._address() as address:
             connection.connect(address)
-        os.unlink(f"{self.path}/start.sock")
+        self.mark_started()
         return connection
 
     @contextmanager

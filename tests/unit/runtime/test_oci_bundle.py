@@ -103,7 +103,7 @@ def test_steps_of_a_container_for_another_engine(config, tmp_path):
     spec = decode(config, tmp_path)
     hooks = Hooks(create_container=(Hook("/c"),), start_container=(Hook("/s"),))
     names = [o[0] for o in compile_program(spec, stages=Stages(hooks, keyring="k")).operations]
-    order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "exec"]
+    order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "started"]
     places = []
     for name in order:
         places.append(names.index(name, places[-1] + 1 if places else 0))
