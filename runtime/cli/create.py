@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
@@ -18,7 +20,7 @@ from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program
 from runtime.container.stages import Stages
-from runtime.errors import ContainerError, LaunchError
+from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
 from runtime.kernel.procfs import start_ticks
 from runtime.kernel.replace import replace_file
@@ -42,7 +44,6 @@ def create(context: Context, values: Values, rest: list[str]) -> int:
 
 def run(context: Context, values: Values, rest: list[str]) -> int:
     """Make a container and start it; wait for its end and delete it unless detached."""
-    from runtime.cli.ending import destroy
     from runtime.cli.foreground import Foreground
     from runtime.cli.start import start_process
 
@@ -53,8 +54,7 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
         try:
             start_process(context, making.folder, making.status)
         except BaseException:
-            with making.folder.locked():
-                destroy(context, making.folder, making.status)
+            _clear_away(making)
             raise
         return 0
     with Foreground() as foreground:
@@ -64,14 +64,25 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
             return foreground.follow(launched.pidfd, launched.terminal)
         finally:
             if "keep" not in values:
-                with making.folder.locked():
-                    destroy(context, making.folder, making.status)
+                _clear_away(making)
+
+
+def _clear_away(making: "_Making") -> None:
+    """Delete the container, unless somebody has; its id may be another's by now."""
+    from runtime.cli.ending import destroy
+
+    folder, ours = making.folder, making.status
+    with suppress(NotFoundError), folder.locked():
+        found = folder.read()
+        if (found.pid, found.start) == (ours.pid, ours.start):
+            destroy(making.context, folder, ours)
 
 
 class _Making:
     """One container on its way."""
 
     status: Status
+    cgroup: str | None = None
 
     def __init__(self, context: Context, values: Values, container_id: str) -> None:
         self.context = context
@@ -102,28 +113,31 @@ class _Making:
             raise UsageError("the process has a terminal: use --console-socket")
         if console is not None and not spec.process.terminal:
             raise UsageError("--console-socket is for a process with a terminal")
-        name = cgroups.group_name(config, self.folder.id) if self.context.has_cgroups else None
-        self.folder.make()
-        group = None
-        try:
-            with self.folder.locked():
+        if self.context.has_cgroups:
+            self.cgroup = cgroups.group_name(config, self.folder.id, self.folder.root)
+        with self.folder.claimed():
+            group = launched = None
+            try:
                 self.folder.write_config(config)
-                group = cgroups.new_group(name)
+                group = cgroups.new_group(self.cgroup)
                 if group is not None:
                     cgroups.limit(group, spec.linux.resources, new=True)
                 elif spec.linux.resources != Resources():
                     raise ContainerError("resources need a cgroup manager")
+                self.folder.write(self._status(spec, 0, 0), making=True)
                 launched = self._launch(spec, group)
                 if launched.terminal is not None and console is not None:
                     send_terminal(console, launched.terminal)
                     os.close(launched.terminal)
                     launched.terminal = None
-                self._record(spec, launched, name)
-        except BaseException:
-            if group is not None:
-                cgroups.remove(group)
-            self.folder.remove()
-            raise
+                self._record(spec, launched)
+            except BaseException:
+                if launched is not None:
+                    _abandon(launched)
+                if group is not None:
+                    cgroups.remove(group)
+                self.folder.remove()
+                raise
         for warning in launched.warnings:
             self.context.report.warning(warning)
         return launched
@@ -156,29 +170,34 @@ class _Making:
 
     def _answer(self, spec: Spec, name: str, pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
         """Do what is due while the child waits at *name*."""
-        state = state_of(self._status(spec, pid, 0, None), "creating")
+        state = state_of(self._status(spec, pid, 0), "creating")
         if name == "mappings":
             linux = spec.linux
             write_maps(pid, _triples(linux.uid_mappings), _triples(linux.gid_mappings))
         elif name == "offsets":
             _write_offsets(pid, spec.linux.time_offsets)
         elif name == "runtime":
+            # From here on the child outlives us, as long as a hook of its own takes.
+            self.folder.write(self._found(spec, pid), making=True)
             run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
         elif name == "listener":
             send_listener(spec, state, pid, fds)
         return state
 
-    def _record(self, spec: Spec, launched: Launched, name: str | None) -> None:
-        began = start_ticks(launched.pid)
-        if began is None:
-            raise LaunchError("the container's process has ended already")
-        self.status = self._status(spec, launched.pid, began, name)
+    def _record(self, spec: Spec, launched: Launched) -> None:
+        self.status = self._found(spec, launched.pid)
         self.folder.write(self.status)
         pid_file = one(self.values, "pid-file")
         if pid_file is not None:
             replace_file(pid_file, str(launched.pid).encode(), mode=0o644)
 
-    def _status(self, spec: Spec, pid: int, began: int, name: str | None) -> Status:
+    def _found(self, spec: Spec, pid: int) -> Status:
+        began = start_ticks(pid)
+        if began is None:
+            raise LaunchError("the container's process has ended already")
+        return self._status(spec, pid, began)
+
+    def _status(self, spec: Spec, pid: int, began: int) -> Status:
         streams = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
         return Status(
             id=self.folder.id,
@@ -186,7 +205,7 @@ class _Making:
             start=began,
             bundle=self.bundle,
             created=self.created,
-            cgroup=name,
+            cgroup=self.cgroup,
             annotations=spec.annotations,
             external_descriptors=json.dumps(streams),
             has_keyring="no-new-keyring" not in self.values,
@@ -195,10 +214,17 @@ class _Making:
     def _with_listen_fds(self, spec: Spec) -> Spec:
         if not self.listen_fds:
             return spec
-
         more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
         process = replace(spec.process, env=(*spec.process.env, *more))
         return replace(spec, process=process)
+
+
+def _abandon(launched: Launched) -> None:
+    """Kill and collect a process that waits for its start."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+    os.close(launched.pidfd)
 
 
 def _is_given(fd: int) -> bool:

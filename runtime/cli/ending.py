@@ -59,6 +59,8 @@ def delete(context: Context, values: Values, rest: list[str]) -> int:
 
 def _delete(context: Context, folder: Folder, *, force: bool) -> None:
     try:
+        if force:
+            _kill_early(folder)
         with folder.locked():
             status = _read(folder, force=force)
             if status is None:
@@ -85,12 +87,29 @@ def _read(folder: Folder, *, force: bool) -> Status | None:
 
 def _clear_half_made(context: Context, folder: Folder) -> None:
     """Take away what a `create` that was killed has left."""
-    with suppress(FileNotFoundError):
-        if context.has_cgroups:
-            group = cgroups.open_group(cgroups.group_name(folder.read_config(), folder.id))
-            if group is not None:
-                cgroups.remove(group)
+    try:
+        begun = folder.read(making=True)
+    except NotFoundError:
+        # Nothing says that the group is its own, and then it has no process yet.
+        with suppress(FileNotFoundError):
+            if context.has_cgroups:
+                config = folder.read_config()
+                group = cgroups.open_group(cgroups.group_name(config, folder.id, folder.root))
+                if group is not None:
+                    cgroups.remove_unused(group)
+    else:
+        _end(begun)
     folder.remove()
+
+
+def _kill_early(folder: Folder) -> None:
+    """Kill the container's process without the lock: `start` holds that while a hook hangs."""
+    with suppress(NotFoundError, StateError):
+        status = folder.read()
+        _send(status, signal.SIGKILL)
+        group = cgroups.open_group(status.cgroup)
+        if group is not None and group.is_frozen():
+            group.thaw()
 
 
 def destroy(context: Context, folder: Folder, status: Status) -> None:
@@ -99,15 +118,7 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
     Raises:
         StateError: a process survives.
     """
-    group = cgroups.open_group(status.cgroup)
-    if is_running(status.pid, status.start):
-        with suppress(StateError):
-            _send(status, signal.SIGKILL)
-        if group is not None and group.is_frozen():
-            group.thaw()
-        kill_process(status, group)
-    if group is not None:
-        cgroups.remove(group)
+    _end(status)
     config = folder.read_config()
     folder.remove()
     if config.get("hooks"):
@@ -117,6 +128,19 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
                 run_all((hook,), state_of(status, "stopped"))
             except LaunchError as error:
                 context.report.warning(f"poststop {error}")
+
+
+def _end(status: Status) -> None:
+    """Kill all that is left of the container and take its cgroup away."""
+    group = cgroups.open_group(status.cgroup)
+    if is_running(status.pid, status.start):
+        with suppress(StateError):
+            _send(status, signal.SIGKILL)
+        if group is not None and group.is_frozen():
+            group.thaw()
+        kill_process(status, group)
+    if group is not None:
+        cgroups.remove(group)
 
 
 def kill_process(status: Status, group: Cgroup | None = None) -> None:

@@ -3,13 +3,16 @@
 ::
 
     <id>/status       what must be known of it; replaced whole
+         making       the same, from when the cgroup is its own until there is a status
          config.json  as it was when it was made
          start.sock   on which its process waits for `start`; gone when that was asked for
 
-A container is ``creating`` without a status, ``created`` while there is a start.sock, ``stopped``
-when its process is gone; a pid is that process only with the start time that goes with it.
+A container is ``creating`` without a status, ``created`` while somebody listens at start.sock,
+``stopped`` when its process is gone; a pid is that process only with the start time that goes
+with it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -52,47 +55,77 @@ class Folder:
         self.id = container_id
         self.path = f"{root}/{container_id}"
 
-    def make(self) -> None:
-        """Claim the id.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Claim the id, and keep other commands waiting while the container is being made.
 
         Raises:
             ConflictError: there is such a container.
         """
+        taken = ConflictError(f"container {self.id} exists already")
         os.makedirs(self.root, mode=0o700, exist_ok=True)
+        fd = None
+        # `delete --force` may take it away before it is locked.
+        while fd is None:
+            try:
+                os.mkdir(self.path, 0o700)
+            except FileExistsError:
+                raise taken from None
+            fd = self._lock()
         try:
-            os.mkdir(self.path, 0o700)
-        except FileExistsError:
-            raise ConflictError(f"container {self.id} exists already") from None
+            if os.listdir(self.path):  # and somebody else may have claimed it then
+                raise taken
+            yield
+        finally:
+            os.close(fd)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other commands that change the container waiting.
 
         Raises:
-            NotFoundError: there is no such container.
+            NotFoundError: there is no such container, or it went while we waited; another may
+                have its id by now.
         """
+        fd = self._lock()
+        if fd is None:
+            raise self._not_found()
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise self._not_found() from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
 
-    def write(self, status: Status) -> None:
-        """Record *status*."""
-        replace_file(f"{self.path}/status", json.dumps(_record(status)).encode())
+    def _lock(self) -> int | None:
+        """Return the descriptor that holds the lock; None if the folder is gone or another."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        held = False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                held = os.path.samestat(os.fstat(fd), os.stat(self.path))
+        finally:
+            if not held:
+                os.close(fd)
+        return fd if held else None
 
-    def read(self) -> Status:
-        """Return what is recorded.
+    def write(self, status: Status, *, making: bool = False) -> None:
+        """Record *status*; in the *making*, where only a `read` of that finds it."""
+        name = "making" if making else "status"
+        replace_file(f"{self.path}/{name}", json.dumps(_record(status)).encode())
+        if not making:
+            os.unlink(f"{self.path}/making")
+
+    def read(self, *, making: bool = False) -> Status:
+        """Return what is recorded of a container, or of one still in the *making*.
 
         Raises:
             NotFoundError: there is no such container, or it is only being made.
             DamagedError: the record cannot be read back.
         """
-        path = f"{self.path}/status"
+        path = f"{self.path}/{'making' if making else 'status'}"
         try:
             with open(path, "rb") as file:
                 data = parse_state(path, file.read())
@@ -113,8 +146,23 @@ class Folder:
 
     @property
     def waits(self) -> bool:
-        """Whether it was created and not started yet."""
-        return os.path.exists(f"{self.path}/start.sock")
+        """Whether it was created and not started yet.
+
+        The name may stay behind when a `start` is killed that had connected already.
+        """
+        if not os.path.exists(f"{self.path}/start.sock"):
+            return False
+        # Asks without connecting, which would be a start: the wrong type of socket is told only
+        # when there is one to be wrong about.
+        other_type = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(FileNotFoundError), other_type, self._address() as address:
+            return other_type.connect_ex(address) == errno.EPROTOTYPE
+        return False
+
+    def mark_started(self) -> None:
+        """Take the socket's name away, if it is there: nobody waits any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/start.sock")
 
     def listen(self) -> socket.socket:
         """Return a socket on which the container's process waits for `start`."""
@@ -133,7 +181,7 @@ class Folder:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with self._address() as address:
             connection.connect(address)
-        os.unlink(f"{self.path}/start.sock")
+        self.mark_started()
         return connection
 
     @contextmanager
@@ -147,8 +195,9 @@ class Folder:
 
     def remove(self) -> None:
         """Forget the container; it is gone for others at once."""
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self.path}/status")
+        for name in ("making", "status"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}/{name}")
         # Half-written files of somebody who was killed, too.
         for name in os.listdir(self.path):
             os.unlink(f"{self.path}/{name}")

@@ -1,5 +1,6 @@
 """The cgroup of a container."""
 
+import binascii
 import functools
 import os
 from collections.abc import Iterator
@@ -15,13 +16,16 @@ _PARENT = "bayplan-oci"
 """Where the groups of containers are that do not say where."""
 
 
-def group_name(config: dict[str, Any], container_id: str) -> str:
+def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
     """Return the name of the container's group, from its cgroupsPath.
+
+    Without one it is made from the id and the *root* below which that is unique.
 
     Raises:
         ContainerError: that is no path.
     """
-    path = (config.get("linux") or {}).get("cgroupsPath") or f"/{_PARENT}/{container_id}"
+    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}-{container_id}"
+    path = (config.get("linux") or {}).get("cgroupsPath") or own
     if ":" in path and not path.startswith("/"):
         raise ContainerError(f"cgroupsPath {path} is for the cgroup manager systemd")
     name = path.strip("/")
@@ -44,11 +48,12 @@ def new_group(name: str | None) -> Cgroup | None:
     """Return the group of a container that is being made; None where containers have none.
 
     Raises:
-        ConflictError: somebody is in it, and would be killed with the container.
+        ConflictError: it exists, even if empty. That of a stopped container is still its own:
+            when that is deleted all in the group are killed.
     """
     group = open_group(name)
-    if group is not None and group.pids():
-        raise ConflictError(f"cgroup {name} has processes already: it is another container's")
+    if group is not None and group.exists():
+        raise ConflictError(f"cgroup {name} exists already: it is another container's")
     return group
 
 
@@ -77,6 +82,12 @@ def remove(group: Cgroup) -> None:
         for mount in group.hierarchy.folders():
             with suppress(OSError):  # others are in it
                 os.rmdir(f"{mount}/{_PARENT}")
+
+
+def remove_unused(group: Cgroup) -> None:
+    """Take the group away if nothing is in it: it may be ours or somebody else's."""
+    if not group.pids():
+        group.delete(nested=False)
 
 
 def is_frozen(name: str | None) -> bool:

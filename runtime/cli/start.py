@@ -18,6 +18,7 @@ def start(context: Context, values: Mapping[str, list[str]], rest: list[str]) ->
         status = folder.read()
         word = condition(folder, status)
         if word != "created":
+            folder.mark_started()  # by a `start` that was killed
             raise StateError(f"cannot start container {folder.id}: it is {word}")
         start_process(context, folder, status)
     return 0
@@ -27,22 +28,27 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
     """Have the waiting process execute its program, then run the poststart hooks.
 
     Raises:
-        LaunchError: a startContainer hook or the exec failed, and the process has ended; or a
-            poststart hook failed, and the process was killed.
+        LaunchError: a startContainer hook or the exec failed, and the process has ended; or it was
+            killed before; or a poststart hook failed, and the process was killed.
         StateError: the process is gone.
     """
     try:
         connection = folder.connect()
     except ConnectionRefusedError:
         raise StateError(f"the process of container {folder.id} is gone") from None
+    through = False
     with connection:
-        # Its end is closed by exec.
+        # Its end is closed by exec, and by death.
         while data := connection.recv(_MOST_BYTES):
             message = json.loads(data)
             if "error" in message:
                 raise LaunchError(message["error"], exit_code=message["exitCode"])
             if "warning" in message:
                 context.report.warning(message["warning"])
+            through = through or "started" in message
+    if not through:
+        text = f"the process of container {folder.id} ended before it could execute its program"
+        raise LaunchError(text)
     if folder.read_config().get("hooks"):
         _run_poststart(context, folder, status)
 

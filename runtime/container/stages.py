@@ -43,7 +43,7 @@ class Stages:
     def before_exec(self) -> list[Operation]:
         """Return what is done when all but the exec is."""
         waiting: list[Operation] = [("inherit",), ("await_start",)]
-        return [*waiting, *_hooks("created", self.hooks.start_container)]
+        return [*waiting, *_hooks("created", self.hooks.start_container), ("started",)]
 
 
 def _hooks(status: str, hooks: Sequence[Hook]) -> list[Operation]:

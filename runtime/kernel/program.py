@@ -49,6 +49,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       hooks STATUS ITEMS                  run programs, each told of the container
       inherit                             let the program have the caller's descriptors
       await_start                         wait until somebody connects, who is then the parent
+      started                             tell that one that the hooks are through
       listener HEX FLAGS                  load a filter, and hand the parent its listener
 
     the process

@@ -132,7 +132,7 @@ def test_steps_of_a_container_for_another_engine(config, tmp_path):
     spec = decode(config, tmp_path)
     hooks = Hooks(create_container=(Hook("/c"),), start_container=(Hook("/s"),))
     names = [o[0] for o in compile_program(spec, stages=Stages(hooks, keyring="k")).operations]
-    order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "exec"]
+    order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "started"]
     places = []
     for name in order:
         places.append(names.index(name, places[-1] + 1 if places else 0))
@@ -153,11 +153,14 @@ def test_the_hosts_things_are_in_hand_before_a_user_namespace_is_entered(config,
 
 
 def test_names_of_cgroups():
-    assert group_name({}, "x") == "bayplan-oci/x"
-    assert group_name({"linux": {"cgroupsPath": "/a/b"}}, "x") == "a/b"
+    own = group_name({}, "x", "/run/a")
+    assert own.startswith("bayplan-oci/")
+    assert own.endswith("-x")
+    assert own != group_name({}, "x", "/run/b")
+    assert group_name({"linux": {"cgroupsPath": "/a/b"}}, "x", "/run") == "a/b"
     for path in ("/a/../b", "a:b:c", "/"):
         with pytest.raises(ContainerError):
-            group_name({"linux": {"cgroupsPath": path}}, "x")
+            group_name({"linux": {"cgroupsPath": path}}, "x", "/run")
 
 
 def test_signals_by_number_and_name():

@@ -1,0 +1,194 @@
+"""Commands of the OCI command line that are killed, get in each other's way or share a name."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.bundle import ID, bundle_in
+
+pytestmark = pytest.mark.kernel
+
+NO_STREAMS = {
+    "capture_output": False,
+    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+}
+
+
+@pytest.fixture
+def bundle(world):
+    with bundle_in(world) as made:
+        yield made
+
+
+def _told(path) -> int:
+    """Wait until a hook has written the state it was given, and return the pid in it."""
+    _wait(path.exists)
+    return json.loads(path.read_text())["pid"]
+
+
+def _wait(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _noting(path, more: str = "true") -> dict:
+    script = f"cat >{path}.tmp; mv {path}.tmp {path}; {more}"
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}
+
+
+def _waits_for_lock(pid: int) -> bool:
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {pid} " in line for line in lines)
+
+
+def test_the_cgroup_of_a_stopped_container_is_still_its_own(bundle):
+    bundle.start()
+    bundle.do("kill", ID, "KILL")
+    bundle.wait_stopped()
+    other = ("--root", str(bundle.path / "other"))
+    assert "another container's" in bundle.fails(*other, "create", ID)
+    bundle.do("delete", ID)
+    bundle.do(*other, "create", ID, **NO_STREAMS)
+    bundle.do(*other, "delete", ID)
+
+
+def test_the_same_id_below_another_root_is_another_container(bundle):
+    del bundle.config["linux"]["cgroupsPath"]
+    bundle.start()
+    bundle.do("kill", ID, "KILL")
+    bundle.wait_stopped()
+    other = ("--root", str(bundle.path / "other"))
+    try:
+        bundle.do(*other, "run", "--detach", ID, **NO_STREAMS)
+        bundle.do("delete", ID)
+        assert json.loads(bundle.do(*other, "state", ID))["status"] == "running"
+    finally:
+        bundle.call(*other, "delete", "--force", ID)
+
+
+def test_a_half_made_container_has_no_say_over_the_cgroup_it_asked_for(bundle):
+    bundle.start()
+    half = bundle.root / "half"
+    half.mkdir(mode=0o700)
+    (half / "config.json").write_text(json.dumps(bundle.config))
+    bundle.do("delete", "--force", "half")
+    assert not half.exists()
+    assert bundle.state()["status"] == "running"
+
+
+def test_a_create_that_fails_late_leaves_no_process(bundle, tmp_path):
+    del bundle.config["linux"]["cgroupsPath"]
+    bundle.config["hooks"] = {"createRuntime": [_noting(tmp_path / "state")]}
+    words = ("--cgroup-manager", "disabled", "create", "--pid-file", "/nonexistent/x", ID)
+    assert bundle.call(*words, **NO_STREAMS).returncode == 1
+    assert not _is_alive(_told(tmp_path / "state"))
+    assert "does not exist" in bundle.fails("state", ID)
+
+
+def test_what_a_create_that_was_killed_leaves_running_is_killed(bundle, tmp_path):
+    del bundle.config["linux"]["cgroupsPath"]
+    bundle.config["hooks"] = {"createContainer": [_noting(tmp_path / "state", "sleep 1000")]}
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "--cgroup-manager", "disabled", "create", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path) as process:
+        pid = _told(tmp_path / "state")
+        process.kill()
+    assert _is_alive(pid)
+    bundle.do("--cgroup-manager", "disabled", "delete", "--force", ID)
+    assert not _is_alive(pid)
+
+
+def test_a_delete_that_waited_leaves_the_next_container_of_that_id_alone(bundle, tmp_path):
+    bundle.start()
+    folder = bundle.root / ID
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with subprocess.Popen([*bundle.command(), "delete", "--force", ID]) as process:
+        _wait(lambda: _waits_for_lock(process.pid))
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        os.close(lock)
+    assert process.returncode == 0
+    assert os.listdir(folder) == ["config.json"]
+    (folder / "config.json").unlink()
+    folder.rmdir()
+    (tmp_path / "old").rename(folder)
+
+
+def test_a_foreground_run_leaves_the_next_container_of_its_id_alone(bundle):
+    bundle.sh("echo ready; sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "run", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGSTOP)
+        try:
+            bundle.do("delete", "--force", ID)
+            bundle.start()
+        finally:
+            process.send_signal(signal.SIGCONT)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert bundle.state()["status"] == "running"
+
+
+def test_a_foreground_run_whose_container_is_deleted_returns_its_code(bundle):
+    bundle.sh("echo ready; sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "run", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        bundle.do("delete", "--force", ID)
+    assert process.returncode == 128 + signal.SIGKILL
+
+
+def test_a_start_that_was_killed_once_it_connected_has_started_the_container(bundle):
+    bundle.start(verb="create")
+    assert bundle.state()["status"] == "created"
+    folder = os.open(bundle.root / ID, os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(f"/proc/self/fd/{folder}/start.sock")
+    os.close(folder)
+    _wait(lambda: bundle.state()["status"] == "running")
+    assert "it is running" in bundle.fails("delete", ID)
+    assert "it is running" in bundle.fails("start", ID)
+    assert not (bundle.root / ID / "start.sock").exists()
+    assert bundle.do("exec", ID, "cat", "/proc/1/comm") == "sleep\n"
+
+
+def test_a_process_killed_before_its_program_has_not_started(bundle):
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "touch /tmp/hook; exec sleep 1000"]}
+    bundle.config["hooks"] = {"startContainer": [{**hook, "env": ["PATH=/bin"]}]}
+    bundle.start(verb="create")
+    arguments = [*bundle.command(), "start", ID]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        _wait((bundle.path / "rootfs/tmp/hook").exists)
+        bundle.do("kill", ID, "KILL")
+        assert "ended before" in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_a_forced_delete_does_not_wait_for_a_hook_of_start(bundle):
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "touch /tmp/hook; exec sleep 1000"]}
+    bundle.config["hooks"] = {"startContainer": [{**hook, "env": ["PATH=/bin"]}]}
+    bundle.start(verb="create")
+    with subprocess.Popen([*bundle.command(), "start", ID]) as process:
+        _wait((bundle.path / "rootfs/tmp/hook").exists)
+        bundle.do("delete", "--force", ID)
+    assert process.returncode == 1
