@@ -12,7 +12,8 @@ from runtime.supervisor.status import Status
 _GATHER_S = 0.02
 """Those that end together are seen to together."""
 _LEFT_TO_CLIENT_S = 1.0
-"""Who has a container stopped moves its traffic first, and mostly removes it next."""
+"""Who has a container stopped moves its traffic first, and mostly removes it next. Who waits for
+one to be well moves it too, and may then stop the next one: nobody shall get in between."""
 
 
 class Traffic:
@@ -43,8 +44,9 @@ class Traffic:
             self._resting.add(told.id)
         else:
             self._resting.discard(told.id)
-        being_stopped = told.resting and told.stop_requested and not told.ended
-        self._errand.want(told.id, delay_s=_LEFT_TO_CLIENT_S if being_stopped else _GATHER_S)
+        being_stopped = told.stop_requested and not told.ended
+        is_down = told.resting and not being_stopped
+        self._errand.want(told.id, delay_s=_GATHER_S if is_down else _LEFT_TO_CLIENT_S)
 
     def forget(self, container_id: str) -> None:
         """Know nothing of a container any more."""
