@@ -1,11 +1,15 @@
 """What one launch's child knows while it runs its operations, and how it tells its parent."""
 
 import json
+import os
 import socket
 from typing import Any
 
 MOST_BYTES = 65536
 """A message on the report channel is at most this long."""
+GO = b"go"
+"""From the parent, once it has made a child known."""
+_ORPHANED = 125
 
 
 class Child:
@@ -61,6 +65,14 @@ class Child:
             socket.send_fds(self.channel, [data], fds)
         else:
             self.channel.send(data)
+
+    def await_parent(self) -> None:
+        """Wait until the parent has made this process known; end if the parent dies before that.
+
+        A program must not run that nobody would find: it would be started a second time.
+        """
+        if self.channel.recv(len(GO)) != GO:
+            os._exit(_ORPHANED)
 
     def warn(self, text: str) -> None:
         """Tell the parent of something that was asked for and cannot be had."""

@@ -56,7 +56,8 @@ class Starting:
     ) -> None:
         """Fork. Later either ``done(launched)`` or ``failed(error)`` is called, once.
 
-        ``forked(pid)`` is called at once if there is a child, long before that can get to exec.
+        ``forked(pid)`` is called at once if there is a child, and again if that goes on as another
+        process; neither does anything before.
         *name* is what the keeper knows it by; after *done* the process is announced. *standard*
         stays the caller's, who may close it at once. *size* is the terminal's, if there is one.
         """
@@ -70,6 +71,11 @@ class Starting:
         """Why it was given up."""
         context.link.intend(name)
         stdin, stdout, stderr = standard
+
+        def admit(pid: int) -> None:
+            context.link.forked(name, pid)
+            forked(pid)
+
         try:
             launch = interpreter.start(
                 _as_without_us(program),
@@ -78,6 +84,7 @@ class Starting:
                 stderr=stderr,
                 target=target,
                 size=size,
+                admit=admit,
             )
         except (LaunchError, OSError) as error:
             # OSError: out of descriptors. Told later: the caller does not have this object yet.
@@ -85,8 +92,6 @@ class Starting:
             self._timer = context.loop.call_later(0, partial(self._fail, failure))
             return
         self._launch = launch
-        context.link.forked(name, launch.pid)
-        forked(launch.pid)
         self._fd = launch.fileno()
         self._timer = context.loop.call_later(timeout, self._time_out)
         context.loop.watch(self._fd, IN, self._advance)

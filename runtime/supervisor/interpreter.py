@@ -36,7 +36,7 @@ from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
 from runtime.rootfs.overlay import boot_id
 from runtime.supervisor import operations_bundle, operations_mount, operations_process
-from runtime.supervisor.child import MOST_BYTES, Child
+from runtime.supervisor.child import GO, MOST_BYTES, Child
 from runtime.supervisor.executable import execution_error
 
 OPERATIONS = {
@@ -81,10 +81,12 @@ class Launch:
         channel: socket.socket,
         answer: "Answer | None" = None,
         *,
+        admit: "Admit",
         will_wait: bool = False,
     ) -> None:
         self.pid = pid
         """Of the child; it may still go on as a sibling, whose pid is another."""
+        self._admit = admit
         self._pidfd = pidfd
         self._channel = channel
         self._answer = answer
@@ -143,6 +145,12 @@ class Launch:
         if not poller.poll(timeout_s * 1000):
             raise LaunchError(f"the launch did not get to exec within {timeout_s:g} s")
         return self.advance()
+
+    def let_go_on(self) -> None:
+        """Make the child known, and only then have it begin."""
+        self._admit(self.pid)
+        with contextlib.suppress(ConnectionError):  # killed: `advance` tells
+            self._channel.send(GO)
 
     def take_former(self) -> tuple[int, ...]:
         """Return pidfds of processes the child was before; they are ending. The caller's now."""
@@ -212,6 +220,7 @@ class Launch:
             (self._terminal,) = packet.fds
         elif "forked" in message:
             self._follow(packet.sender)
+            self.let_go_on()
         elif "ready" in message:
             self._program = message["ready"]
         elif "waiting" in message:
@@ -246,6 +255,9 @@ class _Packet:
 
 Answer = Callable[[str, int, tuple[int, ...]], dict[str, Any]]
 """Does what is due at a ``stop``: its name, the child's pid and what it sent. Returns the state."""
+
+Admit = Callable[[int], None]
+"""Makes a child known by its pid, to whoever has to see to it should this process be killed."""
 
 
 def launch(
@@ -292,11 +304,15 @@ def start(
     stderr: int | None = None,
     target: int | None = None,
     size: tuple[int, int] | None = None,
+    admit: Admit = lambda _pid: None,
     answer: Answer | None = None,
     start_fd: int = -1,
     kept: tuple[int, ...] = (),
 ) -> Launch:
     """Fork the child that runs *program*, and return without waiting for it.
+
+    *admit* is called with the pid of the child, and of each sibling it goes on as, before that
+    does anything. If this process is killed before *admit* has returned, the child ends by itself.
 
     *target* is a pidfd of the process whose namespaces an ``enter`` operation enters, *size* the
     rows and columns of the terminal that a ``console`` operation makes. *answer* is called at each
@@ -336,7 +352,13 @@ def start(
             )
             _run(child, program, standard)
     ours.setblocking(False)
-    return Launch(pid, pidfd, ours, answer, will_wait=start_fd >= 0)
+    started = Launch(pid, pidfd, ours, answer, admit=admit, will_wait=start_fd >= 0)
+    try:
+        started.let_go_on()
+    except BaseException:
+        started.abandon()
+        raise
+    return started
 
 
 def _clone(program: Program) -> tuple[int, int]:
@@ -374,6 +396,7 @@ def _run(child: Child, program: Program, standard: tuple[int, ...]) -> NoReturn:
         gc.disable()
         os.umask(0)
         _keep_only(child, standard)
+        child.await_parent()
         process.default_signals()
         for index, operation in enumerate(program.operations):  # noqa: B007 - for the report
             name = operation[0]
@@ -445,7 +468,12 @@ def _receive(channel: socket.socket) -> _Packet:
     Raises:
         BlockingIOError: there is none yet, on a channel that does not block.
     """
-    data, ancillary, _, _ = channel.recvmsg(MOST_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    how = (MOST_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(*how)
+    except ConnectionResetError:
+        # Said once, of a child that died before it read what we sent; what it sent comes now.
+        data, ancillary, _, _ = channel.recvmsg(*how)
     fds: tuple[int, ...] = ()
     sender = 0
     for _, kind, content in ancillary:

@@ -173,6 +173,7 @@ def fork(child: Child) -> None:
     if pid:
         os._exit(0)
     child.send({"forked": True})
+    child.await_parent()
 
 
 def session(child: Child, take: bool) -> None:

@@ -124,6 +124,31 @@ def test_a_sibling_is_killed_with_its_launch(box, monkeypatch):
         assert children() - others == {str(target.pid)}
 
 
+@pytest.mark.parametrize("sibling", [False, True])
+def test_nothing_runs_that_its_parent_could_not_make_known(box, sibling):
+    """The parent is killed just then: whoever cleans up would not find it, and start it again."""
+    with box.running(box.spec("sleep", "60")) as target:
+        program, options = box.compile(box.spec("echo", "once")), {}
+        if sibling:
+            program = compile_enter(Process(("/bin/echo", "once"), env=("PATH=/bin",)))
+            options = {"target": target.pidfd}
+        known: list[int] = []
+
+        def admit(pid: int) -> None:
+            known.append(pid)
+            if len(known) > sibling:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        read, write = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            start(program, stdout=write, admit=admit, **options).finish()
+        os.close(write)
+        assert os.waitpid(parent, 0)[1] == signal.SIGKILL
+        with open(read, "rb") as pipe:
+            assert pipe.read() == b""
+
+
 def test_a_cgroup_that_is_not_there_is_named(box):
     program = box.compile(box.spec("true"), cgroup_join=("/nowhere/cgroup.procs",))
     with pytest.raises(LaunchError, match="/nowhere"):

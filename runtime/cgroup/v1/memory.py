@@ -3,7 +3,7 @@
 Source: Documentation/admin-guide/cgroup-v1/memory.rst.
 """
 
-from errno import EBUSY, ENOENT
+from errno import EBUSY
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, number, table, write_setting
@@ -70,12 +70,12 @@ def drop_cache(folder: str) -> None:
     """Give back the pages of a group without members, so that removing it leaves no zombie.
 
     Without it the kernel keeps the group's structures until the last page cache page charged to
-    it is gone. Does nothing where there are members or no such group.
+    it is gone. Does nothing where there are members or no such group (any more).
     """
     try:
         files.write(f"{folder}/memory.force_empty", "0")
     except KernelError as error:
-        if error.errno not in (EBUSY, ENOENT):
+        if error.errno != EBUSY and not files.is_gone(error):
             raise
 
 
