@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from signal import SIGKILL
 from types import MappingProxyType
 
@@ -131,9 +131,8 @@ class Containers:
         except DamagedError:
             wanted = (None, None)  # the supervisor knows what was asked for at the start
         if not self.status(container_id).ended:
-            traffic.withdraw(self.root, container_id)
-            self._thaw(container_id)
-            with suppress(NotFoundError):
+            with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
+                self._thaw(container_id)
                 Supervisor(self.root).stop(
                     container_id,
                     signal=wanted[0] if signal is None else signal,
@@ -149,9 +148,8 @@ class Containers:
         """
         if self.status(container_id).state != "running":
             raise StateError(f"cannot signal {container_id}: it does not run")
-        if signal == SIGKILL:
-            traffic.withdraw(self.root, container_id)
-        Supervisor(self.root).kill(container_id, signal)
+        with traffic.withdrawn(self.root, container_id) if signal == SIGKILL else nullcontext():
+            Supervisor(self.root).kill(container_id, signal)
 
     def remove(self, container_id: str, *, force: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.
@@ -175,9 +173,8 @@ class Containers:
             if not (found.ended or found.state == "created"):
                 if not force:
                     raise StateError(f"cannot remove {container_id}: it is {found.state}")
-                traffic.withdraw(self.root, container_id)
-                self._thaw(container_id)
-                with suppress(NotFoundError):
+                with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
+                    self._thaw(container_id)
                     Supervisor(self.root).stop(container_id, signal=SIGKILL, grace=0.0)
         # Without a supervisor there is nobody to forget it.
         with suppress(NotFoundError, StateError):

@@ -1,16 +1,17 @@
 """Published traffic goes to those containers behind a port that are up, while any of them is.
 
-The supervisor tells which are ``resting``, in their status, and runs this when that changes.
+The supervisor tells which are to be ``spared``, in their status, and runs this when that changes.
 """
 
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from runtime.errors import ContainerError
 from runtime.network import firewall, store
 from runtime.network.ruleset import Wanted
 from runtime.root import Root, world_of
+from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import read_recorded
 
 
@@ -26,18 +27,23 @@ def follow(root: Root) -> None:
             change.rest(_resting(root, change.wanted))
 
 
-def withdraw(root: Root, container_id: str) -> None:
-    """Let nothing new go to a container that is about to end, while others are up; idempotent.
+@contextmanager
+def withdrawn(root: Root, container_id: str) -> Iterator[None]:
+    """Let nothing new go to a container that is to be ended in here, while others are up.
 
-    That it is about to end its supervisor writes down, so that ``follow`` says the same. Who ends
-    it does so in any case: where the firewall cannot be changed now, the supervisor keeps trying.
+    Its supervisor writes that down first, so that ``follow`` says the same. Who ends it does so
+    in any case: where the firewall cannot be changed now, the supervisor keeps trying.
     """
-    with suppress(ContainerError, OSError):
-        backends = _backends(firewall.wanted(root))
-        ips = backends and {ip for ip, holder in _holders(root).items() if holder == container_id}
-        if ips & backends:
-            with firewall.commit(root) as change:
-                change.rest(change.wanted.resting | ips)
+    with ExitStack() as opened:
+        with suppress(ContainerError, OSError):
+            backends = _backends(firewall.wanted(root))
+            ips = backends and {ip for ip, who in _holders(root).items() if who == container_id}
+            if ips & backends:
+                with suppress(ContainerError):  # one of a version before this cannot be told
+                    opened.enter_context(Supervisor(root, start=False).spare(container_id))
+                with firewall.commit(root) as change:
+                    change.rest(change.wanted.resting | ips)
+        yield
 
 
 def _resting(root: Root, wanted: Wanted) -> frozenset[str]:
@@ -52,7 +58,7 @@ def _is_resting(root: Root, container_id: str | None) -> bool:
     if container_id is None:
         return True  # it was removed by hand
     status = read_recorded(str(root.run / "containers" / container_id))
-    return status is not None and status.resting
+    return status is not None and status.spared
 
 
 def _holders(root: Root) -> dict[str, str]:

@@ -12,7 +12,7 @@ import signal as signals
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +158,24 @@ class Supervisor:
         message = {"request": request.encode(wanted), "streams": [*streams]}
         answer, _fds = self.talk("launch", message, fds=[*streams.values()], timeout=ANSWER_S)
         return Launched(answer["pid"], tuple(answer["warnings"]))
+
+    @contextmanager
+    def spare(self, id: str) -> Iterator[None]:
+        """Have a balanced container count as ending while this is open, before it is stopped.
+
+        So nobody who looks meanwhile brings its traffic back. If this process dies first, that
+        is over.
+
+        Raises:
+            NotFoundError: there is no such container.
+            SupervisorError: the supervisor is of a version before this, or cannot be reached.
+        """
+        with self._connect() as connection:
+            try:
+                _first_answer(connection, "spare", {"id": id}, (), _deadline(ANSWER_S))
+            except (ConnectionError, TimeoutError) as error:
+                raise SupervisorError("no answer to spare") from error
+            yield
 
     def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
         """Ask a container to end and return when it has; idempotent.

@@ -127,8 +127,8 @@ class Container:
             self._save(replace(self.status, state="exited", stop_requested=True, next_start=None))
             self._finish("died")
         else:
-            resting = self.request.balanced
-            self._save(replace(self.status, stop_requested=True, resting=resting))
+            ending = self.request.balanced
+            self._save(replace(self.status, stop_requested=True, ending=ending))
             self._end_within(number, grace)
 
     def kill(self, number: int) -> None:
@@ -142,10 +142,21 @@ class Container:
         if self._process is None:
             raise StateError(f"cannot signal {self.request.id}: it is {self.status.state}")
         if number in (signal.SIGKILL, self.request.stop.signal):
-            # What a stop signal comes to is the program's to decide.
-            resting = self.status.resting or (number == signal.SIGKILL and self.request.balanced)
-            self._save(replace(self.status, stop_requested=True, resting=resting))
+            changed = replace(self.status, stop_requested=True)
+            if number == signal.SIGKILL:  # what the other comes to is the program's to decide
+                changed = replace(changed, ending=self.request.balanced, kill_at=time.time())
+            self._save(changed)
         self._process.signal(number)
+
+    def spare(self) -> None:
+        """Count as ending from now on: somebody moves its traffic, and stops it then."""
+        if self._process is not None and not self.status.ending and self.request.balanced:
+            self._save(replace(self.status, ending=True))
+
+    def spare_no_longer(self) -> None:
+        """Count as ending only if it is: whoever meant to stop it has gone away."""
+        if self.status.ending and self.status.kill_at is None and not self.status.ended:
+            self._save(replace(self.status, ending=False))
 
     def wait(self, ended: Callable[[Status], None]) -> Callable[[], None]:
         """Call *ended* once it has ended for good; return what takes that back."""
@@ -230,7 +241,8 @@ class Container:
         """Keep the process a former supervisor has started."""
         known = self.status if self.status.state == "running" else self._as_started(pid)
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
-        self._save(known)
+        # Who only meant to stop it has lost its connection, and asks again.
+        self._save(replace(known, ending=known.ending and known.kill_at is not None))
         if known.kill_at is not None:
             self._end_within(self.request.stop.signal, known.kill_at - time.time())
         self._start_probing()
@@ -294,6 +306,7 @@ class Container:
             health_output="",
             # It may come up for long: only its health check tells when it is there again.
             resting=self.status.resting and self.request.health is not None,
+            ending=False,
             error="",
             next_start=None,
             oom_killed=False,

@@ -62,6 +62,8 @@ class Status:
     resting: bool = False
     """Of one that is *balanced*: it ended or was unhealthy, and has not been well since. Nothing
     new that comes to published ports goes to it while another one can take it."""
+    ending: bool = False
+    """Of one that is *balanced*: it is being stopped, or about to be; as *resting* for traffic."""
     token: str = ""
     """Of the LaunchRequest."""
 
@@ -69,6 +71,11 @@ class Status:
     def ended(self) -> bool:
         """Whether it does not run and will not by itself."""
         return self.state in ("exited", "dead")
+
+    @property
+    def spared(self) -> bool:
+        """Whether published traffic goes to others, while any of them can take it."""
+        return self.resting or self.ending
 
 
 def encode(status: Status) -> dict[str, Any]:

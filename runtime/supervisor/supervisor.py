@@ -68,6 +68,7 @@ class Supervisor:
         self._server = Server(self._loop, listener, handle=self._handle, left=self._consider_ending)
         self._operations: dict[str, Callable[[Request], None]] = {
             "launch": self._launch,
+            "spare": self._spare,
             "stop": self._stop,
             "kill": self._kill,
             "wait": self._wait,
@@ -280,6 +281,19 @@ class Supervisor:
             grace=grace,
         )
         self._traffic.consider(container.status)
+
+    def _spare(self, asked: Request) -> None:
+        container = self._reach(self._find(asked))
+
+        def left() -> None:
+            if self._containers.get(container.request.id) is container:
+                container.spare_no_longer()
+                self._traffic.consider(container.status)
+
+        container.spare()
+        self._traffic.consider(container.status)
+        asked.connection.on_close.append(left)
+        asked.answer()
 
     def _kill(self, asked: Request) -> None:
         container = self._reach(self._find(asked))

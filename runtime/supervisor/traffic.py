@@ -17,11 +17,11 @@ one to be well moves it too, and may then stop the next one: nobody shall get in
 
 
 class Traffic:
-    """Has published traffic follow the ``resting`` of containers that share it."""
+    """Has published traffic follow those of the containers that share it that are not *spared*."""
 
     def __init__(self, context: Context, done: Callable[[], None]) -> None:
         """Call ``done()`` whenever there may be nothing left to do."""
-        self._resting: set[str] = set()
+        self._spared: set[str] = set()
         self._errand = Errand(context, "runtime.container.traffic", done)
 
     @property
@@ -31,24 +31,23 @@ class Traffic:
 
     def adopt(self, known: Status, *, balanced: bool) -> None:
         """Take over from a supervisor that perhaps could not say what it knew."""
-        if known.resting:
-            self._resting.add(known.id)
+        if known.spared:
+            self._spared.add(known.id)
         if balanced:
             self._errand.want(known.id, delay_s=_GATHER_S)
 
     def consider(self, told: Status) -> None:
         """See whether something follows from a container's new status."""
-        if told.resting == (told.id in self._resting):
+        if told.spared == (told.id in self._spared):
             return
-        if told.resting:
-            self._resting.add(told.id)
+        if told.spared:
+            self._spared.add(told.id)
         else:
-            self._resting.discard(told.id)
-        being_stopped = told.stop_requested and not told.ended
-        is_down = told.resting and not being_stopped
+            self._spared.discard(told.id)
+        is_down = told.spared and not (told.ending and not told.ended)
         self._errand.want(told.id, delay_s=_GATHER_S if is_down else _LEFT_TO_CLIENT_S)
 
     def forget(self, container_id: str) -> None:
         """Know nothing of a container any more."""
-        self._resting.discard(container_id)
+        self._spared.discard(container_id)
         self._errand.forget(container_id)

@@ -5,6 +5,8 @@ import urllib.request
 
 import pytest
 
+from runtime.container import traffic
+from runtime.root import Root
 from tests.support.drift import container, kill, supervisors
 from tests.support.load import Visitor
 from tests.support.manifests import HEAD, document, sleeper
@@ -130,6 +132,17 @@ def test_no_visitor_notices_that_a_replica_is_stopped_started_restarted_removed(
         bayplan.apply(web)
         await_answers("web-0", "web-1")
     assert visitor.failures == []
+
+
+def test_who_follows_meanwhile_does_not_undo_the_beginning_of_a_stop(bayplan, web, world):
+    """As the supervisor may, for another replica, between a stop's first step and its second."""
+    root = Root.at(world)
+    going = container(bayplan, "test.web.0")["id"]
+    with traffic.withdrawn(root, going):
+        traffic.follow(root)
+        assert answering() == {"web-1"}
+    # Nothing was stopped in the end.
+    await_answers("web-0", "web-1")
 
 
 def test_no_visitor_notices_that_apply_restarts_the_replicas(bayplan, web):

@@ -109,11 +109,12 @@ class TestTraffic:
 
     def test_who_stops_a_container_has_moved_its_traffic(self, context, wanted):
         traffic = Traffic(context, lambda: None)
-        stopping = Status(id="one", resting=True, stop_requested=True, state="running")
+        stopping = Status(id="one", ending=True, stop_requested=True, state="running")
         traffic.consider(stopping)
         ((_, delay_s),) = wanted
         assert delay_s >= 1
-        traffic.consider(Status(id="one", resting=True, stop_requested=True, state="exited"))
+        ended = Status(id="one", ending=True, resting=True, stop_requested=True, state="exited")
+        traffic.consider(ended)
         assert len(wanted) == 1
 
     def test_of_a_crash_nobody_knew_before(self, context, wanted):
