@@ -15,6 +15,8 @@ from runtime.root import Root
 def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
     """Yield what would make *actions* fail. Read-only."""
     wanted = [a for a in actions if a.verb is not Verb.DELETE and a.after is not None]
+    if not wanted:
+        return
     leaving = {owner_of(a.id.resource) for a in actions if a.verb is Verb.DELETE}
     ports = Ports(root)
     for action in wanted:
