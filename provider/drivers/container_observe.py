@@ -114,7 +114,7 @@ class _View:
             gone = Deviation("kernel.container", "present", "missing", cause, lost, "replace")
             return entry.observed(deviations=(gone,))
         status = self._statuses[config.id]
-        deviations = list(self._state(effective, status))
+        deviations = list(self._state(effective, status, attempted=entry.attempt is not None))
         if status.state == "running" and not deviations:
             deviations += self._limits(config, effective)
             deviations += self._mounts(config, status)
@@ -191,11 +191,13 @@ class _View:
         status = self._statuses.get(container_id)
         return bool(status and status.state == "running" and status.health in ("none", "healthy"))
 
-    def _state(self, effective: Tree, status: Status) -> Iterable[Deviation]:
+    def _state(self, effective: Tree, status: Status, *, attempted: bool) -> Iterable[Deviation]:
         wanted = effective["state"]
         running = status.state in ("running", "restarting")
         if wanted == "running" and not running and not is_done(status, effective):
             cause, lost = how_it_ended(status), self._lost_ports(status.id)
+            if attempted and status.stop_requested:
+                cause = "it was stopped, for its successor or by hand"
             yield Deviation("state", "running", status.state, cause, lost, "restart")
         elif wanted == "running" and status.state == "restarting" and status.error:
             cause, lost = (

@@ -48,7 +48,8 @@ class Finding:
 
     kind: str
     """``record | supervisor | process | publication | cgroup | netns | link | lease | mount |
-    folder | file | secret | volume | image | layer | network | firewall``"""
+    folder | file | secret | volume | image | layer | network | firewall |
+    container``"""
     object: str
     problem: str
     """In words, without the object."""

@@ -333,6 +333,8 @@ def test_a_stray_is_one_line_and_is_removed_with_its_port(site, world):
     (pending,) = [r for r in site.plan(MANIFEST)["resources"] if r["action"] != "noop"]
     assert (pending["action"], pending["name"]) == ("delete", stray)
     assert "in neither its ledger nor its manifests" in pending["reason"]
+    said = site("doctor", code=1).stdout
+    assert f"container {stray}: (test.extra) is in no ledger" in said
     assert "port 18091/tcp of test/Container/extra" in pending["reason"]
 
     site.apply(MANIFEST)
