@@ -273,8 +273,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             raise ApplyError(
                 f"bind source {use['bind']} does not exist", hint="make it, or say create: true"
             )
-        elif use["volume"] and use["copy"]:
-            volume.populate(self._root, use["id"], layers, use["target"])
+        elif use["volume"]:
+            volume.prepare(self._root, use["id"], layers, use["target"], copy=use["copy"])
 
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""

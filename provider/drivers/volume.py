@@ -86,9 +86,12 @@ class VolumeDriver(VolumeObserver, PassiveDriver):
         mode = after["mode"]
         volume.ensure_volume(
             self._root,
-            volume.Volume(object_id, mark_of(action.id)),
-            uid=after["uid"],
-            gid=after["gid"],
-            mode=None if mode is None else int(mode, 8),
+            volume.Volume(
+                object_id,
+                mark_of(action.id),
+                uid=after["uid"],
+                gid=after["gid"],
+                mode=None if mode is None else int(mode, 8),
+            ),
         )
         return Outcome(object_id, after, status=self._status(object_id))
