@@ -15,7 +15,6 @@ from provider.model.tree import Tree
 from runtime.container.config import ContainerConfig, new_id
 from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
-from runtime.container.defaults import PATH
 from runtime.container.making import making
 from runtime.container.summary import summaries
 from runtime.image.model import ImageConfig
@@ -25,6 +24,7 @@ from runtime.network.hostlock import host_lock
 from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
+from runtime.spec import DEFAULT_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
     terminal = {"TERM": "xterm"} if asked.tty else {}
     own = {name: source.value or "" for name, source in asked.env.items()}
     container = encode(spec)
-    container["env"] = {"PATH": PATH} | terminal | image.env | own
+    container["env"] = {"PATH": DEFAULT_PATH} | terminal | image.env | own
     container["image"]["digest"] = digest
     for join in container["networks"]:
         join["id"] = RUN_NETWORK
