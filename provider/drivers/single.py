@@ -63,14 +63,12 @@ def make_single(
     warnings = _check_ports(root, request.publish)
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
-    account = resolve_user(layers, tree["container"]["user"])
-    groups = (resolve_user(layers, f"0:{group}").user.gid for group in request.spec.groups)
-    gids = tuple(dict.fromkeys([*account.user.additional_gids, *groups]))
+    account = resolve_user(layers, tree["container"]["user"], request.spec.groups)
     site = Site(
         root=root,
         container_id=container_id,
         layers=layers,
-        user=replace(account.user, additional_gids=gids),
+        user=account.user,
         home=account.home,
         created_at=time.time(),
     )
