@@ -24,16 +24,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ImageError
+from runtime.errors import ConflictError, ImageError
 from runtime.image.apply import Applied, apply_layer
 from runtime.image.blobs import BlobStore
 from runtime.image.digest import hex_of
 from runtime.image.folders import FOLDER_FLAGS
 from runtime.image.limits import DEFAULT_LIMITS
-from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder
+from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
 from runtime.image.model import Descriptor
 from runtime.image.stream import open_layer
 from runtime.image.tarreader import TarReader
+from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 
@@ -42,6 +43,8 @@ _VERSION = 1
 _MARKER = "layer.json"
 # Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
 _WRITTEN_BACK_S = 300.0
+_WAIT_S = 600.0
+"""For another who unpacks the same layer, which may be large."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -74,6 +77,7 @@ class LayerFolders:
         Raises:
             ImageError: the image does not fit together, or a blob is damaged or missing.
             LayerError: a layer is damaged or hostile.
+            ConflictError: somebody else unpacks one, and does not come to an end.
         """
         if len(layers) != len(diff_ids):
             raise ImageError(f"image has {len(layers)} layers but {len(diff_ids)} diff ids")
@@ -128,7 +132,11 @@ class LayerFolders:
             return found
         with self._blobs.open_file(layer.digest) as file:
             # Who unpacks the same layer at the same time waits here and then finds it done.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if not flock_within(file.fileno(), fcntl.LOCK_EX, _WAIT_S):
+                writer = writer_of(self.folder, hex_of(diff_id))
+                raise ConflictError(
+                    f"layer {diff_id} is being unpacked by {writer}, for {_WAIT_S:g} s"
+                )
             return self.find(name) or self._unpack(layer, diff_id, name, inherit)
 
     def _unpack(
@@ -139,7 +147,7 @@ class LayerFolders:
         inherit: dict[str, os.stat_result] | None,
     ) -> UnpackedLayer:
         with self._lock.shared():
-            temporary, fd = create_temporary_folder(self.folder)
+            temporary, fd = create_temporary_folder(self.folder, label=name)
         try:
             root = temporary / "fs"
             root.mkdir(0o755)
@@ -173,8 +181,8 @@ class LayerFolders:
         folder = self.folder / found.name
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # several containers of one image start at once
-            if self._is_written_back(found):
+            # Several containers of one image start at once: one of them is enough.
+            if flock_within(fd, fcntl.LOCK_EX, 0) and self._is_written_back(found):
                 _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
         finally:
             os.close(fd)

@@ -3,7 +3,7 @@
 Source: passwd(5), group(5).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from runtime.errors import NotFoundError
 from runtime.record import dataclass
@@ -23,12 +23,12 @@ class Account:
     """None for a number the image has no name for."""
 
 
-def resolve_user(layers: Sequence[str] | str, user: str) -> Account:
+def resolve_user(layers: Sequence[str] | str, user: str, groups: Iterable[str] = ()) -> Account:
     """Return the account *user* means in the image of *layers* (lowest first, or one folder).
 
     *user* is ``NAME``, ``UID``, ``NAME:GROUP`` or ``UID:GID`` in any mix; empty is 0. A number
     need not be in the files. Supplementary groups are those /etc/group lists the user in, unless
-    a group is given.
+    a group is given; *groups*, each by name or number, come on top.
 
     Raises:
         NotFoundError: the image has no such user or group.
@@ -47,14 +47,16 @@ def resolve_user(layers: Sequence[str] | str, user: str) -> Account:
         uid, gid, home, name = _number(wanted), 0, "/", None
     else:
         uid, gid, home, name = _number(entry[2]), _number(entry[3]), entry[5] or "/", entry[0]
+    more = [_group(folders, group) for group in groups]
     if wanted_group:
-        return Account(User(uid, _group(folders, wanted_group)), home, name)
-    gids = tuple(
-        _number(e[2])
-        for e in _entries(folders, "/etc/group", 4)
-        if name is not None and name in e[3].split(",")
-    )
-    return Account(User(uid, gid, additional_gids=gids), home, name)
+        gid = _group(folders, wanted_group)
+    else:
+        more[:0] = (
+            _number(e[2])
+            for e in _entries(folders, "/etc/group", 4)
+            if name is not None and name in e[3].split(",")
+        )
+    return Account(User(uid, gid, additional_gids=tuple(dict.fromkeys(more))), home, name)
 
 
 def _group(folders: Sequence[str], wanted: str) -> int:

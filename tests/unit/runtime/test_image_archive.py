@@ -335,6 +335,13 @@ def test_missing_and_strange_files(store: ImageStore, tmp_path: Path) -> None:
         store.load_archive(tmp_path / "xz")
 
 
+def test_a_pipe_is_no_archive(store: ImageStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (archive_key, store.load_archive):
+        with pytest.raises(ImageError, match="pipe: neither a file nor a folder"):
+            read(tmp_path / "pipe")
+
+
 def test_key_of_an_archive_is_its_content(tmp_path: Path) -> None:
     archive = as_tar(tmp_path, docker("app:1"))
     key = archive_key(archive)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.errors import ConflictError, ImageError, NotFoundError
 from runtime.image import lock as lock_module
+from runtime.image import unpack, unswept
 from runtime.image.digest import digest_of
 from runtime.image.gc import Loose
 from runtime.image.lock import StoreLock
@@ -295,6 +299,57 @@ def _unpack(top: str, image: str, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     (folder,) = store.layers(image)
     assert (Path(folder) / "content").read_bytes() == b"x" * (1 << 20)
+
+
+def test_a_layer_that_another_unpacks_is_not_waited_for_without_end(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that may be stopped, or its disk hang."""
+    image = put_image(store, b"one")
+    begun, go_on = threading.Event(), threading.Event()
+    apply = unpack.apply_layer
+
+    def slow(*args: Any, **named: Any) -> Any:
+        begun.set()
+        go_on.wait()
+        return apply(*args, **named)
+
+    monkeypatch.setattr(unpack, "apply_layer", slow)
+    monkeypatch.setattr(unpack, "_WAIT_S", 0.05)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(store.layers, image)
+        begun.wait()
+        try:
+            told = f"is being unpacked by process {os.getpid()}, for 0.05 s"
+            with pytest.raises(ConflictError, match=told):
+                store.layers(image)
+        finally:
+            go_on.set()
+        assert store.layers(image) == first.result()
+
+
+def test_nobody_waits_to_note_that_a_layer_is_on_the_disk(store: ImageStore) -> None:
+    (folder,) = store.layers(put_image(store, b"one"))
+    os.utime(Path(folder).parent / "layer.json", (1, 1))
+    other = os.open(Path(folder).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        store.layers(put_image(store, b"one"))
+    finally:
+        os.close(other)
+
+
+def test_a_sweep_is_not_waited_for_without_end(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unswept, "_WAIT_S", 0.05)
+    store.unswept.set_due()
+    told = f"is being swept by process {os.getpid()}, for 0.05 s"
+    with store.unswept.sweeping(), pytest.raises(ConflictError, match=told):
+        store.unswept.set_due()
+    assert not store.unswept.is_due
+    store.unswept.set_due()
+    assert store.unswept.is_due
 
 
 def test_two_processes_unpack_the_same_layer_once(store: ImageStore) -> None:

@@ -29,8 +29,8 @@ def layers(tmp_path):
     return base, top
 
 
-def find(layers, user):
-    return resolve_user([str(layer) for layer in layers], user)
+def find(layers, user, groups=()):
+    return resolve_user([str(layer) for layer in layers], user, groups)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,20 @@ def find(layers, user):
 def test_users(layers, user, expected, home):
     account = find(layers, user)
     assert (account.user, account.home) == (expected, home)
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "expected"),
+    [
+        ("redis", ["tty", "7", "video", "5"], (44, 5, 7)),
+        ("redis:tty", ["video"], (44,)),
+        ("1234", ["tty"], (5,)),
+    ],
+)
+def test_groups_on_top(layers, user, groups, expected):
+    assert find(layers, user, groups).user.additional_gids == expected
+    with pytest.raises(NotFoundError, match="no group wheel"):
+        find(layers, user, [*groups, "wheel"])
 
 
 @pytest.mark.parametrize(
