@@ -19,7 +19,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,16 +81,34 @@ class LayerFolders:
         """
         if len(layers) != len(diff_ids):
             raise ImageError(f"image has {len(layers)} layers but {len(diff_ids)} diff ids")
+
+        def unpacked(
+            number: int, name: str, inherit: dict[str, os.stat_result] | None
+        ) -> UnpackedLayer:
+            return self._ensure_one(layers[number], diff_ids[number], name, inherit=inherit)
+
+        return self._stacked(diff_ids, unpacked) or ()
+
+    def present(self, diff_ids: Sequence[str]) -> tuple[str, ...] | None:
+        """Return what `ensure` would where it has nothing to unpack, else None. Reads only."""
+        return self._stacked(diff_ids, lambda _number, name, _inherit: self.find(name))
+
+    def _stacked(
+        self,
+        diff_ids: Sequence[str],
+        get: Callable[[int, str, dict[str, os.stat_result] | None], UnpackedLayer | None],
+    ) -> tuple[str, ...] | None:
+        """Return the folders *get* gives for one layer after the other, by number and name."""
         folders: list[str] = []
-        for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
-            unpacked = self._ensure_one(layer, diff_id, hex_of(diff_id))
-            wrong = _inherited(unpacked.applied.implicit, folders)
-            if wrong:
-                name = variant_name(diff_ids[: number + 1])
-                unpacked = self._ensure_one(layer, diff_id, name, inherit=wrong)
-            if unpacked.applied.opaque_root:
+        for number, diff_id in enumerate(diff_ids):
+            layer = get(number, hex_of(diff_id), None)
+            if layer is not None and (wrong := _inherited(layer.applied.implicit, folders)):
+                layer = get(number, variant_name(diff_ids[: number + 1]), wrong)
+            if layer is None:
+                return None
+            if layer.applied.opaque_root:
                 folders.clear()
-            folders.append(str(self.folder / unpacked.name / "fs"))
+            folders.append(str(self.folder / layer.name / "fs"))
         return tuple(folders)
 
     def paths(self) -> tuple[Path, ...]:
