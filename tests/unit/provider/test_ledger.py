@@ -23,7 +23,7 @@ FULL = Entry(
     id=b.iid(Kind.SERVICE, "web", 2, host="h.example"),
     object_id="abc",
     effective={"container": {"env": {"A": "ü"}}},
-    provenance={"container": "shop.yaml:1:2"},
+    provenance={"container": "shop.yaml:1:2", "state": "no-\udcff-text.yaml:1:2"},
     record={"pid": 3},
     needs=(b.iid(Kind.NETWORK, "front"),),
     generation="g",
