@@ -8,6 +8,7 @@ with that descriptor.
 import errno
 import json
 import os
+import re
 import select
 import socket
 import time
@@ -21,6 +22,9 @@ _NOBODY = 65534
 _MAX_MESSAGE = 65536
 _MAX_RESPONSE = 64 << 10
 _MAX_OUTPUT = 2048
+_MOST_DIGITS = 20
+"""Of a length; what is longer comes to more than anybody reads, and int() refuses 4,301."""
+_STATUS = re.compile(rb"[0-9]{3}")
 _PENDING = (errno.EINPROGRESS, errno.EAGAIN)
 
 
@@ -90,7 +94,8 @@ class Probe:
         """Set the verdict if the status line is there."""
         line, end, rest = self._response.partition(b"\r\n")
         words = line.split(None, 2)
-        if not end or len(words) < 2 or not line.startswith(b"HTTP/") or not words[1].isdigit():
+        known = len(words) > 1 and line.startswith(b"HTTP/") and _STATUS.fullmatch(words[1])
+        if not end or not known:
             return False
         passed = 200 <= int(words[1]) < 400
         text = b" ".join(words[1:]).decode(errors="replace")
@@ -126,7 +131,7 @@ def _is_complete(response: bytes) -> bool:
     for line in head.lower().split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name == b"content-length" and value.strip().isdigit():
-            return len(body) >= int(value)
+            return len(value) <= _MOST_DIGITS and len(body) >= int(value)
     return False
 
 

@@ -62,3 +62,14 @@ def test_one_whose_words_cannot_be_written(bayplan, tmp_path, manifest, config):
     bayplan.apply(manifest)
     assert {r["action"] for r in bayplan.plan(manifest)["resources"]} == {"noop"}
     bayplan.delete("test")
+
+
+@pytest.mark.parametrize("where", ["passwd", "group", "config"])
+def test_one_with_numbers_nobody_can_count_to(bayplan, tmp_path, manifest, where):
+    number = "9" * 5000
+    config = {"User": number if where == "config" else "who:team"}
+    passwd = f"who:x:{number if where == 'passwd' else 1}:1::/:\n"
+    group = f"team:x:{number}:\n"
+    write_archive(tmp_path / "image.tar", config, passwd=passwd.encode(), group=group.encode())
+    check_fails(bayplan, manifest, "Container/one", "no user" if where == "passwd" else "no ")
+    bayplan.delete("test")
