@@ -10,6 +10,7 @@ from provider.drivers.mark import instance_of
 from provider.drivers.network import to_deviation
 from provider.drivers.passive import PassiveObserver
 from provider.drivers.publication import addresses_of, in_order, owner_of, publications
+from provider.engine.entry import ended_job
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
 from provider.model.ids import InstanceId, Kind, ResourceId
@@ -151,24 +152,13 @@ class _View:
 
     def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
         """Ask the container nobody waited for how the Job ended."""
-        made = [i for i in (*entry.leftovers, entry.object_id) if i in self._configs]
-        config = self._configs[made[0]] if made else None
+        config = self._configs.get(attempt.object_id or entry.object_id)
         status = self._statuses[config.id] if config else None
         if config is None or status is None or status.state == "created":
             return entry.observed(status={"started": False})
         if not status.ended or status.exit_code is None:
             return entry.observed(status=self.status_of(config))
-        if status.exit_code:
-            failed = replace(attempt, error=how_it_ended(status))
-            return replace(entry.observed(status=self.status_of(config)), attempt=failed)
-        result = {"state": "succeeded", "exitCode": 0, "attempts": 1}
-        return replace(
-            entry.observed(status=self.status_of(config), record={"result": result}),
-            object_id=config.id,
-            effective=attempt.intended,
-            attempt=None,
-            leftovers=tuple(i for i in entry.leftovers if i != config.id),
-        )
+        return ended_job(entry, status.exit_code, how_it_ended(status), self.status_of(config))
 
     def status_of(self, config: ContainerConfig) -> Tree:
         """Return facts for people and reports."""

@@ -15,7 +15,7 @@ from provider.engine.lock import is_locked, project_lock
 from provider.engine.revision import Revision, Revisions
 from provider.errors import LockBusyError, UnsupportedHostError
 from provider.model.ids import Kind
-from provider.model.plan import Action, Consequence, Verb
+from provider.model.plan import UNKNOWN, Action, Consequence, Need, Verb
 from provider.model.resource import Attempt
 from tests.support import builders as b
 
@@ -23,12 +23,12 @@ FULL = Entry(
     id=b.iid(Kind.SERVICE, "web", 2, host="h.example"),
     object_id="abc",
     effective={"container": {"env": {"A": "ü"}}},
-    provenance={"container": "shop.yaml:1:2"},
+    provenance={"container": "shop.yaml:1:2", "state": "no-\udcff-text.yaml:1:2"},
     record={"pid": 3},
     needs=(b.iid(Kind.NETWORK, "front"),),
     generation="g",
     stamp="s",
-    attempt=Attempt("update", "live", "settle", "no luck", {"a": 1}),
+    attempt=Attempt("update", "live", "settle", "no luck", {"a": 1}, "z"),
     leftovers=("x", "y"),
 )
 
@@ -38,6 +38,10 @@ def test_an_entry_survives_the_disk(tmp_path):
     ledger.write(FULL)
     ledger.write(Entry(b.iid(Kind.CONFIG, "c")))
     assert ledger.read() == {FULL.id: FULL, b.iid(Kind.CONFIG, "c"): Entry(b.iid(Kind.CONFIG, "c"))}
+    assert ledger.get(FULL.id) == FULL
+    ledger.sync([FULL.id])
+    assert ledger.get(FULL.id) == FULL
+    assert ledger.get(b.iid(Kind.CONFIG, "other")) is None
 
 
 def test_files_are_private(tmp_path):
@@ -113,6 +117,19 @@ def test_a_journal_tells_what_was_started(tmp_path):
     journal.end()
 
 
+def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
+    data = b.iid(Kind.VOLUME, "data")
+    going = b.iid(Kind.CONTAINER, "going")
+    create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=(Need(data), Need(going)))
+    journal = begun(tmp_path, create, Action(going, Verb.DELETE), app="o1")
+    journal.started(APP, {"id": "d1"})
+    journal.close()
+    (step,) = journal.read().started
+    assert (step.intended, step.needs) == ({"id": "d1"}, (data,))
+    (entry,) = fold({}, journal.read()).values()
+    assert (entry.attempt.intended, entry.needs) == ({"id": "d1"}, (data,))
+
+
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_journal_cut_short_is_understood(tmp_path, cut):
     journal = begun(tmp_path, Action(APP, Verb.CREATE))
@@ -145,7 +162,7 @@ def test_what_was_done_is_not_suspect():
 
 
 def test_what_was_begun_is_suspect_and_leaves_its_object():
-    attempt = Attempt("create", "replace", intended={"w": 1})
+    attempt = Attempt("create", "replace", intended={"w": 1}, object_id="new")
     assert folded(None, "create") == {APP: Entry(APP, attempt=attempt, leftovers=("new",))}
     before = Entry(APP, "old", {"w": 0}, stamp="apply0", leftovers=("older",))
     found = folded(before, "update")[APP]

@@ -482,6 +482,9 @@ def test_documents_survive_a_round_trip() -> None:
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
+VALID = b'{"mediaType":"a","digest":"sha256:' + b"a" * 64 + b'","size":7}'
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -497,6 +500,9 @@ def test_documents_survive_a_round_trip() -> None:
         + b'","size":-1}}',
         b"[" * 100000,
         b"\xff",
+        b'{"schemaVersion":2,"config":%s,"annotations":{"a":"\\ud800"}}' % VALID,
+        b'{"schemaVersion":2,"config":%s,"annotations":{"\xed\xb0\x80":"a"}}' % VALID,
+        b'{"schemaVersion":2,"config":%s}' % VALID.replace(b"7", b"9223372036854775808"),
     ],
 )
 def test_malformed_documents_are_image_errors(data: bytes) -> None:
