@@ -1,4 +1,4 @@
-"""The probe process from the supervisor's side: it dies, or does not answer; nobody pays for others."""
+"""The probe process as the supervisor sees it: it dies, or does not answer; others do not pay."""
 
 import os
 import signal
