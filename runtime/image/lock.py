@@ -78,11 +78,15 @@ def create_temporary_folder(folder: Path) -> tuple[Path, int]:
 def leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the temporaries in *folder* whose writer is gone.
 
-    The caller holds the store's lock exclusively.
+    Who acts upon it holds the store's lock exclusively; without it, one just being made may be
+    among them. With it, too, they may vanish: writers and sweeps take away their own.
     """
     found = []
     for path in sorted(folder.glob(f"{TEMPORARY}*")):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         try:
             if flock_within(fd, fcntl.LOCK_EX, 0):
                 found.append(path)
