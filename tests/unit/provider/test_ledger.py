@@ -11,7 +11,7 @@ import pytest
 
 from provider.engine.journal import Interrupted, Journal, Step, boot_id, fold
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked, project_lock
+from provider.engine.lock import look, project_lock
 from provider.engine.revision import Revision, Revisions
 from provider.errors import LockBusyError, UnsupportedHostError
 from provider.model.ids import Kind
@@ -62,7 +62,7 @@ def test_reading_creates_nothing(tmp_path):
     assert Journal(tmp_path, "shop").read() is None
     assert Revisions(tmp_path, "shop").list() == ()
     assert Revisions(tmp_path, "shop").last() is None
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,8 +201,8 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        assert is_locked(tmp_path, "shop")
-        assert not is_locked(tmp_path, "other")
+        assert look(tmp_path, "shop").is_locked
+        assert not look(tmp_path, "other").is_locked
         text = rf"project shop is locked by root@box \(process {holder.pid}\) since .*: apply of x"
         with (
             pytest.raises(LockBusyError, match=text),
@@ -213,7 +213,7 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         waiter.start()
         with project_lock(tmp_path, "shop", owner="me", reason="test", timeout_s=30):
             waiter.join()
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
 
 
 def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
@@ -228,7 +228,7 @@ def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
 
 
 def test_to_look_makes_no_lock_file(tmp_path):
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 
