@@ -186,7 +186,7 @@ def test_an_apply_that_begins_while_one_looks_is_not_a_dead_one(host, monkeypatc
         entries = read(ledger)
         lock.__enter__()
         journal.begin("next", plan.pending, {}, Revision(2, "", "me", (), "", "interrupted"))
-        journal.started(A)
+        journal.started(next(action for action in plan.pending if action.id == A))
         return entries
 
     monkeypatch.setattr(Ledger, "read", late)

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_a_journal_tells_what_was_started(tmp_path):
     two = Action(b.iid(Kind.CONTAINER, "two"), Verb.DELETE)
     journal = begun(tmp_path, one, two, app="o1")
     assert journal.read() == Interrupted("apply1", (), CUT_OFF)
-    journal.started(APP)
+    journal.started(one)
     step = Step(APP, "create", "none", "o1", None, {"a": 1})
     assert journal.read() == Interrupted("apply1", (step,), CUT_OFF)
     journal.end()
@@ -122,7 +123,7 @@ def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
     going = b.iid(Kind.CONTAINER, "going")
     create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=(Need(data), Need(going)))
     journal = begun(tmp_path, create, Action(going, Verb.DELETE), app="o1")
-    journal.started(APP, {"id": "d1"})
+    journal.started(replace(create, after={"id": "d1"}))
     journal.close()
     (step,) = journal.read().started
     assert (step.intended, step.needs) == ({"id": "d1"}, (data,))
@@ -132,12 +133,13 @@ def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_journal_cut_short_is_understood(tmp_path, cut):
-    journal = begun(tmp_path, Action(APP, Verb.CREATE))
+    create = Action(APP, Verb.CREATE)
+    journal = begun(tmp_path, create)
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-cut])
     assert journal.read() == Interrupted("", ())
     journal.path.write_bytes(whole)
-    journal.started(APP)
+    journal.started(create)
     journal.close()
     marked = journal.path.read_bytes()
     journal.path.write_bytes(marked[:-cut])
