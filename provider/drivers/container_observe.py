@@ -22,6 +22,7 @@ from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.container.mounted import compare_mounts
+from runtime.container.state import is_before_boot
 from runtime.errors import NotFoundError
 from runtime.network import observe as network_observe
 from runtime.root import Root
@@ -154,7 +155,9 @@ class _View:
         """Ask the container nobody waited for how the Job ended."""
         config = self._configs.get(attempt.object_id or entry.object_id)
         status = self._statuses[config.id] if config else None
-        if config is None or status is None or status.state == "created":
+        if config is None or status is None:
+            return entry.observed(status={"started": False})
+        if status.state == "created" and not is_before_boot(config.created_at):
             return entry.observed(status={"started": False})
         if not status.ended or status.exit_code is None:
             return entry.observed(status=self.status_of(config))

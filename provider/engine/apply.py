@@ -310,7 +310,7 @@ class _Run:
         if fault:
             self._fail(action, ApplyError(fault), stage="perform")
             return
-        self.journal.started(action.id, None if action is planned else action.after)
+        self.journal.started(action)
         driver = self.driver_of[action.id.resource.kind]
         context = self.context.of(action.id, self.object_ids.get(action.id, ""))
         self.crew.work(_Performing(action), lambda: driver.perform(action, context))

@@ -2,10 +2,10 @@
 
 ``state/projects/<project>/journal``: one JSON line with the plan and the names of the objects
 that will be made, fsynced before the first effect; then a short line for each action that is
-started, with its tree if only the apply could tell all of it. A finished action shows in the
-ledger: its entry carries the stamp of the apply. The file is removed once the ledger and the
-revision are on disk. If it is there when a run begins, the apply before was interrupted, and what
-it had started and not finished is suspect.
+started: what it builds upon, and its tree if only the apply could tell all of it. A finished
+action shows in the ledger: its entry carries the stamp of the apply. The file is removed once the
+ledger and the revision are on disk. If it is there when a run begins, the apply before was
+interrupted, and what it had started and not finished is suspect.
 
 Line marks are not synced: they survive the death of the process. After a power loss, told by
 another boot id, every action of the journal counts as started.
@@ -13,7 +13,7 @@ another boot id, every action of the journal counts as started.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,7 +50,7 @@ class Step:
     renamed_from: InstanceId | None
     intended: Tree | None
     needs: tuple[InstanceId, ...] = ()
-    """What it is built upon."""
+    """What it is built upon; only of one that is known to have started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,13 @@ class Journal:
     def __init__(self, state: Path, project: str) -> None:
         self.path = state / "projects" / project / "journal"
         self._stream: BinaryIO | None = None
+        self._planned: dict[InstanceId, Tree | None] = {}
+        self._going: set[InstanceId] = set()
 
     def begin(
         self,
         apply_id: str,
-        actions: Iterable[Action],
+        actions: Collection[Action],
         object_ids: Mapping[InstanceId, str],
         revision: Revision,
     ) -> None:
@@ -82,16 +84,14 @@ class Journal:
         Raises:
             UnwritableError: there is no space, or the disk is broken.
         """
-        actions = tuple(actions)
-        going = {action.id for action in actions if action.verb is Verb.DELETE}
+        self._planned = {action.id: action.after for action in actions}
+        self._going = {action.id for action in actions if action.verb is Verb.DELETE}
         header = {
             "journalVersion": JOURNAL_VERSION,
             "applyId": apply_id,
             "bootId": boot_id(),
             "revision": encode_revision(revision),
-            "steps": [
-                _encode_step(action, object_ids.get(action.id, ""), going) for action in actions
-            ],
+            "steps": [_encode_step(action, object_ids.get(action.id, "")) for action in actions],
         }
         with writing(self.path):
             make_folder(self.path.parent)
@@ -102,15 +102,18 @@ class Journal:
             os.fsync(fd)
             sync_file(self.path.parent)
 
-    def started(self, instance: InstanceId, bound: Tree | None = None) -> None:
-        """Note that the action on *instance* is started now, towards *bound* if not as planned.
+    def started(self, action: Action) -> None:
+        """Note that *action*, with what the apply has found out by now, is started.
 
         Raises:
             UnwritableError: there is no space, or the disk is broken; it must not be started.
         """
-        mark = {"started": encode_instance(instance)}
-        if bound is not None:
-            mark["bound"] = bound
+        mark: Tree = {"started": encode_instance(action.id)}
+        if action.verb is not Verb.DELETE:
+            needs = lasting_needs(action, self._going)
+            mark["needs"] = [encode_instance(need) for need in needs]
+        if action.after != self._planned[action.id]:
+            mark["intended"] = action.after
         with writing(self.path):
             self._write(mark)
 
@@ -149,13 +152,9 @@ class Journal:
         steps = tuple(_decode_step(step) for step in header["steps"])
         if header["bootId"] == boot_id():
             # The last element is empty, or a mark cut short whose action was not started.
-            read = [json.loads(line) for line in lines[1:-1]]
-            marks = {decode_instance(mark["started"]): mark.get("bound") for mark in read}
-            steps = tuple(
-                replace(step, intended=marks[step.id] or step.intended)
-                for step in steps
-                if step.id in marks
-            )
+            found = [json.loads(line) for line in lines[1:-1]]
+            marks = {decode_instance(mark["started"]): mark for mark in found}
+            steps = tuple(_begun(step, marks[step.id]) for step in steps if step.id in marks)
         revision = header.get("revision")
         return Interrupted(
             header["applyId"], steps, decode_revision(revision) if revision else None
@@ -203,7 +202,7 @@ def fold(
     return folded
 
 
-def _encode_step(action: Action, object_id: str, going: Collection[InstanceId]) -> Tree:
+def _encode_step(action: Action, object_id: str) -> Tree:
     return {
         "id": encode_instance(action.id),
         "verb": str(action.verb),
@@ -211,7 +210,6 @@ def _encode_step(action: Action, object_id: str, going: Collection[InstanceId]) 
         "objectId": object_id,
         "renamedFrom": encode_instance(action.renamed_from) if action.renamed_from else None,
         "intended": action.after,
-        "needs": [encode_instance(need) for need in lasting_needs(action, going)],
     }
 
 
@@ -224,5 +222,10 @@ def _decode_step(tree: Any) -> Step:
         object_id=tree["objectId"],
         renamed_from=decode_instance(former) if former else None,
         intended=tree["intended"],
-        needs=tuple(map(decode_instance, tree.get("needs", ()))),
     )
+
+
+def _begun(step: Step, mark: Tree) -> Step:
+    """Return *step* with what its *mark* tells; those of older versions tell nothing."""
+    needs = tuple(decode_instance(need) for need in mark.get("needs", ()))
+    return replace(step, intended=mark.get("intended", step.intended), needs=needs)

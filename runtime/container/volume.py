@@ -204,7 +204,8 @@ def half_copied(root: Root) -> Iterator[Path]:
 def drop_half_copied(root: Root) -> None:
     """Remove the copies that were never finished; the next populate starts over."""
     for incoming in half_copied(root):
-        with suppress(ConflictError), _locked(incoming.parent, timeout_s=0):
+        # Somebody is at it, or it has gone with its volume.
+        with suppress(ConflictError, FileNotFoundError), _locked(incoming.parent, timeout_s=0):
             clear(incoming)
 
 

@@ -91,9 +91,15 @@ def writer_of(folder: Path, label: str) -> str:
 def leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the temporaries in *folder* whose writer is gone.
 
-    The caller holds the store's lock exclusively.
+    Who acts upon it holds the store's lock exclusively; without it, one just being made may be
+    among them. With it, too, they may vanish: writers and sweeps take away their own.
     """
-    return tuple(path for path in sorted(folder.glob(f"{TEMPORARY}*")) if _is_left(path))
+    found = []
+    for path in sorted(folder.glob(f"{TEMPORARY}*")):
+        with suppress(FileNotFoundError):
+            if _is_left(path):
+                found.append(path)
+    return tuple(found)
 
 
 def _is_left(path: Path) -> bool:

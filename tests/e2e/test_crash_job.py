@@ -1,5 +1,7 @@
 """A Job whose apply was killed with -9: how it ended is known, and it is not run for nothing."""
 
+import json
+import shutil
 import time
 
 import pytest
@@ -35,8 +37,8 @@ class Site:
         ran = run_with_fuse(self.bayplan, ["apply", "-f", str(self._file)], at=at)
         assert ran.was_killed, ran
 
-    def apply(self) -> None:
-        self.bayplan("apply", "-f", str(self._file))
+    def apply(self, *words: str) -> str:
+        return self.bayplan("apply", "-f", str(self._file), *words).stdout
 
     def wait_ended(self) -> None:
         deadline = time.monotonic() + 20
@@ -75,6 +77,22 @@ def test_one_that_was_changed_and_not_begun_runs(site):
     site.apply()
     assert site.todo() == {}
     assert site.runs.read_text() == "1\n2\n"
+
+
+def test_one_of_before_a_reboot_is_not_repeated_by_itself(site, world):
+    """What a reboot takes: the run folder, and with it how the container ended."""
+    site.write("echo 1 >> /to/runs")
+    site.apply_killed("after ContainerDriver.perform")
+    site.wait_ended()
+    (config,) = (world / "lib" / "containers").glob("*/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"createdAt": 1.0}))
+    shutil.rmtree(world / "run" / "containers" / config.parent.name)
+    assert site.todo() == {}
+    assert "--rerun-job once" in site.apply()
+    assert site.runs.read_text() == "1\n"
+    site.apply("--rerun-job", "once")
+    assert site.todo() == {}
+    assert site.runs.read_text() == "1\n1\n"
 
 
 def test_one_that_succeeded_is_on_record(site):

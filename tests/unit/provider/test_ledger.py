@@ -6,12 +6,13 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from provider.engine.journal import Interrupted, Journal, Step, boot_id, fold
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked, project_lock
+from provider.engine.lock import look, project_lock
 from provider.engine.revision import Revision, Revisions
 from provider.errors import LockBusyError, UnsupportedHostError
 from provider.model.ids import Kind
@@ -62,7 +63,7 @@ def test_reading_creates_nothing(tmp_path):
     assert Journal(tmp_path, "shop").read() is None
     assert Revisions(tmp_path, "shop").list() == ()
     assert Revisions(tmp_path, "shop").last() is None
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +110,7 @@ def test_a_journal_tells_what_was_started(tmp_path):
     two = Action(b.iid(Kind.CONTAINER, "two"), Verb.DELETE)
     journal = begun(tmp_path, one, two, app="o1")
     assert journal.read() == Interrupted("apply1", (), CUT_OFF)
-    journal.started(APP)
+    journal.started(one)
     step = Step(APP, "create", "none", "o1", None, {"a": 1})
     assert journal.read() == Interrupted("apply1", (step,), CUT_OFF)
     journal.end()
@@ -122,7 +123,7 @@ def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
     going = b.iid(Kind.CONTAINER, "going")
     create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=(Need(data), Need(going)))
     journal = begun(tmp_path, create, Action(going, Verb.DELETE), app="o1")
-    journal.started(APP, {"id": "d1"})
+    journal.started(replace(create, after={"id": "d1"}))
     journal.close()
     (step,) = journal.read().started
     assert (step.intended, step.needs) == ({"id": "d1"}, (data,))
@@ -132,12 +133,13 @@ def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_journal_cut_short_is_understood(tmp_path, cut):
-    journal = begun(tmp_path, Action(APP, Verb.CREATE))
+    create = Action(APP, Verb.CREATE)
+    journal = begun(tmp_path, create)
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-cut])
     assert journal.read() == Interrupted("", ())
     journal.path.write_bytes(whole)
-    journal.started(APP)
+    journal.started(create)
     journal.close()
     marked = journal.path.read_bytes()
     journal.path.write_bytes(marked[:-cut])
@@ -201,8 +203,8 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        assert is_locked(tmp_path, "shop")
-        assert not is_locked(tmp_path, "other")
+        assert look(tmp_path, "shop").is_locked
+        assert not look(tmp_path, "other").is_locked
         text = rf"project shop is locked by root@box \(process {holder.pid}\) since .*: apply of x"
         with (
             pytest.raises(LockBusyError, match=text),
@@ -213,7 +215,7 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         waiter.start()
         with project_lock(tmp_path, "shop", owner="me", reason="test", timeout_s=30):
             waiter.join()
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
 
 
 def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
@@ -228,7 +230,7 @@ def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
 
 
 def test_to_look_makes_no_lock_file(tmp_path):
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from runtime.errors import ConflictError, ImageError, NotFoundError
 from runtime.image import lock as lock_module
 from runtime.image import unpack, unswept
 from runtime.image.digest import digest_of
-from runtime.image.gc import Loose
+from runtime.image.gc import GcReport, Loose
 from runtime.image.lock import StoreLock
 from runtime.image.model import (
     OCI_CONFIG,
@@ -267,6 +268,28 @@ def test_sweep_removes_what_the_dead_left(store: ImageStore) -> None:
     child.stdout.close()
     assert store.gc(grace_s=0).leftovers == 2
     assert list((store.folder / "tmp").iterdir()) == []
+    assert list(store.unpacked.folder.iterdir()) == []
+
+
+def test_what_vanishes_while_it_is_looked_at_is_no_matter(store: ImageStore) -> None:
+    """A link to nothing is what that looks like: listed, and not there to be opened."""
+    gone = "a" * 64
+    folders = [store.folder / "tmp", store.key_cache, store.unpacked.folder]
+    for path in [folder / ".tmp-x" for folder in folders] + [
+        store.blobs.path(f"sha256:{gone}"),
+        store.unpacked.folder / gone,
+    ]:
+        path.symlink_to("nothing")
+    assert store.loose() == Loose((), (), ())
+    assert store.gc(grace_s=0) == GcReport((), (), 0, 0)
+
+
+def test_a_sweep_that_was_killed_is_in_nobodys_way(store: ImageStore) -> None:
+    (layer,) = store.layers(put_image(store, b"one"))
+    folder = Path(layer).parent
+    shutil.copytree(folder, folder.with_name(f".tmp-gone-{folder.name}"))
+    report = store.gc(grace_s=0)
+    assert (report.layers, report.leftovers) == ((folder.name,), 1)
     assert list(store.unpacked.folder.iterdir()) == []
 
 
