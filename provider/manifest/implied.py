@@ -8,6 +8,7 @@ from provider.manifest.draft import CONTAINER_KINDS, Catalog, Draft
 from provider.manifest.gap import GapError
 from provider.manifest.normalise import canonical_spec
 from provider.model.ids import Kind, ResourceId
+from provider.model.secret import SecretValue
 from provider.model.tree import Tree, join
 
 DEFAULT_NETWORK = "default"
@@ -58,8 +59,8 @@ def lift_secret_variables(drafts: Iterable[Draft]) -> list[Draft]:
             continue
         names = [
             name
-            for name in draft.container["env"]
-            if join("container.env", name) in draft.sensitive
+            for name, variable in draft.container["env"].items()
+            if isinstance(variable["value"], SecretValue)
         ]
         if not names:
             result.append(draft)

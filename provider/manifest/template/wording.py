@@ -25,13 +25,18 @@ def worded(error: BaseException, path: str, scope: "Scope") -> Problem:
     if isinstance(error, UndefinedNameError):
         return undefined_problem(error, origin, scope)
     if isinstance(error, jinja2.TemplateError):
-        message = _sentence(error.message or "")
-        if not any(secret in message for secret in scope.hidden or ()):
-            return Problem(f"template: {message}", origin)
-    if scope.hidden is not None:
-        return Problem(f"template: {type(error).__name__}", origin)
+        return Problem(f"template: {_sentence(error.message or '')}", origin)
     text = re.sub(r"\b(?:do|test)_(\w+)\(\)", r"`\1`", str(error))
     return Problem(f"template: {_sentence(text)}", origin)
+
+
+def unsaid(problem: Problem, error: BaseException, path: str) -> Problem:
+    """Return *problem* of the template *path*, which would show a secret, without what it says."""
+    origin = problem.origin if problem.origin and problem.origin.path == path else Origin(path)
+    if isinstance(error, UndefinedNameError):
+        return Problem("a name is undefined, and comes from --secret-values", origin)
+    fault = f"template: {type(error).__name__}; its text would show a value from --secret-values"
+    return Problem(fault, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,6 @@ class Scope:
     environment: Environment
     sources: Mapping[str, str]
     """The texts of all templates that took part, by path."""
-    hidden: tuple[str, ...] | None
-    """Texts of secrets: a value may be in the text of an error, so with secrets only what cannot
-    hold one is repeated. None: there are none."""
 
     def nearest(self, name: str, text: str) -> str:
         """Return a suggestion for a variable, from the values and what *text* defines."""
@@ -85,8 +87,6 @@ def undefined_problem(error: UndefinedNameError, origin: Origin, scope: Scope) -
     text = scope.sources.get(origin.path, "")
     name = error.name
     found = linemap.find_name(name, text, origin.line)
-    if scope.hidden is not None and not found:  # a name that was computed, from a secret perhaps
-        return Problem("a name is undefined", origin)
     if found:
         name, line, column = found
         origin = Origin(origin.path, line, column, origin.note)

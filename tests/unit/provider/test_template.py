@@ -11,6 +11,7 @@ from provider.manifest.files import SourceFile
 from provider.manifest.source import Rendered, read_sources
 from provider.manifest.template import Content, Template
 from provider.manifest.values import read_values
+from provider.model.secret import SecretValue
 
 VALUES: dict[str, Any] = {
     "port": 8080,
@@ -257,7 +258,17 @@ SECRETS: dict[str, Any] = {
     "flag": True,
     "list": ["u1", "u2"],
     "db": {"password": "hunter2"},
+    "foreign": "дом-x",
 }
+
+
+def revealed(node: Any) -> Any:
+    """Return plain data with what is hidden in *node*."""
+    if isinstance(node, dict):
+        return {key: revealed(member) for key, member in node.items()}
+    if isinstance(node, list):
+        return [revealed(element) for element in node]
+    return node.reveal().decode() if isinstance(node, SecretValue) else node
 
 
 class TestSecrets:
@@ -265,7 +276,8 @@ class TestSecrets:
         reading = read(text, SECRETS)
         assert not reading.problems, reading.problems
         (document,) = reading.documents
-        return document.tree, {".".join(map(str, path)) for path in document.sensitive}
+        sensitive = {".".join(map(str, path)) for path in document.sensitive}
+        return revealed(document.tree), sensitive
 
     def test_cannot_break_the_yaml(self) -> None:
         text = "a: {{ pw }}\nb: '{{ pw }}'\nc: [x{{ pw }}]\nd: |\n  {{ pw }}\ne: {{ pin }}\nf: 1\n"
@@ -295,15 +307,16 @@ class TestSecrets:
             ("db.password | replace('2', '3')", "hunter3"),
             ("db.password | tojson", "hunter2"),
             ("list | join('/')", "u1/u2"),
-            ("number", 5),
-            ("number * 2", 10),
-            ("pin | int", 22),
-            ("flag", True),
-            ("db.password == 'hunter2'", True),
+            ("number", "5"),
+            ("number * 2", "10"),
+            ("pin | int", "22"),
+            ("flag", "true"),
+            ("db.password == 'hunter2'", "true"),
+            ("foreign[:4]", "дом-"),
             ("'yes' if flag else 'no'", "yes"),
         ],
     )
-    def test_what_is_made_of_them_is_sensitive(self, expression: str, value: object) -> None:
+    def test_what_is_made_of_them_is_sensitive(self, expression: str, value: str) -> None:
         tree, sensitive = self.tree(f"a: {{{{ {expression} }}}}\nb: {{{{ port }}}}\n")
         assert tree == {"a": value, "b": 8080}
         assert sensitive == {"a"}
@@ -327,7 +340,7 @@ class TestSecrets:
     def test_other_secrets_may_not_even_render(self) -> None:
         text = "a: {{ {'hunter2': 1}[db.password] + 1 }}\nb: 2\n"
         (document,) = read(text, SECRETS).documents
-        assert document.tree == {"a": 2, "b": 2}
+        assert document.tree == {}
         assert document.sensitive == {()}
 
     def test_are_no_keys(self) -> None:
@@ -346,12 +359,26 @@ class TestSecrets:
             "a: {{ db[db.password] }}\n",
             "{% include '../' ~ db.password %}\n",
             "{{ ''|attr('__' ~ db.password) }}\n",
+            "{% include db.password | upper %}\n",
+            "{% set m = {db.password: 1} %}\na: {{ m.x }}\n",
+            "a: {{ 'x' + number }}{{ [db.password] + db.password }}\n",
+            "a: *{{ db.password | upper }}\n",
+            "a: &{{ db.password | upper }} {b: *{{ db.password | upper }}}\n",
+            "a: !{{ db.password | upper }} b\n",
         ],
     )
     def test_are_in_no_message(self, text: str) -> None:
         said = " ".join(map(str, read(text, SECRETS | {"number": 777}).problems))
         assert said
         assert not [word for word in ("hunter2", "HUNTER2", "0022", "777") if word in said]
+
+    def test_what_is_not_about_them_is_said_as_ever(self) -> None:
+        assert [str(problem) for problem in read("{{ oops }}\n", {"a": "o", "b": 1}).problems] == [
+            "f.yaml.j2:1:4: `oops` is undefined; give it with --set oops=... or --values"
+        ]
+        text = "a: {{ range(lines) }}\n"
+        plain = [str(problem) for problem in read(text).problems]
+        assert [str(problem) for problem in read(text, SECRETS).problems] == plain
 
 
 class TestContent:
@@ -387,6 +414,15 @@ class TestValues:
             "h": "",
             "i": None,
         }
+
+    @pytest.mark.parametrize(
+        "text", ["a: 0777", "a: *x777", "a: !x777 b", "a: &x777 {b: *x777}", "x777: 1\nx777: 2"]
+    )
+    def test_what_is_wrong_with_secret_ones_is_said_without_them(self, text: str) -> None:
+        files = [SourceFile("s.yaml", text.encode())]
+        _, problems = read_values(files=files, confidential=True)
+        assert [str(problem) for problem in problems if "777" in str(problem)] == []
+        assert problems
 
     def test_what_is_wrong_is_said_all_at_once(self) -> None:
         files = [SourceFile("a.yaml", b"- 1\n"), SourceFile("b.yaml", b"a: 1\n---\nb: 2\n")]
