@@ -31,7 +31,7 @@ from provider.manifest.syntax import Wording, decode
 from provider.manifest.template import undefined
 from provider.manifest.template.loader import Environment, Loader
 from provider.manifest.template.undefined import Undefined, UndefinedNameError
-from provider.manifest.template.wording import Scope, undefined_problem, unsaid, worded
+from provider.manifest.template.wording import Scope, in_truth, undefined_problem, unsaid, worded
 from provider.manifest.values import (
     as_text,
     as_yaml,
@@ -139,13 +139,14 @@ class Template:
 
     def _told(self, run: "_Run", error: BaseException, values: Tree) -> list[Problem]:
         """Return what there is to say when *error* has ended a rendering with *values*."""
-        undefined_name = isinstance(error, UndefinedNameError)
-        if undefined_name and not self._complete:
-            return []
         environment = run.environment(Undefined)
         sources = {name: content.decode() for name, content in self._included.items()}
         sources[run.path] = run.text
         scope = Scope(tuple(values), environment, sources)
+        error = in_truth(error, run.path, scope)
+        undefined_name = isinstance(error, UndefinedNameError)
+        if undefined_name and not self._complete:
+            return []
         found = [worded(error, run.path, scope)]
         if undefined_name:
             for each, origin in run.all_undefined(values):
@@ -186,7 +187,7 @@ class _Run:
         kind = undefined.noting(lambda error, origin: found.append((error, origin)))
         with suppress(*_FAILURES):  # what fails by now may well come of what is undefined
             self.render(values, kind)
-        return found
+        return [(error, origin) for error, origin in found if error.name]
 
 
 def _inside(problem: Problem, origin: Origin) -> Problem:

@@ -1,5 +1,6 @@
 """Templates: what they may do, where their output came from, and where secrets went."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from provider.manifest.document import Reading
 from provider.manifest.files import SourceFile
 from provider.manifest.source import Rendered, read_sources
 from provider.manifest.template import Content, Template
+from provider.manifest.template.loader import Environment, Loader
+from provider.manifest.template.undefined import Undefined
 from provider.manifest.values import read_values
 from provider.model.secret import SecretValue
 
@@ -56,6 +59,15 @@ def places(text: str, *, path: str = "f.yaml.j2") -> list[tuple[str, int, str]]:
 def read(text: str, secrets: Any = None) -> Reading:
     file = SourceFile("f.yaml.j2", text.encode(), template=True)
     return read_sources([file], renderer=Template(VALUES, secrets=secrets))
+
+
+FILTERS = sorted(Environment(Loader(None, {}, marked=False), str, Undefined).filters)
+
+
+def found_at(expression: str) -> str:
+    """Return what is said of ``z``, which is undefined."""
+    column = len("a: {{ ") + re.search(r"\bz\b", expression).start() + 1  # type: ignore[union-attr]  # it is there
+    return f"f.yaml.j2:1:{column}: `z` is undefined; give it with --set z=... or --values"
 
 
 class TestOutput:
@@ -218,6 +230,65 @@ class TestProblems:
 
     def test_what_fails_for_an_undefined_name_is_not_told(self) -> None:
         assert "`x` is undefined" in problem("{{ range(10) | batch(x) | list }}")
+
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            *(f"z | {name}" for name in FILTERS),
+            *(
+                "'a' | center(z)",
+                "5 | round(z)",
+                "'%d' | format(z)",
+                "'%r' | format(z)",
+                "'%x' | format(z)",
+            ),
+            *("range(z)", "dict(z)", "dict(**z)", "'abc'[:z]", "[1, 2][z]", "{'a': 1}[z]", "z[0]"),
+            *("z in 'abc'", "'abc'.split(z)", "'abc'.startswith(z)", "'a'.replace('a', z)"),
+            *("z + 1", "'a' * z", "z is divisibleby 2", "z is sameas 1", "-z", "not z", "z()"),
+        ],
+    )
+    def test_an_undefined_name_is_called_that_whatever_is_done_with_it(
+        self, expression: str
+    ) -> None:
+        found = render(f"a: {{{{ {expression} }}}}")
+        if isinstance(found, Rendered):  # as with `default`
+            assert "Undefined" not in found.text
+            return
+        said = [str(each) for each in found]
+        # Filters that need something more say so first.
+        assert said == [found_at(expression)] or "missing" in said[0]
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (
+                "{% for i in range(n) %}{% endfor %}",
+                "text cannot be interpreted as an integer; `n` is text: give a number, or write "
+                "`n | int`",
+            ),
+            ("{{ n + 1 }}", "can only concatenate text (not a number) to text; `n` is text"),
+            (
+                "{{ 1\n - m.n }}",
+                "unsupported operand type(s) for -: a number and text; `m.n` is text",
+            ),
+            ("{% for x in k %}{% endfor %}", "a number is not iterable; `k` is a number"),
+            ("{% for q in [n] %}{{ q | round }}{% endfor %}", "`q` is text"),
+            ("{{ m['n'] < k }}", "`m['n']` is text, `k` is a number"),
+        ],
+    )
+    @pytest.mark.parametrize("secret", [None, "other", "all"])
+    def test_what_is_of_the_wrong_sort_is_named(
+        self, text: str, said: str, secret: str | None
+    ) -> None:
+        values = {"n": "hunter2", "k": 777, "m": {"n": "hunter2"}}
+        plain, hidden = ({}, values) if secret == "all" else (values, {"x": "y"} if secret else {})
+        file = SourceFile("f.yaml.j2", text.encode(), template=True)
+        found = Template(plain, secrets=hidden).render(file)
+        assert isinstance(found, tuple)
+        (problem,) = map(str, found)
+        assert problem.endswith(said)
+        assert problem.startswith("f.yaml.j2:1")
+        assert not [word for word in ("hunter2", "777") if word in problem]
 
     def test_in_an_imported_macro(self, tmp_path: Path) -> None:
         (tmp_path / "m.j2").write_text("{% macro m() %}\n{{ oops }}\n{% endmacro %}")
