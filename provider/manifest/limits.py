@@ -86,22 +86,10 @@ def _backoff(draft: Draft, container: Tree) -> Iterator[Problem]:
         )
 
 
-def _sysctls(draft: Draft, container: Tree) -> Iterator[Problem]:
-    first: dict[str, str] = {}
-    for name in container["sysctls"]:
-        path = name if "/" in name else name.replace(".", "/")
-        if path in first:
-            yield draft.problem(
-                f"container.sysctls[{name}]", f"the same parameter as {first[path]}"
-            )
-        first.setdefault(path, name)
-
-
 _CHECKS: tuple[Callable[[Draft, Tree], Iterator[Problem]], ...] = (
     _memory,
     _cpuset,
     _ulimits,
     _variables,
     _backoff,
-    _sysctls,
 )
