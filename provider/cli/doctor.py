@@ -118,6 +118,7 @@ def _unrecorded(session: Session, known: Sequence[str]) -> "Iterator[Finding]":
     from provider.model.ids import Kind
     from runtime.container.config import list_configs
     from runtime.container.doctor import Finding
+    from runtime.container.folders import config_file
     from runtime.container.volume import data_folder, list_volumes
 
     # Before the ledgers: what is made meanwhile is in a journal already.
@@ -154,7 +155,9 @@ def _unrecorded(session: Session, known: Sequence[str]) -> "Iterator[Finding]":
             folder = data_folder(session.root, volume_id).parent
             yield Finding("volume", str(folder), problem, mendable=False)
     for container_id, (name, owner) in containers.items():
-        if owner and container_id not in recorded.get(owner.resource.project, (container_id,)):
+        if not owner or not config_file(session.root, container_id).exists():
+            continue  # replaced meanwhile
+        if container_id not in recorded.get(owner.resource.project, (container_id,)):
             problem = (
                 f"({name}) is in no ledger; the next apply of project {owner.resource.project}"
                 " removes it"

@@ -36,6 +36,7 @@ def status(
       bayplan status
       bayplan status -p shop -o json
     """
+    from runtime.errors import ContainerError
     from runtime.network.obstacles import hindrances
 
     session: Session = context.obj
@@ -43,7 +44,10 @@ def status(
     chosen = [check_project(project)] if project else projects(session)
     everything = {name: _observe(session, name) for name in chosen}
     findings = any(_fault(o) for found in everything.values() for o in found)
-    warnings = [str(obstacle) for obstacle in hindrances(session.root)]
+    try:
+        warnings = [str(obstacle) for obstacle in hindrances(session.root)]
+    except ContainerError as error:
+        warnings = [str(error)]
     if output is not Output.TEXT:
         show(
             {

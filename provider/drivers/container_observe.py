@@ -10,12 +10,12 @@ from provider.drivers.mark import instance_of
 from provider.drivers.network import to_deviation
 from provider.drivers.passive import PassiveObserver
 from provider.drivers.publication import addresses_of, in_order, owner_of, publications
-from provider.engine.entry import ended_job
+from provider.engine.entry import ended_job, object_of_run
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import Action, Verb
-from provider.model.resource import Attempt, Deviation, Observed
+from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
 from provider.planning.expand import is_ports
 from runtime.container import inside
@@ -139,7 +139,7 @@ class _View:
         """Return a Job: what it did is in its record, unless its apply was interrupted."""
         attempt = entry.attempt
         if attempt and attempt.verb == Verb.RUN and not attempt.error:
-            return self._interrupted_job(entry, attempt)
+            return self._interrupted_job(entry)
         config = self._configs.get(entry.object_id)
         status = self.status_of(config) if config else {}
         return entry.observed(status=status | {"result": entry.record.get("result")})
@@ -151,9 +151,9 @@ class _View:
             owner, config.id, None, status=self.status_of(config) | {"effects": effects}
         )
 
-    def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
+    def _interrupted_job(self, entry: Entry) -> Observed:
         """Ask the container nobody waited for how the Job ended."""
-        config = self._configs.get(attempt.object_id or entry.object_id)
+        config = self._configs.get(object_of_run(entry, self._configs))
         status = self._statuses[config.id] if config else None
         if config is None or status is None:
             return entry.observed(status={"started": False})
@@ -161,7 +161,8 @@ class _View:
             return entry.observed(status={"started": False})
         if not status.ended or status.exit_code is None:
             return entry.observed(status=self.status_of(config))
-        return ended_job(entry, status.exit_code, how_it_ended(status), self.status_of(config))
+        how, facts = how_it_ended(status), self.status_of(config)
+        return ended_job(entry, config.id, status.exit_code, how, facts)
 
     def status_of(self, config: ContainerConfig) -> Tree:
         """Return facts for people and reports."""

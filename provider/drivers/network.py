@@ -77,13 +77,11 @@ class NetworkObserver(PassiveObserver):
         Also where nothing is to be done: they may have come since. What changes for the whole
         host is said, too.
         """
-        if not actions:
+        if all(action.verb is Verb.DELETE for action in actions):
             try:
                 yield from (Finding(str(obstacle)) for obstacle in hindrances(self._root))
             except ContainerError as error:
                 yield Finding(str(error))
-            return
-        if all(action.verb is Verb.DELETE for action in actions):
             return
         for action in actions:
             if _needs_its_own_subnet(action):

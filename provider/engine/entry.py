@@ -1,6 +1,6 @@
 """What the ledger says after an action: pure functions from outcome to entry."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import replace
 
 from provider.engine.ledger import Entry
@@ -78,16 +78,27 @@ def failed_entry(
     )
 
 
-def ended_job(entry: Entry, exit_code: int, how: str, status: Tree) -> Observed:
+def object_of_run(entry: Entry, there: Container[str]) -> str:
+    """Return the object of the Job's interrupted run; empty if it is not among those *there*.
+
+    An attempt recorded by a version before has no id: then it is a leftover, or on record.
+    """
+    attempt = entry.attempt
+    assert attempt is not None
+    named = (attempt.object_id,) if attempt.object_id else (*entry.leftovers, entry.object_id)
+    return next((object_id for object_id in named if object_id in there), "")
+
+
+def ended_job(entry: Entry, object_id: str, exit_code: int, how: str, status: Tree) -> Observed:
     """Return the Job of *entry*, whose interrupted run ended meanwhile, *how* in words.
 
-    One that ended well has done what was intended. *status* is what else its object tells.
+    One that ended well has done what was intended. *object_id* is the run's, *status* is what
+    else that tells.
     """
     attempt = entry.attempt
     assert attempt is not None
     if exit_code:
         return replace(entry.observed(status=status), attempt=replace(attempt, error=how))
-    object_id = attempt.object_id or entry.object_id
     result = {"state": "succeeded", "exitCode": 0, "attempts": 1}
     return replace(
         entry.observed(status=status, record={"result": result}),

@@ -14,9 +14,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")
 
 _EXACT = 2**53
+"""Above it a float no longer tells integers apart."""
 _SHORT = 20
 """So long is a number that is still worth converting for people."""
-"""Above it a float no longer tells integers apart."""
 
 
 class AmbiguousScalarError(ValueError):

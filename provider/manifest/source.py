@@ -27,7 +27,7 @@ from provider.manifest.builder import (
 )
 from provider.manifest.document import Document, LineMap, Place, Positions, Reading, TreePath
 from provider.manifest.files import SourceFile
-from provider.manifest.syntax import SyntaxFault, Wording, decode, join_surrogates, word
+from provider.manifest.syntax import SyntaxFault, Wording, decode, join_surrogates, unfit, word
 from provider.manifest.taint import conceal
 from provider.model.tree import Json, Tree
 from runtime.record import dataclass, field
@@ -199,6 +199,10 @@ class _Stream:
         """Yield the documents that are not empty; after a syntax error go on at the next one."""
         source = self._source
         text, skipped = source.text, 0
+        if source.lines and (wording := unfit(text)):  # rendered: nobody has looked at it yet
+            self.problem(wording.message, wording.place, wording.suggestion)
+            self.unread.append(text)
+            return
         while text:
             builder = Builder(
                 _events(text, skipped),

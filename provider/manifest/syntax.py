@@ -44,15 +44,20 @@ def decode(content: bytes) -> str | Wording:
         return Wording(
             f"byte 0x{content[error.start]:02x} is not UTF-8", place, "save the file as UTF-8"
         )
+    return unfit(text) or text
+
+
+def unfit(text: str) -> Wording | None:
+    """Return which character of *text* YAML has no place for; None if there is none."""
     invalid = _INVALID.search(text)
-    if invalid:
-        code = ord(invalid[0])
-        return Wording(
-            f"control character U+{code:04X}",
-            _place(text[: invalid.start()]),
-            f'write it as "\\x{code:02x}" in double quotes' if code < 0x100 else "",
-        )
-    return text
+    if not invalid:
+        return None
+    code = ord(invalid[0])
+    return Wording(
+        f"control character U+{code:04X}",
+        _place(text[: invalid.start()]),
+        f'write it as "\\x{code:02x}" in double quotes' if code < 0x100 else "",
+    )
 
 
 def join_surrogates(text: str) -> str:

@@ -36,7 +36,7 @@ from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
-from runtime.supervisor.status import Status
+from runtime.supervisor.status import Status, read_recorded
 
 _START_WITHIN_S = 60.0
 _NO_STREAMS: Mapping[str, int] = MappingProxyType({})
@@ -117,11 +117,20 @@ class Containers:
                 return warnings
             raise
         except LaunchError:
-            if not config_file(self.root, container_id).exists():
-                self.remove(container_id, force=True)
-                raise NotFoundError(f"{container_id} was removed while it was started") from None
+            self._must_be_there(container_id)
             raise
+        self._must_be_there(container_id)
         return (*warnings, *launched.warnings)
+
+    def _must_be_there(self, container_id: str) -> None:
+        """See that a container just started was not removed meanwhile: then nobody would know it.
+
+        Raises:
+            NotFoundError: it was, and what was started is gone.
+        """
+        if not config_file(self.root, container_id).exists():
+            self.remove(container_id, force=True)
+            raise NotFoundError(f"{container_id} was removed while it was started")
 
     def stop(
         self, container_id: str, *, signal: int | None = None, grace: float | None = None
@@ -179,18 +188,7 @@ class Containers:
             except DamagedError:
                 on_run_network = True  # perhaps; it is deleted only if nobody is on it
                 image = None
-            found = self.status(container_id)
-            if not found.ended:
-                # One that is created may just be being started.
-                runs = found.state != "created"
-                if runs and not force:
-                    raise StateError(f"cannot remove {container_id}: it is {found.state}")
-                with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
-                    self._thaw(container_id)
-                    Supervisor(self.root, start=runs).stop(container_id, signal=SIGKILL, grace=0.0)
-        # Without a supervisor there is nobody to forget it.
-        with suppress(NotFoundError, StateError):
-            Supervisor(self.root, start=False).forget(container_id)
+        self._end_and_forget(container_id, force=force)
         self._let_go(container_id)
         owner = self.publications_owner(container_id)
         if owner in firewall.publications(self.root):
@@ -204,8 +202,25 @@ class Containers:
         with suppress(FileNotFoundError):
             shutil.rmtree(run_folder(self.root, container_id))
         bury(state_folder(self.root, container_id), graveyard(self.root) / container_id)
+        if read_recorded(str(run_folder(self.root, container_id))) is not None:
+            self.remove(container_id, force=True)  # somebody has started it in the meantime
         if image != "":
             self._leave_image(image)
+
+    def _end_and_forget(self, container_id: str, *, force: bool) -> None:
+        with suppress(NotFoundError):
+            found = self.status(container_id)
+            if not found.ended:
+                # One that is created may just be being started.
+                runs = found.state != "created"
+                if runs and not force:
+                    raise StateError(f"cannot remove {container_id}: it is {found.state}")
+                with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
+                    self._thaw(container_id)
+                    Supervisor(self.root, start=runs).stop(container_id, signal=SIGKILL, grace=0.0)
+        # Without a supervisor there is nobody to forget it.
+        with suppress(NotFoundError, StateError):
+            Supervisor(self.root, start=False).forget(container_id)
 
     def supervise(self) -> None:
         """Make sure that what runs is being looked after; idempotent, and cheap if it is."""

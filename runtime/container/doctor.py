@@ -25,7 +25,14 @@ from runtime.container.making import nobody_making
 from runtime.container.recovery import images_in_use
 from runtime.container.state import is_unattended
 from runtime.container.temporary import unfinished
-from runtime.errors import DamagedError, ImageError, NotFoundError, StateError, SupervisorError
+from runtime.errors import (
+    ContainerError,
+    DamagedError,
+    ImageError,
+    NotFoundError,
+    StateError,
+    SupervisorError,
+)
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
@@ -69,6 +76,11 @@ class _Owners:
 
 def examine(root: Root) -> tuple[Finding, ...]:
     """Return everything wrong in this world, sorted. Changes nothing."""
+    return tuple(sorted((*_examine(root), *_firewalls(root))))
+
+
+def _examine(root: Root) -> tuple[Finding, ...]:
+    """Return everything that could be mended, and more; takes no longer than it must."""
     found = _damages(root)
     configs = tuple(list_configs(root, skip_damaged=True))
     # A damaged config is one finding; what belongs to its container is none.
@@ -85,7 +97,6 @@ def examine(root: Root) -> tuple[Finding, ...]:
         lambda: _files(root),
         lambda: _volumes(root, unread),
         lambda: _networks(root, owners),
-        lambda: _firewalls(root),
     ]
     if not found:
         # Else nobody knows what is needed.
@@ -109,7 +120,7 @@ def mend(root: Root) -> tuple[Finding, ...]:
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
             get_over(root, Path(error.path))
-        found = examine(root)
+        found = _examine(root)
         order = [*_MEND]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
             if finding.mendable and finding.kind in _MEND:
@@ -138,7 +149,12 @@ def _networks(root: Root, owners: Container[str]) -> Iterator[Finding]:
 
 def _firewalls(root: Root) -> Iterator[Finding]:
     """Yield other people's chains that drop our traffic."""
-    for each in hindrances(root):
+    try:
+        found = hindrances(root)
+    except ContainerError as error:
+        yield Finding("firewall", "of others", f"cannot be read: {error}", mendable=False)
+        return
+    for each in found:
         if each.certain:
             yield Finding("firewall", f"{each.table} {each.chain}", str(each), mendable=False)
 

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from runtime.rootfs.resolve import open_in_root
 from runtime.spec import from_json, to_json
 
 _GRAVE = ".removed-"
+_FRESH_MODE = 0o755
 _WAIT_S = 600.0
 """For another's copy, which may be large; its cp may also hang on a dead disk."""
 
@@ -103,7 +105,9 @@ def ensure_volume(root: Root, volume: Volume) -> None:
     data = folder / "data"
     with making(root):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data.mkdir(mode=0o755, exist_ok=True)
+        with suppress(FileExistsError):
+            data.mkdir()
+            data.chmod(_FRESH_MODE)
         with _locked(folder, timeout_s=_WAIT_S):
             _own(data, volume)
             with suppress(NotFoundError):
@@ -171,13 +175,17 @@ def prepare(
 def _move_in(arrived: Path, data: Path, volume: Volume) -> None:
     """Make *data* what *arrived* is; the folder stays: a shell or a mount may be in it."""
     for path in list(arrived.iterdir()):
-        path.rename(data / path.name)
-    owner = arrived.stat()
-    os.chown(data, owner.st_uid, owner.st_gid)
+        if not os.path.lexists(data / path.name):  # what somebody else put there stays
+            path.rename(data / path.name)
+    before, after = data.stat(), arrived.stat()
+    # A version before did not record what the manifest gives, but it gave it to the folder.
+    os.chown(data, before.st_uid or after.st_uid, before.st_gid or after.st_gid)
     shutil.copystat(arrived, data)
+    if stat.S_IMODE(before.st_mode) != _FRESH_MODE:
+        data.chmod(stat.S_IMODE(before.st_mode))
     _own(data, volume)
     sync_folder(data)
-    arrived.rmdir()
+    clear(arrived)
     sync_folder(data.parent)
 
 

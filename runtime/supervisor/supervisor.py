@@ -107,9 +107,10 @@ class Supervisor:
             known = status.read_recorded(run_folder)
             wanted = record.read_request(run_folder)
             if known is not None and wanted is not None:
-                self._containers[name] = Container(self._context, self._probes, wanted, known)
-                self._traffic.adopt(known, balanced=wanted.balanced)
-                self._adopt_one(self._containers[name])
+                container = Container(self._context, self._probes, wanted, known)
+                self._containers[name] = container
+                self._adopt_one(container)
+                self._traffic.adopt(container.status, balanced=wanted.balanced)
             elif known is not None:
                 # Cut off before the request was written, or lost with the power: nothing runs.
                 os.unlink(os.path.join(run_folder, status.FILE))

@@ -1,11 +1,13 @@
 """Containers that do not end, and containers that are removed while they begin."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runtime.cgroup import Cgroup, Hierarchy
+from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.spec import Resources
 from runtime.supervisor.client import Supervisor
@@ -70,3 +72,29 @@ def test_who_stops_what_not_even_sigkill_ends_is_told(bayplan, box, world):
     bayplan("stop", "p")
     assert container(bayplan, "p")["state"] == "exited"
     bayplan("rm", "p")
+
+
+def test_one_that_is_started_while_it_is_removed_is_gone_too(bayplan, box, world):
+    words = ("--network", "none", "--restart", "always", "--name", "p", "test/box")
+    bayplan("run", "-d", *words, "sleep", "98768")
+    bayplan("stop", "p")
+    root = Root.at(world)
+    with host_lock(root, "test"):
+        rm = bayplan.start("rm", "p")
+        # It has seen that p has ended, and waits for the lock.
+        wait_until(lambda: str(root.state / "host.lock") in open_files(rm.pid))
+        bayplan("start", "p")
+        pid = container(bayplan, "p")["pid"]
+    rm.communicate(timeout=60)
+    assert rm.returncode == 0
+    assert bayplan.json("ps", "-a") == []
+    assert Supervisor(root).list() == []
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def open_files(pid: int) -> set[str]:
+    found = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(fd.readlink()))
+    return found

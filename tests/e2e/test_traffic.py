@@ -145,6 +145,18 @@ def test_who_follows_meanwhile_does_not_undo_the_beginning_of_a_stop(bayplan, we
     await_answers("web-0", "web-1")
 
 
+def test_a_supervisor_killed_at_the_beginning_of_a_stop_loses_sight_of_nobody(bayplan, web, world):
+    with traffic.withdrawn(Root.at(world), container(bayplan, "test.web.0")["id"]):
+        while pids := supervisors(world):
+            for pid in pids:
+                kill(pid)
+    await_answers("web-0", "web-1")
+    make_well(bayplan, "test.web.0", well=False)
+    await_answers("web-1")
+    make_well(bayplan, "test.web.0", well=True)
+    await_answers("web-0", "web-1")
+
+
 def test_no_visitor_notices_that_apply_restarts_the_replicas(bayplan, web):
     both = service(spec="dependsOn: [{kind: Container, name: base, effect: restart}], ")
     bayplan.apply(both + sleeper("base"))

@@ -247,3 +247,34 @@ def test_nobody_fills_a_volume_beside_a_cp_whose_apply_was_killed(root, layer, o
     os.kill(orphan, signal.SIGKILL)
     volume.prepare(root, "v1", (layer,), "/seed")
     assert os.listdir(volume.data_folder(root, "v1")) == ["file"]
+
+
+def test_a_folder_that_a_version_before_gave_away_keeps_its_owner_and_mode(root, tmp_path, layer):
+    """Its record does not say so."""
+    os.chown(tmp_path / "layer/seed", 999, 999)
+    volume.ensure_volume(root, volume.Volume("v1"))
+    data = volume.data_folder(root, "v1")
+    os.chown(data, 1000, -1)
+    data.chmod(0o750)
+    volume.prepare(root, "v1", [layer], "/seed")
+    found = data.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1000, 999, 0o750)
+    assert (data / "file").read_text() == "seed"
+
+
+def test_what_somebody_puts_in_the_way_of_a_copy_that_was_cut_off_stays(root, layer, monkeypatch):
+    volume.ensure_volume(root, volume.Volume("v1"))
+    data = volume.data_folder(root, "v1")
+
+    def cut_off(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(volume, "_move_in", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            volume.prepare(root, "v1", [layer], "/seed")
+    (data / "file").mkdir()
+    (data / "file/mine").write_text("mine")
+    volume.prepare(root, "v1", [layer], "/seed")
+    assert (data / "file/mine").read_text() == "mine"
+    assert sorted(p.name for p in data.parent.iterdir()) == ["data", "lock", "meta.json"]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from provider.engine.entry import object_of_run
 from provider.engine.journal import Interrupted, Journal, Step, boot_id, fold
 from provider.engine.ledger import Entry, Ledger
 from provider.engine.lock import look, project_lock
@@ -267,3 +268,15 @@ def test_revisions_are_numbered_and_kept(tmp_path):
     assert history.last().sources == ("a",)
     assert history.next_number == 11
     assert sorted(os.listdir(history.folder)) == ["0001.json", "0002.json", "0010.json"]
+
+
+def test_the_run_of_a_job_that_a_version_before_left_is_found_by_what_it_left():
+    """Its attempt does not name it."""
+    left = replace(FULL, object_id="", leftovers=("new",), attempt=Attempt("run", "none"))
+    assert object_of_run(left, {"new", "other"}) == "new"
+    again = replace(FULL, object_id="old", leftovers=("new",), attempt=Attempt("run", "none"))
+    assert object_of_run(again, {"new", "old"}) == "new"
+    assert object_of_run(again, {"old"}) == "old"
+    assert object_of_run(again, set()) == ""
+    named = replace(again, attempt=Attempt("run", "none", object_id="this"))
+    assert object_of_run(named, {"new", "old"}) == ""

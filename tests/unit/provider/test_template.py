@@ -507,3 +507,12 @@ class TestValues:
             '--set b: a number with a leading zero; quote it ("022"), or write 18',
             "--set c: a value is missing here, inside of `[ ]` or `{ }`",
         ]
+
+
+@pytest.mark.parametrize(
+    "expression", ["'\\u0001'", "'\\ud83d'", "'x\\u0000y' | upper", "cycler()"]
+)
+def test_what_no_document_may_hold_is_told_with_its_place(expression: str) -> None:
+    (found,) = read(f"kind: Project\na: {{{{ {expression} }}}}\n").problems
+    assert "f.yaml.j2:2" in str(found)
+    assert "bug" not in str(found)
