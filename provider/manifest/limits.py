@@ -60,6 +60,13 @@ def _ulimits(draft: Draft, container: Tree) -> Iterator[Problem]:
     return each(container["ulimits"].items(), one)
 
 
+def _capabilities(draft: Draft, container: Tree) -> Iterator[Problem]:
+    changes = container["capabilities"]
+    for name in changes["add"]:
+        if name in changes["drop"] and name != "ALL":
+            yield draft.problem("container.capabilities.drop", f"{name} is added and dropped")
+
+
 def _variables(draft: Draft, container: Tree) -> Iterator[Problem]:
     def one(member: tuple[str, Tree]) -> Iterator[Problem]:
         name, variable = member
@@ -90,6 +97,7 @@ _CHECKS: tuple[Callable[[Draft, Tree], Iterator[Problem]], ...] = (
     _memory,
     _cpuset,
     _ulimits,
+    _capabilities,
     _variables,
     _backoff,
 )

@@ -152,6 +152,7 @@ _SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "mode": _mode,
     "mountTarget": _mount_target,
     "absolutePath": path,
+    "workdir": path,
     "filePath": path,
     "ip": address,
     "ipv4": address,

@@ -76,6 +76,7 @@ BY_DEFINITION: dict[str, list[list[Any]] | str] = {
     "cpus": [["500m", 0.5, "0.5", "0.50"], [2, "2", "2000m", 2.0]],
     "mode": [["0755", "755", "00755"]],
     "absolutePath": [["/srv/a", "/srv//a/", "//srv/./a"]],
+    "workdir": [["/srv/a", "/srv//a/", "//srv/./a"], ["/", "//", "/."]],
     "mountTarget": [["/srv/a", "/srv//a/", "//srv/./a"]],
     "filePath": [["a/b", "./a/b", "a//b", "a/./b/"], ["/a/b", "//a/./b"]],
     "ipv4": [],  # no zeros can lead, and nothing can be left out
