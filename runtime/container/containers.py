@@ -36,7 +36,7 @@ from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
-from runtime.supervisor.status import Status, read_recorded
+from runtime.supervisor.status import Status
 
 _START_WITHIN_S = 60.0
 _NO_STREAMS: Mapping[str, int] = MappingProxyType({})
@@ -202,8 +202,10 @@ class Containers:
         with suppress(FileNotFoundError):
             shutil.rmtree(run_folder(self.root, container_id))
         bury(state_folder(self.root, container_id), graveyard(self.root) / container_id)
-        if read_recorded(str(run_folder(self.root, container_id))) is not None:
-            self.remove(container_id, force=True)  # somebody has started it in the meantime
+        # From here on nobody can start it; somebody may have, since it was ended above.
+        with suppress(NotFoundError):
+            Supervisor(self.root, start=False).stop(container_id, signal=SIGKILL, grace=0.0)
+            self.remove(container_id, force=True)
         if image != "":
             self._leave_image(image)
 
