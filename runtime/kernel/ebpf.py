@@ -23,9 +23,6 @@ JNE_K = 0x55
 JEQ_K = 0x15
 EXIT = 0x95
 
-NAME_BYTES = 15
-"""Most that a program's name may have: letters, digits, ``_`` and ``.``."""
-
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
 _PROG_DETACH = 9
@@ -40,7 +37,7 @@ _REPLACE = 1 << 2
 _NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _ATTRIBUTE_BYTES = 144
 _INFO_BYTES = 96
-_NAME_AT = 64  # in struct bpf_prog_info
+_NAME_AT, _NAME_BYTES = 64, 16  # in struct bpf_prog_info
 _COUNT_AT = 24  # of programs, in the attributes of a query
 _MOST = 64  # the kernel attaches no more to one group
 
@@ -52,6 +49,8 @@ def instruction(code: int, *, dst: int = 0, src: int = 0, off: int = 0, imm: int
 
 def load(code: bytes, name: str) -> int:
     """Load a device program and return its descriptor, close-on-exec; the caller's.
+
+    *name* is of at most 15 letters, digits, ``_`` and ``.``.
 
     Raises:
         KernelError: EPERM (CAP_BPF or CAP_SYS_ADMIN), EINVAL or EACCES: the verifier refuses it.
@@ -115,7 +114,7 @@ def _name(program: int) -> str:
     info = ctypes.create_string_buffer(_INFO_BYTES)
     attributes = struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info))
     _bpf(_OBJ_GET_INFO_BY_FD, attributes, "a device program")
-    return info.raw[_NAME_AT : _NAME_AT + NAME_BYTES + 1].rstrip(b"\0").decode()
+    return info.raw[_NAME_AT : _NAME_AT + _NAME_BYTES].rstrip(b"\0").decode()
 
 
 def _bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:

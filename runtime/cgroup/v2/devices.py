@@ -1,6 +1,6 @@
 """Device rules on v2: no file, but a program attached to the group. Made on demand.
 
-A program's name tells what it does (a digest of its code), so that what is attached can be
+A program's name tells what it does (a checksum of its code), so that what is attached can be
 compared with what should be, and one is exchanged for another in one step. Programs others have
 attached (systemd, for ``DevicePolicy=``) are left alone: each that is there must allow.
 
@@ -8,8 +8,8 @@ Source: Documentation/admin-guide/cgroup-v2.rst, "Device controller"; struct bpf
 linux/bpf.h.
 """
 
-import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -22,7 +22,7 @@ from runtime.kernel.ebpf import instruction
 from runtime.spec import Resources
 
 _ALL, _NONE = "all allowed", "none allowed"
-_PREFIX = "bayplan_"
+_PREFIX = "bayplan"
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR, _SCRATCH = range(7)
@@ -58,7 +58,7 @@ def _same(expected: str, actual: str) -> bool:
 
 def program_name(code: bytes) -> str:
     """Return what a program of ours is called."""
-    return _PREFIX + hashlib.sha256(code).hexdigest()[: ebpf.NAME_BYTES - len(_PREFIX)]
+    return f"{_PREFIX}{zlib.crc32(code):08x}"  # fills the 15 bytes a name may have
 
 
 def compile_program(found: Verdict) -> bytes:
