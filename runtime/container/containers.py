@@ -20,6 +20,7 @@ from runtime.container.config import ContainerConfig, list_configs, read_config,
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.folders import (
     bury,
+    config_file,
     graveyard,
     netns_path,
     private_folder,
@@ -30,7 +31,7 @@ from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import connect, write_etc
-from runtime.errors import DamagedError, ImageError, NotFoundError, StateError
+from runtime.errors import DamagedError, ImageError, LaunchError, NotFoundError, StateError
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
@@ -115,6 +116,11 @@ class Containers:
             if self.status(container_id).state in ("running", "restarting"):
                 return warnings
             raise
+        except LaunchError:
+            if not config_file(self.root, container_id).exists():
+                self.remove(container_id, force=True)
+                raise NotFoundError(f"{container_id} was removed while it was started") from None
+            raise
         return (*warnings, *launched.warnings)
 
     def stop(
@@ -124,6 +130,10 @@ class Containers:
 
         It stays stopped, whatever its restart policy, and gives its links and cgroup back; its
         addresses stay reserved.
+
+        Raises:
+            NotFoundError: there is no such container.
+            StateError: not even SIGKILL ends its process.
         """
         try:
             config = read_config(self.root, container_id)
@@ -157,7 +167,7 @@ class Containers:
         Content of images that nobody needs any more is left to `recovery.sweep_images`.
 
         Raises:
-            StateError: it runs and *force* is not given.
+            StateError: it runs and *force* is not given, or not even SIGKILL ends its process.
         """
         on_run_network = False
         image: str | None = ""
@@ -170,12 +180,14 @@ class Containers:
                 on_run_network = True  # perhaps; it is deleted only if nobody is on it
                 image = None
             found = self.status(container_id)
-            if not (found.ended or found.state == "created"):
-                if not force:
+            if not found.ended:
+                # One that is created may just be being started.
+                runs = found.state != "created"
+                if runs and not force:
                     raise StateError(f"cannot remove {container_id}: it is {found.state}")
                 with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
                     self._thaw(container_id)
-                    Supervisor(self.root).stop(container_id, signal=SIGKILL, grace=0.0)
+                    Supervisor(self.root, start=runs).stop(container_id, signal=SIGKILL, grace=0.0)
         # Without a supervisor there is nobody to forget it.
         with suppress(NotFoundError, StateError):
             Supervisor(self.root, start=False).forget(container_id)

@@ -185,6 +185,7 @@ class Supervisor:
 
         Raises:
             NotFoundError: there is no such container.
+            StateError: not even SIGKILL ends it, ten seconds after that.
         """
         number = None if signal is None else int(signal)
         answer, _fds = self.talk("stop", {"id": id, "signal": number, "grace": grace})

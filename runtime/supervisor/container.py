@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from runtime.errors import LaunchError, StateError
-from runtime.kernel.procfs import start_ticks
+from runtime.kernel.procfs import read_stat, start_ticks
 from runtime.kernel.program import Program
 from runtime.supervisor import adoption, exits, record, status
 from runtime.supervisor.child_process import Process, Starting
@@ -36,6 +36,9 @@ from runtime.supervisor.restart import End, decide
 from runtime.supervisor.status import Status
 
 LAUNCH_TIMEOUT_S = 60.0
+
+SURVIVAL_S = 10.0
+"""How long after SIGKILL a process may take to go, before whoever stops it is told."""
 
 Reply = Callable[["Container", LaunchError | None], None]
 
@@ -64,6 +67,8 @@ class Container:
         """To SIGKILL while running, to the next start while restarting."""
         self._on_launched: list[Reply] = []
         self._on_end: list[Callable[[Status], None]] = []
+        self._on_stop: list[tuple[Callable[[Status], None], Callable[[StateError], None]]] = []
+        """Who waits for its end, and does not wait for ever."""
 
     @property
     def active(self) -> bool:
@@ -110,12 +115,20 @@ class Container:
         else:
             reply(self, None)
 
-    def stop(self, ended: Callable[[Status], None], *, number: int, grace: float) -> None:
+    def stop(
+        self,
+        ended: Callable[[Status], None],
+        survives: Callable[[StateError], None],
+        *,
+        number: int,
+        grace: float,
+    ) -> None:
         """Send signal *number*, SIGKILL *grace* seconds later, and call *ended* in the end.
 
-        No policy starts it again. May be repeated, with less grace too.
+        Or else *survives*, where not even SIGKILL ends it within SURVIVAL_S. No policy starts it
+        again. May be repeated, with less grace too.
         """
-        self._on_end.append(ended)
+        self._on_stop.append((ended, survives))
         if self.status.ended:
             self._save(replace(self.status, stop_requested=True))
             self._tell_ended()
@@ -351,13 +364,26 @@ class Container:
         self._save(replace(self.status, kill_at=kill_at))
         self._cancel_timer()
         if grace <= 0:
-            self._process.signal(signal.SIGKILL)
+            self._kill()
             return
         self._process.signal(number)
-        process = self._process
-        self._timer = self._context.loop.call_later(
-            kill_at - time.time(), lambda: process.signal(signal.SIGKILL)
-        )
+        self._timer = self._context.loop.call_later(kill_at - time.time(), self._kill)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        self._process.signal(signal.SIGKILL)
+        self._timer = self._context.loop.call_later(SURVIVAL_S, self._survives)
+
+    def _survives(self) -> None:
+        """Tell who stops it that this may take for ever: nobody else is to wait for that."""
+        assert self._process is not None
+        pid = self._process.pid
+        stat = read_stat(pid)
+        how = f"state {stat.state} in ps(1)" if stat is not None else "gone, but not collected"
+        text = f"{self.request.id} does not end: its process {pid} survives SIGKILL ({how})"
+        waiting, self._on_stop = self._on_stop, []
+        for _ended, survives in waiting:
+            survives(StateError(text))
 
     def _died(self, code: int | None) -> None:
         self._process = None
@@ -419,7 +445,8 @@ class Container:
         self._tell_ended()
 
     def _tell_ended(self) -> None:
-        waiting, self._on_end = self._on_end, []
+        waiting = [*self._on_end, *(ended for ended, _survives in self._on_stop)]
+        self._on_end, self._on_stop = [], []
         for ended in waiting:
             ended(self.status)
 

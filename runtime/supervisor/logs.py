@@ -188,7 +188,7 @@ def read(
         elif follow:
             last = deque(found, maxlen=tail)
             # A line that is not over yet is one of them, and will come when it is.
-            yield from list(last)[len(last) - max(0, tail - lines.pending) :]
+            yield from list(last)[max(0, len(last) - max(0, tail - lines.pending)) :]
         else:
             yield from deque((*found, *_since(lines.rest(), since)), maxlen=tail)
         if follow:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from runtime.errors import LaunchError
 from runtime.kernel.program import Program
@@ -73,12 +74,16 @@ class Prober:
             self._cancel = None
 
     def _probe(self) -> None:
-        if self._health.kind == "exec":
+        if self._health.kind != "exec":
+            self._cancel = self._probes.probe(self._health, self._result)
+            return
+        try:
             self._cancel = ExecProbe(
                 self._context, self._id, self._pidfd, self._health, self._result
             ).cancel
-        else:
-            self._cancel = self._probes.probe(self._health, self._result)
+        except OSError as error:
+            why = partial(self._result, False, f"the probe cannot be started: {error}")
+            self._cancel = self._context.loop.call_later(0, why).cancel
 
     def _result(self, passed: bool, output: str) -> None:
         self._cancel = None
@@ -102,7 +107,11 @@ class ExecProbe:
     def __init__(
         self, context: Context, container_id: str, pidfd: int, health: Health, result: Result
     ) -> None:
-        """Start it; *result* is called once unless it is cancelled."""
+        """Start it; *result* is called once unless it is cancelled.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
         self._context = context
         self._result: Result | None = result
         self._timeout = health.timeout

@@ -23,6 +23,17 @@ _PATIENCE_S = 1.0
 Result = Callable[[bool, str], None]
 
 
+class _Waiting:
+    """A probe that was sent."""
+
+    def __init__(self, health: Health, result: Result, timer: Timer) -> None:
+        self.health = health
+        self.result = result
+        self.timer = timer
+        self.again = False
+        """Whether this is the second process that has it."""
+
+
 class ProbeProcess:
     """Starts the process when it is first needed, and again when it has died."""
 
@@ -32,7 +43,7 @@ class ProbeProcess:
         self._channel: PacketChannel | None = None
         self._pid = 0
         self._number = 0
-        self._waiting: dict[int, tuple[Result, Timer]] = {}
+        self._waiting: dict[int, _Waiting] = {}
 
     @property
     def pid(self) -> int:
@@ -44,22 +55,20 @@ class ProbeProcess:
         self._number += 1
         number = self._number
         try:
-            connection = self._make_socket(health)
+            self._send(number, health)
         except OSError as error:
             timer = self._loop.call_later(0, partial(result, False, f"no socket: {error}"))
             return timer.cancel
-        with connection:
-            self._send(number, health, connection)
-        timer = self._loop.call_later(
-            health.timeout + _PATIENCE_S, partial(self._give_up, health.timeout)
-        )
-        self._waiting[number] = (result, timer)
+        self._waiting[number] = _Waiting(health, result, self._arm(number, health))
         return partial(self._cancel, number)
 
     def close(self) -> None:
         """End the process."""
         self._end()
         os.close(self._host)
+
+    def _arm(self, number: int, health: Health) -> Timer:
+        return self._loop.call_later(health.timeout + _PATIENCE_S, partial(self._give_up, number))
 
     def _make_socket(self, health: Health) -> socket.socket:
         family = socket.AF_INET6 if ":" in health.address else socket.AF_INET
@@ -76,7 +85,7 @@ class ProbeProcess:
         finally:
             os.close(namespace)
 
-    def _send(self, number: int, health: Health, connection: socket.socket) -> None:
+    def _send(self, number: int, health: Health) -> None:
         message = {
             "number": number,
             "kind": health.kind,
@@ -86,21 +95,26 @@ class ProbeProcess:
             "host": health.host or health.address,
             "timeout": health.timeout,
         }
-        if self._channel is None:
-            self._channel = self._start()
-        # If it is stuck or dead, the timer or its end of file will fail this probe and all others.
-        self._channel.send(json.dumps(message).encode(), (connection.fileno(),))
+        with self._make_socket(health) as connection:
+            if self._channel is None:
+                self._channel = self._start()
+            # If it is stuck or dead, the timer or its end of file tells.
+            self._channel.send(json.dumps(message).encode(), (connection.fileno(),))
 
     def _start(self) -> PacketChannel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._pid = os.posix_spawn(
-                "/proc/self/exe",
-                command("runtime.supervisor.probe_worker"),
-                {},
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
-                setsigmask=[],
-            )
+            try:
+                self._pid = os.posix_spawn(
+                    "/proc/self/exe",
+                    command("runtime.supervisor.probe_worker"),
+                    {},
+                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                    setsigmask=[],
+                )
+            except OSError:
+                ours.close()
+                raise
         return PacketChannel(self._loop, ours, self._on_answer)
 
     def _on_answer(self) -> None:
@@ -112,29 +126,42 @@ class ProbeProcess:
         except ConnectionError:
             data = b""
         if not data:
-            self._fail_all("the probe process ended")
+            self._start_over("the probe process ended")
             return
         answer = json.loads(data)
         waiting = self._waiting.pop(answer["number"], None)
         if waiting is not None:
-            result, timer = waiting
-            timer.cancel()
-            result(answer["passed"], answer["output"])
+            waiting.timer.cancel()
+            waiting.result(answer["passed"], answer["output"])
 
-    def _give_up(self, timeout: float) -> None:
-        self._fail_all(f"no answer within {timeout:g} s")
+    def _give_up(self, number: int) -> None:
+        waiting = self._waiting.pop(number)
+        self._start_over("the probe process does not answer")
+        waiting.result(False, f"no answer within {waiting.health.timeout:g} s")
 
-    def _fail_all(self, reason: str) -> None:
+    def _start_over(self, reason: str) -> None:
+        """Have another process make the probes this one has left, each once more at most."""
         self._end()
-        waiting, self._waiting = self._waiting, {}
-        for result, timer in waiting.values():
-            timer.cancel()
-            result(False, reason)
+        for number, waiting in tuple(self._waiting.items()):
+            if number not in self._waiting:  # a result told here has had it cancelled
+                continue
+            waiting.timer.cancel()
+            why = reason
+            if not waiting.again:
+                waiting.again = True
+                try:
+                    self._send(number, waiting.health)
+                    waiting.timer = self._arm(number, waiting.health)
+                    continue
+                except OSError as error:
+                    why = f"no socket: {error}"
+            del self._waiting[number]
+            waiting.result(False, why)
 
     def _cancel(self, number: int) -> None:
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
-            waiting[1].cancel()
+            waiting.timer.cancel()
 
     def _end(self) -> None:
         if self._channel is None:

@@ -21,6 +21,7 @@ _NOBODY = 65534
 _MAX_MESSAGE = 65536
 _MAX_RESPONSE = 64 << 10
 _MAX_OUTPUT = 2048
+_MOST_DIGITS = 20
 _PENDING = (errno.EINPROGRESS, errno.EAGAIN)
 
 
@@ -60,6 +61,9 @@ class Probe:
         except OSError as error:
             if not self._judge_response():
                 self._fail(error.errno or 0)
+        except Exception as error:
+            # A fault of ours that one container's answer finds must not end the others' probes.
+            self.verdict = False, f"{self._where}: {type(error).__name__}: {error}"
 
     def time_out(self) -> None:
         """Judge by what there is."""
@@ -90,10 +94,12 @@ class Probe:
         """Set the verdict if the status line is there."""
         line, end, rest = self._response.partition(b"\r\n")
         words = line.split(None, 2)
-        if not end or len(words) < 2 or not line.startswith(b"HTTP/") or not words[1].isdigit():
+        if not end or len(words) < 2 or not line.startswith(b"HTTP/"):
+            return False
+        if len(words[1]) != 3 or not words[1].isdigit():
             return False
         passed = 200 <= int(words[1]) < 400
-        text = b" ".join(words[1:]).decode(errors="replace")
+        text = b" ".join(words[1:])[:_MAX_OUTPUT].decode(errors="replace")
         if not passed:
             body = rest.partition(b"\r\n\r\n")[2][:_MAX_OUTPUT].decode(errors="replace").strip()
             if body and not body.startswith("<"):  # a page of HTML says no more than its status
@@ -125,7 +131,8 @@ def _is_complete(response: bytes) -> bool:
         return False
     for line in head.lower().split(b"\r\n"):
         name, _, value = line.partition(b":")
-        if name == b"content-length" and value.strip().isdigit():
+        # One of more digits will never be there in full.
+        if name == b"content-length" and value.strip().isdigit() and len(value) < _MOST_DIGITS:
             return len(body) >= int(value)
     return False
 

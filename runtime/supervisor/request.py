@@ -1,7 +1,7 @@
 """What a client asks the supervisor for, as frozen data with a JSON form.
 
 A LaunchRequest holds everything needed to start the container again: it is what the supervisor
-keeps in ``run/containers/<id>/launch.json`` (0600, and not on disk: it may hold secrets), so
+keeps in ``run/containers/<id>/launch.json`` (0600, on a tmpfs in the default world), so
 that restarts, and adoption by a new supervisor, ask nobody. Times are seconds, sizes bytes.
 """
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from signal import SIGKILL
 from typing import Any, TypeVar
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError, StateError, SupervisorError
@@ -42,6 +43,7 @@ _ADOPT_AGAIN_S = 1.0
 _LEFT_TO_CLIENT_S = 1.0
 """A client in the foreground removes its container itself, and knows what came of that."""
 _REMEMBERED = 256
+_LAST_SIGNAL = 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -273,12 +275,11 @@ class Supervisor:
     def _stop(self, asked: Request) -> None:
         container = self._reach(self._find(asked))
         stop = container.request.stop
-        number = asked.number("signal", stop.signal)
-        grace = float(asked.number("grace", stop.grace))
         container.stop(
             lambda ended: asked.answer({"status": status.encode(ended)}),
-            number=int(number),
-            grace=grace,
+            asked.refuse,
+            number=_signal(asked, stop.signal),
+            grace=float(asked.number("grace", stop.grace)),
         )
         self._traffic.consider(container.status)
 
@@ -297,7 +298,7 @@ class Supervisor:
 
     def _kill(self, asked: Request) -> None:
         container = self._reach(self._find(asked))
-        container.kill(int(asked.number("signal", 9)))
+        container.kill(_signal(asked, SIGKILL))
         self._traffic.consider(container.status)
         asked.answer()
 
@@ -434,9 +435,16 @@ class Supervisor:
                 asked.answer({"keeper": os.getppid()})
 
         for container in active:
-            container.stop(ended, number=9, grace=0.0)
+            container.stop(ended, asked.refuse, number=SIGKILL, grace=0.0)
         if not active:
             asked.answer({"keeper": os.getppid()})
+
+
+def _signal(asked: Request, default: int) -> int:
+    number = int(asked.number("signal", default))
+    if not 0 < number <= _LAST_SIGNAL:
+        raise SupervisorError(f"{asked.op}: {number} is no signal")
+    return number
 
 
 def _event(kind: str, told: Status, details: dict[str, Any]) -> dict[str, Any]:

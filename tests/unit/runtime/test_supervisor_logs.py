@@ -222,6 +222,14 @@ def test_tail_is_the_end_of_the_whole(source, tail):
     assert log.read(tail=tail) == (whole[-tail:] if tail else [])
 
 
+@pytest.mark.parametrize("tail", [0, 1, 7, 8, 10, 12, 1000])
+def test_tail_and_follow_begin_with_the_same(source, tail):
+    log = source()
+    log.put(b"".join(b"%d\n" % n for n in range(8)))
+    whole = log.read()
+    assert log.read(tail=tail, follow=True, going=lambda: False) == (whole[-tail:] if tail else [])
+
+
 def test_following_begins_with_what_is_there_and_ends_when_told(source):
     log = source(max_size=100, max_files=1000)
     log.put(b"one\n")

@@ -1,0 +1,140 @@
+"""HTTP probes of servers that answer what they like, over loopback, without containers."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from contextlib import suppress
+
+import pytest
+
+from runtime.supervisor.loop import Loop
+from runtime.supervisor.probe_process import ProbeProcess
+from runtime.supervisor.probe_worker import Probe
+from runtime.supervisor.request import Health
+
+
+def answered(answer: bytes) -> tuple[bool, str]:
+    """Return the verdict on a server that says *answer*, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wanted = {"number": 1, "kind": "http", "address": "127.0.0.1", "path": "/", "host": "x"}
+        wanted |= {"port": server.getsockname()[1], "timeout": 5}
+        with socket.socket() as connection:
+            connection.settimeout(5)
+            probe = Probe(wanted, connection)
+            theirs, _ = server.accept()
+            with theirs:
+                while probe.verdict is None:
+                    probe.advance()
+                    if probe._request is not None and not probe._request:
+                        theirs.sendall(answer)
+                        theirs.shutdown(socket.SHUT_WR)
+                        answer = b""
+                        probe._request = None
+    return probe.verdict
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1e9",
+        b"HTTP/1.1 200 " + b"\0" * 60000,
+    ],
+    ids=["many digits", "negative", "not a number", "long reason"],
+)
+def test_a_strange_answer_is_judged_by_its_status(head):
+    passed, output = answered(head + b"\r\n\r\n")
+    assert passed
+    assert output.startswith("200")
+    assert len(json.dumps(output)) < 16384
+
+
+@pytest.mark.parametrize("status", [b"9" * 5000, b"2000", b"20", b"2OO", b"-20"])
+def test_a_status_has_three_digits(status):
+    passed, output = answered(b"HTTP/1.1 " + status + b" OK\r\n\r\n")
+    assert not passed
+    assert output.endswith("not an HTTP response")
+
+
+class Site:
+    """The supervisor's side, and a server whose answers the test gives."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.probes = ProbeProcess(self.loop)
+        self.verdicts: dict[str, tuple[bool, str]] = {}
+        self.server = socket.create_server(("127.0.0.1", 0))
+
+    def probe(self, name: str, *, timeout: float = 5, port: int | None = None) -> None:
+        wanted = Health(
+            kind="http",
+            address="127.0.0.1",
+            port=port or self.server.getsockname()[1],
+            path=f"/{name}",
+            timeout=timeout,
+        )
+        self.probes.probe(wanted, lambda *verdict: self.verdicts.update({name: verdict}))
+
+    def run_until(self, condition) -> None:
+        while not condition():
+            self.loop.call_later(0.01, self.loop.stop)
+            self.loop._stopped = False
+            self.loop.run()
+
+    def serve(self, count: int, act) -> None:
+        """Answer *count* connections well, after *act* for the first one."""
+        for number in range(count):
+            connection, _ = self.server.accept()
+            with connection:
+                connection.recv(4096)
+                if number == 0:
+                    act()
+                with suppress(ConnectionError):  # of the process that was killed
+                    connection.sendall(b"HTTP/1.1 204 Fine\r\n\r\n")
+
+
+@pytest.fixture
+def site():
+    site = Site()
+    yield site
+    site.probes.close()
+    site.server.close()
+    site.loop.close()
+
+
+def test_a_process_that_dies_costs_nobody_a_verdict(site):
+    def kill() -> None:
+        os.kill(site.probes.pid, signal.SIGKILL)
+
+    site.probe("a")
+    site.probe("b")
+    server = threading.Thread(target=site.serve, args=(4, kill), daemon=True)
+    server.start()
+    site.run_until(lambda: len(site.verdicts) == 2)
+    assert site.verdicts == {"a": (True, "204 Fine"), "b": (True, "204 Fine")}
+
+
+def test_one_that_does_not_answer_fails_the_one_that_waited_and_no_other(site, monkeypatch):
+    monkeypatch.setattr("runtime.supervisor.probe_process._PATIENCE_S", 0.0)
+    site.probe("a", timeout=0.3)
+    stuck = site.probes.pid
+    os.kill(stuck, signal.SIGSTOP)
+    site.probe("b", timeout=5)
+    server = threading.Thread(target=site.serve, args=(1, lambda: None), daemon=True)
+    server.start()
+    site.run_until(lambda: len(site.verdicts) == 2)
+    assert site.verdicts == {"a": (False, "no answer within 0.3 s"), "b": (True, "204 Fine")}
+    assert site.probes.pid != stuck
+
+
+def test_without_descriptors_a_probe_fails_and_nothing_else(site, monkeypatch):
+    def none_left(*_args, **_options):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    site.probe("a")
+    site.run_until(lambda: site.verdicts)
+    assert site.verdicts["a"] == (False, "no socket: [Errno 24] Too many open files")
