@@ -39,6 +39,8 @@ _INSTEAD = {
     "start": "`state: running` in its manifest starts it with the next apply",
     "stop": "`state: stopped` in its manifest stops it with the next apply",
     "restart": "a change of its manifest restarts it with the next apply, where one is needed",
+    "pause": "`state: stopped` in its manifest stops it with the next apply",
+    "unpause": "the next apply does that anyway",
     "kill": "`state: stopped` in its manifest stops it with the next apply",
     "rm": "take it out of its manifests, and the next apply removes it",
 }

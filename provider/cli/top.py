@@ -36,7 +36,9 @@ def top(
     container = find(session, name)
     found = list_processes(containers.cgroup(container.id))
     if not found:
-        raise ProviderError(f"{name} has no processes: it is {containers.status(container.id).state}")
+        raise ProviderError(
+            f"{name} has no processes: it is {containers.status(container.id).state}"
+        )
     if output is not Output.TEXT:
         show([to_json(process) for process in found], output)
         return

@@ -1,0 +1,82 @@
+"""What people do with containers that run: stop them for a while, look at what they do."""
+
+import pytest
+
+from tests.support.drift import container
+from tests.support.manifests import HEAD, sleeper
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def box(bayplan):
+    bayplan.apply(HEAD)
+    yield
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_a_paused_container_stands_still_and_its_health_is_not_looked_at(bayplan, box):
+    script = "i=0; while :; do echo $((i=i+1)); sleep 0.02; done"
+    health = ("--health-cmd", "true", "--health-interval", "50ms", "--health-timeout", "100ms")
+    bayplan(
+        "run", "-d", "--name", "p", "--restart", "always", *health, "test/box", "sh", "-c", script
+    )
+    wait_until(lambda: container(bayplan, "p")["health"] == "healthy")
+    bayplan("pause", "p")
+    bayplan("pause", "p")
+    assert "paused" in bayplan("ps").stdout
+    before = bayplan("logs", "p").stdout
+    found = container(bayplan, "p")
+    assert (found["state"], found["paused"]) == ("running", True)
+    said = bayplan("exec", "p", "true", code=125).stderr
+    assert "it is paused" in said
+    assert "bayplan unpause" in said
+    assert bayplan("logs", "p").stdout == before
+    assert container(bayplan, "p")["health"] == "healthy"
+    bayplan("unpause", "p")
+    bayplan("unpause", "p")
+    wait_until(lambda: bayplan("logs", "p").stdout != before)
+    after = container(bayplan, "p")
+    assert (after["paused"], after["pid"], after["restarts"]) == (False, found["pid"], 0)
+    bayplan("pause", "p")
+    bayplan("stop", "p")
+    assert container(bayplan, "p")["state"] == "exited"
+    assert "it is exited" in bayplan("pause", "p", code=1).stderr
+    assert "it is exited" in bayplan("unpause", "p", code=1).stderr
+    bayplan("rm", "p")
+
+
+def test_what_a_project_looks_after_is_paused_until_the_next_apply(bayplan):
+    manifest = HEAD + sleeper("one", "health: {exec: {command: ['true']}, interval: 100ms}")
+    bayplan.apply(manifest)
+    pid = container(bayplan, "test.one")["pid"]
+    assert "belongs to" in bayplan("pause", "test.one", code=1).stderr
+    bayplan("pause", "--override", "test.one")
+    (pending,) = [r for r in bayplan.plan(manifest)["resources"] if r["action"] != "noop"]
+    assert "paused by hand" in str(pending)
+    bayplan.apply(manifest)
+    found = container(bayplan, "test.one")
+    assert (found["paused"], found["pid"]) == (False, pid)
+    assert bayplan.apply(manifest)["changed"] is False
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_top_lists_what_runs_inside(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "-u", "1000", "test/box", "sh", "-c", "sleep 98761; :")
+    bayplan("exec", "-d", "p", "sleep", "98762")
+    wait_until(lambda: len(bayplan.json("top", "p")) == 3)
+    found = {" ".join(each["command"]): each for each in bayplan.json("top", "p")}
+    assert set(found) == {"sh -c sleep 98761; :", "sleep 98761", "sleep 98762"}
+    first, child = found["sh -c sleep 98761; :"], found["sleep 98761"]
+    assert first["pid"] == container(bayplan, "p")["pid"]
+    assert (first["innerPid"], first["uid"]) == (1, 1000)
+    assert child["parent"] == first["pid"]
+    text = bayplan("top", "p").stdout
+    assert text.splitlines()[0].split()[:3] == ["PID", "INNER", "PARENT"]
+    assert "sleep 98762" in text
+    bayplan("stop", "-t", "0s", "p")
+    assert "it is exited" in bayplan("top", "p", code=1).stderr
+    bayplan("rm", "p")
