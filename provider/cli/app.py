@@ -45,6 +45,8 @@ VERBS = {
         "run": ("run",),
         "ps": ("ps",),
         "top": ("top",),
+        "events": ("events",),
+        "attach": ("attach",),
         "lifecycle": ("start", "stop", "restart", "pause", "unpause", "kill", "rm", "wait"),
         "logs": ("logs",),
         "exec": ("exec",),

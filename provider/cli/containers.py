@@ -10,6 +10,7 @@ from provider.errors import ProviderError, RefusedError
 if TYPE_CHECKING:
     from runtime.container.containers import Containers
     from runtime.container.summary import Summary
+    from runtime.root import Root
 
 
 def open_containers(session: Session, verb: str) -> "Containers":
@@ -82,3 +83,26 @@ def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], 
             complain(str(error), error.hint)
             code = 1
     return code
+
+
+def while_there(root: "Root", container_id: str) -> Callable[[], bool]:
+    """Return what tells whether more may be written.
+
+    No more is to come when it has been over for two looks: last words take a moment to the log.
+    """
+    from runtime.container.folders import config_file
+    from runtime.errors import NotFoundError
+    from runtime.supervisor import status
+
+    over = 0
+
+    def going() -> bool:
+        nonlocal over
+        try:
+            ended = status.read(root, container_id).ended
+        except NotFoundError:
+            ended = not config_file(root, container_id).exists()
+        over = over + 1 if ended else 0
+        return over < 2
+
+    return going

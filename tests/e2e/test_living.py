@@ -1,5 +1,9 @@
 """What people do with containers that run: stop them for a while, look at what they do."""
 
+import json
+import select
+import signal
+
 import pytest
 
 from tests.support.drift import container
@@ -79,4 +83,53 @@ def test_top_lists_what_runs_inside(bayplan, box):
     assert "sleep 98762" in text
     bayplan("stop", "-t", "0s", "p")
     assert "it is exited" in bayplan("top", "p", code=1).stderr
+    bayplan("rm", "p")
+
+
+def test_events_tell_the_story_of_a_container(bayplan, box):
+    with bayplan.start("events", "-o", "jsonl") as events:
+        told = map(json.loads, events.stdout)
+        story = []
+
+        def until(kind: str) -> dict:
+            for event in told:
+                if event["name"] == "p":
+                    story.append(event["type"])
+                    if event["type"] == kind:
+                        return event
+            raise AssertionError(f"no {kind} after {story}")
+
+        # Until it listens: what was before is not told.
+        while select.select([events.stdout], [], [], 0.1)[0] == []:
+            bayplan("run", "--rm", "--network", "none", "test/box", "true")
+        bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98761")
+        assert until("created")["command"] == ["sleep", "98761"]
+        assert until("started")["pid"] == container(bayplan, "p")["pid"]
+        bayplan("exec", "p", "sh", "-c", "exit 3", code=3)
+        assert until("execEnded")["exitCode"] == 3
+        bayplan("pause", "p")
+        bayplan("unpause", "p")
+        bayplan("kill", "-s", "KILL", "p")
+        died = until("died")
+        assert (died["exitCode"], died["signal"], died["oomKilled"]) == (137, 9, False)
+        bayplan("rm", "p")
+        until("removed")
+        assert story == [
+            *("created", "started", "exec", "execEnded", "paused", "resumed", "died", "removed")
+        ]
+        events.send_signal(signal.SIGINT)
+        assert events.wait(10) == 130
+
+
+def test_events_of_one_as_text_for_a_while(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98761")
+    with bayplan.start("events", "--until", "3s", "p") as events:
+        bayplan("run", "--rm", "--name", "q", "--network", "none", "test/box", "true")
+        bayplan("stop", "-t", "0s", "p")
+        lines = events.stdout.read().splitlines()
+        assert events.wait(10) == 0
+    assert {line.split()[1] for line in lines} == {"p"}
+    (died,) = [line for line in lines if line.split()[2] == "died"]
+    assert died.endswith("exitCode=137 signal=9")
+    assert "no end" in bayplan("events", "-o", "json", code=64).stderr
     bayplan("rm", "p")
