@@ -175,7 +175,7 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
         return
     former = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed already is not lost
         yield
     finally:
         with suppress(termios.error):  # it is gone

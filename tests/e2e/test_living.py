@@ -1,6 +1,7 @@
 """What people do with containers that run: stop them for a while, look at what they do."""
 
 import json
+import os
 import select
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.drift import container
 from tests.support.manifests import HEAD, sleeper
+from tests.support.terminal import terminal
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -69,12 +71,12 @@ def test_what_a_project_looks_after_is_paused_until_the_next_apply(bayplan):
 
 
 def test_top_lists_what_runs_inside(bayplan, box):
-    bayplan("run", "-d", "--name", "p", "-u", "1000", "test/box", "sh", "-c", "sleep 98761; :")
+    bayplan("run", "-d", "--name", "p", "-u", "1000", "test/box", "sh", "-c", "sleep 98763; :")
     bayplan("exec", "-d", "p", "sleep", "98762")
     wait_until(lambda: len(bayplan.json("top", "p")) == 3)
     found = {" ".join(each["command"]): each for each in bayplan.json("top", "p")}
-    assert set(found) == {"sh -c sleep 98761; :", "sleep 98761", "sleep 98762"}
-    first, child = found["sh -c sleep 98761; :"], found["sleep 98761"]
+    assert set(found) == {"sh -c sleep 98763; :", "sleep 98763", "sleep 98762"}
+    first, child = found["sh -c sleep 98763; :"], found["sleep 98763"]
     assert first["pid"] == container(bayplan, "p")["pid"]
     assert (first["innerPid"], first["uid"]) == (1, 1000)
     assert child["parent"] == first["pid"]
@@ -102,8 +104,8 @@ def test_events_tell_the_story_of_a_container(bayplan, box):
         # Until it listens: what was before is not told.
         while select.select([events.stdout], [], [], 0.1)[0] == []:
             bayplan("run", "--rm", "--network", "none", "test/box", "true")
-        bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98761")
-        assert until("created")["command"] == ["sleep", "98761"]
+        bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
+        assert until("created")["command"] == ["sleep", "98763"]
         assert until("started")["pid"] == container(bayplan, "p")["pid"]
         bayplan("exec", "p", "sh", "-c", "exit 3", code=3)
         assert until("execEnded")["exitCode"] == 3
@@ -122,7 +124,7 @@ def test_events_tell_the_story_of_a_container(bayplan, box):
 
 
 def test_events_of_one_as_text_for_a_while(bayplan, box):
-    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98761")
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
     with bayplan.start("events", "--until", "3s", "p") as events:
         bayplan("run", "--rm", "--name", "q", "--network", "none", "test/box", "true")
         bayplan("stop", "-t", "0s", "p")
@@ -133,3 +135,53 @@ def test_events_of_one_as_text_for_a_while(bayplan, box):
     assert died.endswith("exitCode=137 signal=9")
     assert "no end" in bayplan("events", "-o", "json", code=64).stderr
     bayplan("rm", "p")
+
+
+def test_a_terminal_is_left_and_come_back_to(bayplan, box):
+    run = ("run", "-it", "--name", "p", "--network", "none", "test/box", "sh")
+    with terminal(bayplan, *run) as user:
+        user.expect(b"# ")
+        user.type(b"x=5; echo first $x\n")
+        user.expect(b"first 5\r\n")
+        user.type(b"\x10\x11")
+        assert user.ends() == 0
+    pid = container(bayplan, "p")["pid"]
+    look_on = ("attach", "--no-stdin", "p")
+    with terminal(bayplan, "attach", "p") as user, terminal(bayplan, *look_on) as other:
+        user.type(b"echo second $x; stty size\n")
+        user.expect(b"second 5\r\n31 97\r\n")
+        other.expect(b"second 5\r\n")
+        # What is not the whole of the keys is typed.
+        user.type(b"echo a\x10b | busybox od -c\n")
+        user.expect(b"020")
+        user.type(b"exit 4\n")
+        assert (user.ends(), other.ends()) == (4, 4)
+    assert container(bayplan, "p")["exitCode"] == 4
+    assert pid
+    bayplan("rm", "p")
+
+
+def test_who_looks_on_without_a_terminal_leaves_it_running(bayplan, box):
+    script = "echo early; while [ ! -e /go ]; do sleep 0.01; done; echo late; echo err >&2; exit 5"
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sh", "-c", script)
+    left = bayplan.start("attach", "p")
+    with bayplan.start("attach", "p") as attached:
+        wait_until(lambda: "inotify" in " ".join(fds_of(attached.pid, left.pid)))
+        left.send_signal(signal.SIGINT)
+        assert left.communicate(timeout=20) == ("", "")
+        assert left.returncode == 130
+        bayplan("exec", "p", "touch", "/go")
+        assert attached.communicate(timeout=20) == ("late\n", "err\n")
+        assert attached.returncode == 5
+    assert "it is exited" in bayplan("attach", "p", code=1).stderr
+    assert "no key" in bayplan("attach", "--detach-keys", "ctrl-ä", "p", code=64).stderr
+    bayplan("rm", "p")
+
+
+def fds_of(*pids: int) -> list[str]:
+    """Return what all of *pids* have open."""
+    found = [
+        {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        for pid in pids
+    ]
+    return sorted(set.intersection(*found))
