@@ -47,6 +47,7 @@ VERBS = {
         "top": ("top",),
         "events": ("events",),
         "attach": ("attach",),
+        "cp": ("cp",),
         "lifecycle": ("start", "stop", "restart", "pause", "unpause", "kill", "rm", "wait"),
         "logs": ("logs",),
         "exec": ("exec",),
