@@ -117,7 +117,7 @@ def test_a_race_of_links_leads_nowhere_else(box, tmp_path):
 
 
 def test_set_id_bits_devices_and_owners_need_a_word(box, tmp_path):
-    sh(box, "mkdir /a; cp /bin/busybox /a/suid; chmod 4755 /a/suid; chown 7:8 /a/suid; mkfifo /a/f")
+    sh(box, "mkdir /a; cp /bin/busybox /a/suid; chown 7:8 /a/suid; chmod 4755 /a/suid; mkfifo /a/f")
     inside = f"/proc/{container(box, 'p')['pid']}/root"
     os.mknod(f"{inside}/a/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     said = box("cp", "p:/a", str(tmp_path / "plain")).stderr
