@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from runtime.record import dataclass, field, is_record
 
 OCI_VERSION = "1.2.0"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for when neither image nor user says."""
 
 T = TypeVar("T")
 

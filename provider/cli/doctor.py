@@ -49,7 +49,7 @@ def doctor(
         known = projects(session)
         findings = (
             *_damages(session, known),
-            *_volumes(session, known),
+            *_unrecorded(session, known),
             *runtime_doctor.examine(session.root),
         )
     except ContainerError as error:
@@ -111,18 +111,25 @@ def _damages(session: Session, known: Sequence[str]) -> "tuple[Finding, ...]":
     )
 
 
-def _volumes(session: Session, known: Sequence[str]) -> "Iterator[Finding]":
-    """Yield where ledgers and volumes do not know of each other; their data is kept."""
+def _unrecorded(session: Session, known: Sequence[str]) -> "Iterator[Finding]":
+    """Yield where ledgers and volumes or containers do not know of each other; data is kept."""
     from provider.drivers.mark import instance_of
     from provider.engine.observe import read_entries
     from provider.model.ids import Kind
+    from runtime.container.config import list_configs
     from runtime.container.doctor import Finding
     from runtime.container.volume import data_folder, list_volumes
 
     # Before the ledgers: what is made meanwhile is in a journal already.
     found = {volume.id: instance_of(volume.mark) for volume in list_volumes(session.root)}
+    containers = {
+        config.id: (config.name, instance_of(config.mark))
+        for config in list_configs(session.root, skip_damaged=True)
+        if config.mark
+    }
     recorded: dict[str, set[str]] = {}
     owners = {owner.resource.project for owner in found.values() if owner}
+    owners |= {owner.resource.project for _, owner in containers.values() if owner}
     for project in sorted({*known, *owners}):
         try:
             entries = read_entries(session.root.state, project).values()
@@ -146,3 +153,10 @@ def _volumes(session: Session, known: Sequence[str]) -> "Iterator[Finding]":
             )
             folder = data_folder(session.root, volume_id).parent
             yield Finding("volume", str(folder), problem, mendable=False)
+    for container_id, (name, owner) in containers.items():
+        if owner and container_id not in recorded.get(owner.resource.project, (container_id,)):
+            problem = (
+                f"({name}) is in no ledger; the next apply of project {owner.resource.project}"
+                " removes it"
+            )
+            yield Finding("container", container_id, problem, mendable=False)

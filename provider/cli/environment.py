@@ -1,9 +1,11 @@
 """Variables on the command line, as Docker takes them."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 
 from provider.errors import UsageError
+from provider.manifest.reading import LIMIT_BYTES, read_file
 
 
 def environment(items: Iterable[str] | None, files: Iterable[str] | None) -> dict[str, str]:
@@ -34,10 +36,13 @@ def _variable(text: str, shown: str) -> dict[str, str]:
 
 def _lines(path: str) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                text = line.rstrip("\r\n").lstrip()
-                if text and not text.startswith("#"):
-                    yield text
+        content = read_file(path, pipes=True)
+        lines = io.StringIO(content.decode(), newline=None)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--env-file {path}: {error}") from error
+    if len(content) > LIMIT_BYTES:
+        raise UsageError(f"--env-file {path}: larger than {LIMIT_BYTES >> 20} MiB")
+    for line in lines:
+        text = line.rstrip("\n").lstrip()
+        if text and not text.startswith("#"):
+            yield text

@@ -15,7 +15,7 @@ from provider.cli.session import wants_colour
 
 _SHORTEST = 12
 """A column is not cut to less: an id is as long."""
-_NOT_ASCII_CONTROLS = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_NOT_ASCII_CONTROLS = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Output(StrEnum):
@@ -148,5 +148,5 @@ def _columns(text: str) -> int:
 
 
 def _harmless(document: str) -> str:
-    """Return JSON in which nothing is left that a terminal would obey."""
+    """Return JSON without what a terminal would obey, or what UTF-8 has no place for."""
     return _NOT_ASCII_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

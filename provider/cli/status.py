@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.output import Output, show, table
+from provider.cli.output import Output, complain, show, table
 from provider.cli.session import Session, check_project, projects
 from provider.errors import UsageError
 from provider.model.ids import Kind
@@ -29,16 +29,21 @@ def status(
 ) -> int:
     """Show how the projects of this host are; exit 1 if anything is not as it was applied.
 
+    Other people's firewall rules that drop the traffic of containers are warned of.
+
     \b
     Examples:
       bayplan status
       bayplan status -p shop -o json
     """
+    from runtime.network.obstacles import hindrances
+
     session: Session = context.obj
     session.require_root("status")
     chosen = [check_project(project)] if project else projects(session)
     everything = {name: _observe(session, name) for name in chosen}
     findings = any(_fault(o) for found in everything.values() for o in found)
+    warnings = [str(obstacle) for obstacle in hindrances(session.root)]
     if output is not Output.TEXT:
         show(
             {
@@ -47,10 +52,13 @@ def status(
                     for name, found in everything.items()
                 ],
                 "findings": findings,
+                "warnings": warnings,
             },
             output,
         )
         return 1 if findings else 0
+    for warning in warnings:
+        complain(f"warning: {warning}")
     if project and not everything[project]:
         print(f"project {project}: nothing applied")
     for name, found in everything.items():

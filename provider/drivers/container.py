@@ -247,15 +247,13 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         layers = self._store.layers(container["image"]["digest"])
         for use in container["volumes"]:
             self._prepare_volume(use, layers)
-        account = resolve_user(layers, container["user"])
-        groups = [resolve_user(layers, f"0:{group}").user.gid for group in container["groups"]]
-        gids = tuple(dict.fromkeys([*account.user.additional_gids, *groups]))
+        account = resolve_user(layers, container["user"], container["groups"])
         with making(self._root):  # its files have no owner before it is created
             site = Site(
                 root=self._root,
                 container_id=object_id,
                 layers=layers,
-                user=replace(account.user, additional_gids=gids),
+                user=account.user,
                 home=account.home,
                 files=write_container_files(self._root, object_id, container, context),
                 created_at=self._clock(),
@@ -273,8 +271,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             raise ApplyError(
                 f"bind source {use['bind']} does not exist", hint="make it, or say create: true"
             )
-        elif use["volume"] and use["copy"]:
-            volume.populate(self._root, use["id"], layers, use["target"])
+        elif use["volume"]:
+            volume.prepare(self._root, use["id"], layers, use["target"], copy=use["copy"])
 
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""

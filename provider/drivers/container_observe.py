@@ -10,6 +10,7 @@ from provider.drivers.mark import instance_of
 from provider.drivers.network import to_deviation
 from provider.drivers.passive import PassiveObserver
 from provider.drivers.publication import addresses_of, in_order, owner_of, publications
+from provider.engine.entry import ended_job
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
 from provider.model.ids import InstanceId, Kind, ResourceId
@@ -21,6 +22,7 @@ from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.container.mounted import compare_mounts
+from runtime.container.state import is_before_boot
 from runtime.errors import NotFoundError
 from runtime.network import observe as network_observe
 from runtime.root import Root
@@ -114,7 +116,7 @@ class _View:
             gone = Deviation("kernel.container", "present", "missing", cause, lost, "replace")
             return entry.observed(deviations=(gone,))
         status = self._statuses[config.id]
-        deviations = list(self._state(effective, status))
+        deviations = list(self._state(effective, status, attempted=entry.attempt is not None))
         if status.state == "running" and not deviations:
             deviations += self._limits(config, effective)
             deviations += self._mounts(config, status)
@@ -151,24 +153,15 @@ class _View:
 
     def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
         """Ask the container nobody waited for how the Job ended."""
-        made = [i for i in (*entry.leftovers, entry.object_id) if i in self._configs]
-        config = self._configs[made[0]] if made else None
+        config = self._configs.get(attempt.object_id or entry.object_id)
         status = self._statuses[config.id] if config else None
-        if config is None or status is None or status.state == "created":
+        if config is None or status is None:
+            return entry.observed(status={"started": False})
+        if status.state == "created" and not is_before_boot(config.created_at):
             return entry.observed(status={"started": False})
         if not status.ended or status.exit_code is None:
             return entry.observed(status=self.status_of(config))
-        if status.exit_code:
-            failed = replace(attempt, error=how_it_ended(status))
-            return replace(entry.observed(status=self.status_of(config)), attempt=failed)
-        result = {"state": "succeeded", "exitCode": 0, "attempts": 1}
-        return replace(
-            entry.observed(status=self.status_of(config), record={"result": result}),
-            object_id=config.id,
-            effective=attempt.intended,
-            attempt=None,
-            leftovers=tuple(i for i in entry.leftovers if i != config.id),
-        )
+        return ended_job(entry, status.exit_code, how_it_ended(status), self.status_of(config))
 
     def status_of(self, config: ContainerConfig) -> Tree:
         """Return facts for people and reports."""
@@ -191,11 +184,13 @@ class _View:
         status = self._statuses.get(container_id)
         return bool(status and status.state == "running" and status.health in ("none", "healthy"))
 
-    def _state(self, effective: Tree, status: Status) -> Iterable[Deviation]:
+    def _state(self, effective: Tree, status: Status, *, attempted: bool) -> Iterable[Deviation]:
         wanted = effective["state"]
         running = status.state in ("running", "restarting")
         if wanted == "running" and not running and not is_done(status, effective):
             cause, lost = how_it_ended(status), self._lost_ports(status.id)
+            if attempted and status.stop_requested:
+                cause = "it was stopped, for its successor or by hand"
             yield Deviation("state", "running", status.state, cause, lost, "restart")
         elif wanted == "running" and status.state == "restarting" and status.error:
             cause, lost = (

@@ -6,15 +6,20 @@ from pathlib import Path
 from provider.drivers.port_preflight import Ports
 from provider.drivers.publication import owner_of
 from provider.engine.ports import Finding
-from provider.model.plan import Action, Verb
+from provider.model.plan import UNKNOWN, Action, Verb
 from provider.model.tree import Tree
+from runtime.errors import ContainerError
+from runtime.image.store import ImageStore
 from runtime.network.firewall import Publication
 from runtime.root import Root
+from runtime.rootfs.passwd import resolve_user
 
 
 def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
     """Yield what would make *actions* fail. Read-only."""
     wanted = [a for a in actions if a.verb is not Verb.DELETE and a.after is not None]
+    if not wanted:
+        return
     leaving = {owner_of(a.id.resource) for a in actions if a.verb is Verb.DELETE}
     ports = Ports(root)
     for action in wanted:
@@ -25,6 +30,7 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
             yield from ports.in_the_way(publication, own=own, leaving=leaving, instance=action.id)
         if "container" in after:
             yield from _sources(action, after["container"])
+            yield from _account(root, action, after["container"])
 
 
 def _sources(action: Action, container: Tree) -> Iterable[Finding]:
@@ -38,3 +44,14 @@ def _sources(action: Action, container: Tree) -> Iterable[Finding]:
     for use in container["devices"]:
         if not Path(use["path"]).exists():
             yield Finding(f"device {use['path']} does not exist", action.id, refusal=True)
+
+
+def _account(root: Root, action: Action, container: Tree) -> Iterable[Finding]:
+    """Look for the user and the groups, where their image is here already."""
+    digest = container["image"]["digest"]
+    layers = None if digest == UNKNOWN else ImageStore(root).present_layers(digest)
+    if layers is not None:
+        try:
+            resolve_user(layers, container["user"], container["groups"])
+        except ContainerError as error:
+            yield Finding(str(error), action.id, refusal=True)

@@ -8,12 +8,13 @@ fail or to die at any step, and lets tests break things by hand as an operator w
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from provider.engine.entry import ended_job
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome, UnsettledError
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import UNKNOWN, Action, Consequence, Verb
-from provider.model.resource import Condition, Deviation, Observed, Resource
+from provider.model.resource import Attempt, Condition, Deviation, Observed, Resource
 from provider.model.tree import Tree, fingerprint
 from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
@@ -91,10 +92,12 @@ class MemoryDriver:
                 yield Observed(thing.mark, object_id, None)
 
     def _observe(self, entry: Entry) -> Observed:
+        attempt = entry.attempt
+        if attempt and attempt.verb == Verb.RUN and not attempt.error:
+            return self._interrupted_job(entry, attempt)
         thing = self.world.things.get(entry.object_id)
         if entry.effective is None:
-            started = any(leftover in self.world.things for leftover in entry.leftovers)
-            return entry.observed(status={"started": started})
+            return entry.observed()
         if thing is None:
             lost = entry.id.resource.kind is Kind.VOLUME
             gone = Deviation(
@@ -108,6 +111,15 @@ class MemoryDriver:
         return entry.observed(
             deviations=tuple(_deviations(entry, thing)), status=self._status(entry.id, thing)
         )
+
+    def _interrupted_job(self, entry: Entry, attempt: Attempt) -> Observed:
+        thing = self.world.things.get(attempt.object_id or entry.object_id)
+        if thing is None:
+            return entry.observed(status={"started": False})
+        status = self._status(entry.id, thing)
+        if thing.exit_code is None:
+            return entry.observed(status=status)
+        return ended_job(entry, thing.exit_code, "it ended badly", status)
 
     def _status(self, instance: InstanceId, thing: Thing) -> Tree:
         health = "unhealthy" if instance in self.world.unhealthy else "healthy"

@@ -16,7 +16,7 @@ from provider.model.tree import Tree
 from runtime.container.connect import delete_network
 from runtime.errors import ContainerError
 from runtime.network import network, observe, sysctl
-from runtime.network.obstacles import foreign_obstacles
+from runtime.network.obstacles import foreign_obstacles, hindrances
 from runtime.root import Root
 
 
@@ -72,10 +72,17 @@ class NetworkObserver(PassiveObserver):
                 yield Observed(InstanceId(resource), stray, None)
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
-        """Look for other people's firewall rules that would drop our traffic.
+        """Look for other people's firewall rules that drop our traffic, or would.
 
-        What changes for the whole host is said, too.
+        Also where nothing is to be done: they may have come since. What changes for the whole
+        host is said, too.
         """
+        if not actions:
+            try:
+                yield from (Finding(str(obstacle)) for obstacle in hindrances(self._root))
+            except ContainerError as error:
+                yield Finding(str(error))
+            return
         if all(action.verb is Verb.DELETE for action in actions):
             return
         for action in actions:
@@ -95,13 +102,7 @@ class NetworkObserver(PassiveObserver):
                 f"{name} of this host is {now} and will be {sysctl.HOST[name]}: from then on it"
                 " passes packets on between its links"
             )
-        for obstacle in obstacles:
-            words = "drops" if obstacle.certain else "may drop"
-            advice = "; ".join(obstacle.how_to_allow)
-            yield Finding(
-                f"chain {obstacle.chain} of nft table {obstacle.table} {words}"
-                f" {obstacle.traffic}: {obstacle.why}; to allow it: {advice}"
-            )
+        yield from (Finding(str(obstacle)) for obstacle in obstacles)
 
 
 class NetworkDriver(NetworkObserver, PassiveDriver):

@@ -15,7 +15,6 @@ from provider.model.tree import Tree
 from runtime.container.config import ContainerConfig, new_id
 from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
-from runtime.container.defaults import PATH
 from runtime.container.making import making
 from runtime.container.summary import summaries
 from runtime.image.model import ImageConfig
@@ -25,6 +24,7 @@ from runtime.network.hostlock import host_lock
 from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
+from runtime.spec import DEFAULT_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +63,12 @@ def make_single(
     warnings = _check_ports(root, request.publish)
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
-    account = resolve_user(layers, tree["container"]["user"])
-    groups = (resolve_user(layers, f"0:{group}").user.gid for group in request.spec.groups)
-    gids = tuple(dict.fromkeys([*account.user.additional_gids, *groups]))
+    account = resolve_user(layers, tree["container"]["user"], request.spec.groups)
     site = Site(
         root=root,
         container_id=container_id,
         layers=layers,
-        user=replace(account.user, additional_gids=gids),
+        user=account.user,
         home=account.home,
         created_at=time.time(),
     )
@@ -144,7 +142,7 @@ def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
     terminal = {"TERM": "xterm"} if asked.tty else {}
     own = {name: source.value or "" for name, source in asked.env.items()}
     container = encode(spec)
-    container["env"] = {"PATH": PATH} | terminal | image.env | own
+    container["env"] = {"PATH": DEFAULT_PATH} | terminal | image.env | own
     container["image"]["digest"] = digest
     for join in container["networks"]:
         join["id"] = RUN_NETWORK

@@ -1,6 +1,9 @@
 """Named volumes on this host."""
 
+import os
+import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from provider.drivers.failing import failing
 from provider.drivers.mark import instance_of, mark_of
@@ -16,7 +19,7 @@ from runtime.root import Root
 
 
 class VolumeObserver(PassiveObserver):
-    """Finds volumes, recorded and not, and those whose folder is lost."""
+    """Finds volumes, recorded and not, and what of their folders is not as it was given."""
 
     kinds = frozenset({Kind.VOLUME})
 
@@ -32,7 +35,8 @@ class VolumeObserver(PassiveObserver):
                 yield entry.observed()
             else:
                 yield entry.observed(
-                    deviations=self._loss(entry.object_id), status=self._status(entry.object_id)
+                    deviations=self._deviations(entry.object_id, entry.effective),
+                    status=self._status(entry.object_id),
                 )
         for found in volume.list_volumes(self._root):
             instance = instance_of(found.mark)
@@ -41,17 +45,21 @@ class VolumeObserver(PassiveObserver):
                     instance,
                     found.id,
                     None,
-                    deviations=self._loss(found.id),
+                    deviations=self._deviations(found.id, {}),
                     status=self._status(found.id),
                 )
 
     def _status(self, object_id: str) -> Tree:
         return {"path": str(volume.data_folder(self._root, object_id))}
 
-    def _loss(self, object_id: str) -> tuple[Deviation, ...]:
+    def _deviations(self, object_id: str, wanted: Tree) -> tuple[Deviation, ...]:
         folder = volume.data_folder(self._root, object_id)
-        if folder.is_dir():
-            return ()
+        try:
+            found = os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            return tuple(_changed(folder, found, wanted))
         lost = Deviation(
             "kernel.folder",
             recorded="present",
@@ -60,6 +68,19 @@ class VolumeObserver(PassiveObserver):
             consequence="dataLoss",
         )
         return (lost,)
+
+
+def _changed(folder: Path, found: os.stat_result, wanted: Tree) -> Iterable[Deviation]:
+    """Yield what is not as the manifest gives it; the rest is the containers' own business."""
+    for member, words, actual in (
+        ("uid", "owner", found.st_uid),
+        ("gid", "group", found.st_gid),
+        ("mode", "mode", f"{stat.S_IMODE(found.st_mode):04o}"),
+    ):
+        given = wanted.get(member)
+        if given not in (None, actual):
+            cause = f"the {words} of {folder} was changed from {given} to {actual}"
+            yield Deviation(member, given, actual, cause)
 
 
 class VolumeDriver(VolumeObserver, PassiveDriver):
@@ -86,9 +107,12 @@ class VolumeDriver(VolumeObserver, PassiveDriver):
         mode = after["mode"]
         volume.ensure_volume(
             self._root,
-            volume.Volume(object_id, mark_of(action.id)),
-            uid=after["uid"],
-            gid=after["gid"],
-            mode=None if mode is None else int(mode, 8),
+            volume.Volume(
+                object_id,
+                mark_of(action.id),
+                uid=after["uid"],
+                gid=after["gid"],
+                mode=None if mode is None else int(mode, 8),
+            ),
         )
         return Outcome(object_id, after, status=self._status(object_id))

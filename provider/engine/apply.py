@@ -106,8 +106,8 @@ def apply(
     """Carry out *plan* and return what became of each action; failures are in the report.
 
     The caller holds the project's lock since before *world* was observed. A plan without
-    pending actions changes nothing, on disk neither, except that the journal of an interrupted
-    run is taken up. *emit* is called in the caller's thread only. An *interrupt* ends it in order:
+    pending actions changes nothing, on disk neither, except that an interrupted run is taken up.
+    *emit* is called in the caller's thread only. An *interrupt* ends it in order:
     running steps are waited for, the rest is skipped. What leaves through any other exception, a
     bug or KeyboardInterrupt, leaves the journal behind for the next run to take up; so does a
     report with errors, of a run whose own files could not be written to the end. Except after
@@ -120,7 +120,7 @@ def apply(
     if plan.refusals:
         raise RefusedError("\n".join(plan.refusals))
     revisions = Revisions(state, plan.project)
-    take_up(state, plan.project)
+    take_up(state, plan.project, world.observed)
     if plan.is_empty:
         last = revisions.last()
         results = tuple(Result(action) for action in plan)
@@ -310,7 +310,7 @@ class _Run:
         if fault:
             self._fail(action, ApplyError(fault), stage="perform")
             return
-        self.journal.started(action.id)
+        self.journal.started(action)
         driver = self.driver_of[action.id.resource.kind]
         context = self.context.of(action.id, self.object_ids.get(action.id, ""))
         self.crew.work(_Performing(action), lambda: driver.perform(action, context))

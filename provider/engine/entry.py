@@ -8,7 +8,8 @@ from provider.engine.ports import Outcome
 from provider.engine.step import settles
 from provider.model.ids import InstanceId
 from provider.model.plan import Action, Consequence, Verb
-from provider.model.resource import Attempt
+from provider.model.resource import Attempt, Observed
+from provider.model.tree import Tree
 
 
 def performed_entry(
@@ -37,7 +38,7 @@ def performed_entry(
         effective=outcome.effective,
         provenance=action.provenance,
         record=outcome.record,
-        needs=tuple(n.target for n in action.needs if _lasts(action, n.target, going)),
+        needs=lasting_needs(action, going),
         generation=apply_id if anew or before is None else before.generation,
         stamp=apply_id,
         attempt=attempt,
@@ -66,13 +67,59 @@ def failed_entry(
         entry,
         stamp=apply_id,
         attempt=Attempt(
-            action.verb, action.consequence, stage=stage, error=error, intended=action.after
+            action.verb,
+            action.consequence,
+            stage=stage,
+            error=error,
+            intended=action.after,
+            object_id=object_id,
         ),
         leftovers=tuple(sorted(made)),
     )
 
 
+def ended_job(entry: Entry, exit_code: int, how: str, status: Tree) -> Observed:
+    """Return the Job of *entry*, whose interrupted run ended meanwhile, *how* in words.
+
+    One that ended well has done what was intended. *status* is what else its object tells.
+    """
+    attempt = entry.attempt
+    assert attempt is not None
+    if exit_code:
+        return replace(entry.observed(status=status), attempt=replace(attempt, error=how))
+    object_id = attempt.object_id or entry.object_id
+    result = {"state": "succeeded", "exitCode": 0, "attempts": 1}
+    return replace(
+        entry.observed(status=status, record={"result": result}),
+        object_id=object_id,
+        effective=attempt.intended,
+        generation=object_id,  # as good a name of the run as the apply's
+        attempt=None,
+        leftovers=tuple(i for i in entry.leftovers if i != object_id),
+    )
+
+
+def found_entry(entry: Entry, found: Observed) -> Entry:
+    """Return *entry* with what was *found* out about its interrupted run."""
+    return replace(
+        entry,
+        object_id=found.object_id,
+        effective=found.effective,
+        record=found.record,
+        generation=found.generation,
+        attempt=found.attempt,
+        leftovers=found.leftovers,
+    )
+
+
+def lasting_needs(action: Action, going: Collection[InstanceId]) -> tuple[InstanceId, ...]:
+    """Return what *action* builds upon, and does not just wait for in an apply.
+
+    *going* are the instances its plan removes.
+    """
+    return tuple(need.target for need in action.needs if _lasts(action, need.target, going))
+
+
 def _lasts(action: Action, target: InstanceId, going: Collection[InstanceId]) -> bool:
-    """Return whether *target* is built upon, and not just waited for in this apply."""
     turn = target.resource == action.id.resource and action.id.index >= 0
     return not turn and target not in going

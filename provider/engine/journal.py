@@ -2,9 +2,10 @@
 
 ``state/projects/<project>/journal``: one JSON line with the plan and the names of the objects
 that will be made, fsynced before the first effect; then a short line for each action that is
-started. A finished action shows in the ledger: its entry carries the stamp of the apply. The file
-is removed once the ledger and the revision are on disk. If it is there when a run begins, the
-apply before was interrupted, and what it had started and not finished is suspect.
+started: what it builds upon, and its tree if only the apply could tell all of it. A finished
+action shows in the ledger: its entry carries the stamp of the apply. The file is removed once the
+ledger and the revision are on disk. If it is there when a run begins, the apply before was
+interrupted, and what it had started and not finished is suspect.
 
 Line marks are not synced: they survive the death of the process. After a power loss, told by
 another boot id, every action of the journal counts as started.
@@ -12,11 +13,12 @@ another boot id, every action of the journal counts as started.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from provider.engine.entry import lasting_needs
 from provider.engine.ledger import Entry, decode_instance, encode_instance
 from provider.engine.revision import Revision, decode_revision, encode_revision
 from provider.engine.storage import FILE_MODE, make_folder, sync_file, writing
@@ -47,6 +49,8 @@ class Step:
     """The object it was to make; empty if none."""
     renamed_from: InstanceId | None
     intended: Tree | None
+    needs: tuple[InstanceId, ...] = ()
+    """What it is built upon; only of one that is known to have started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,13 @@ class Journal:
     def __init__(self, state: Path, project: str) -> None:
         self.path = state / "projects" / project / "journal"
         self._stream: BinaryIO | None = None
+        self._planned: dict[InstanceId, Tree | None] = {}
+        self._going: set[InstanceId] = set()
 
     def begin(
         self,
         apply_id: str,
-        actions: Iterable[Action],
+        actions: Collection[Action],
         object_ids: Mapping[InstanceId, str],
         revision: Revision,
     ) -> None:
@@ -78,6 +84,8 @@ class Journal:
         Raises:
             UnwritableError: there is no space, or the disk is broken.
         """
+        self._planned = {action.id: action.after for action in actions}
+        self._going = {action.id for action in actions if action.verb is Verb.DELETE}
         header = {
             "journalVersion": JOURNAL_VERSION,
             "applyId": apply_id,
@@ -94,14 +102,20 @@ class Journal:
             os.fsync(fd)
             sync_file(self.path.parent)
 
-    def started(self, instance: InstanceId) -> None:
-        """Note that the action on *instance* is started now.
+    def started(self, action: Action) -> None:
+        """Note that *action*, with what the apply has found out by now, is started.
 
         Raises:
             UnwritableError: there is no space, or the disk is broken; it must not be started.
         """
+        mark: Tree = {"started": encode_instance(action.id)}
+        if action.verb is not Verb.DELETE:
+            needs = lasting_needs(action, self._going)
+            mark["needs"] = [encode_instance(need) for need in needs]
+        if action.after != self._planned[action.id]:
+            mark["intended"] = action.after
         with writing(self.path):
-            self._write({"started": encode_instance(instance)})
+            self._write(mark)
 
     def end(self) -> None:
         """Remove the journal; ledger and revision must be on disk. Idempotent."""
@@ -138,8 +152,9 @@ class Journal:
         steps = tuple(_decode_step(step) for step in header["steps"])
         if header["bootId"] == boot_id():
             # The last element is empty, or a mark cut short whose action was not started.
-            marks = {decode_instance(json.loads(line)["started"]) for line in lines[1:-1]}
-            steps = tuple(step for step in steps if step.id in marks)
+            found = [json.loads(line) for line in lines[1:-1]]
+            marks = {decode_instance(mark["started"]): mark for mark in found}
+            steps = tuple(_begun(step, marks[step.id]) for step in steps if step.id in marks)
         revision = header.get("revision")
         return Interrupted(
             header["applyId"], steps, decode_revision(revision) if revision else None
@@ -158,7 +173,7 @@ def fold(
     """Return *entries* with what was interrupted marked in them. Pure.
 
     An action is done if its entry carries the stamp of the apply (a delete: if there is none);
-    any other that was started leaves an attempt, and its object as a leftover.
+    any other that was started leaves an attempt, and its object as a leftover, built on the same.
     """
     folded = dict(entries)
     if interrupted is None:
@@ -178,7 +193,10 @@ def fold(
         made = {*entry.leftovers, step.object_id} - {"", entry.object_id}
         folded[entry.id] = replace(
             entry,
-            attempt=Attempt(step.verb, step.consequence, intended=step.intended),
+            attempt=Attempt(
+                step.verb, step.consequence, intended=step.intended, object_id=step.object_id
+            ),
+            needs=tuple(dict.fromkeys((*entry.needs, *step.needs))),
             leftovers=tuple(sorted(made)),
         )
     return folded
@@ -205,3 +223,9 @@ def _decode_step(tree: Any) -> Step:
         renamed_from=decode_instance(former) if former else None,
         intended=tree["intended"],
     )
+
+
+def _begun(step: Step, mark: Tree) -> Step:
+    """Return *step* with what its *mark* tells; those of older versions tell nothing."""
+    needs = tuple(decode_instance(need) for need in mark.get("needs", ()))
+    return replace(step, intended=mark.get("intended", step.intended), needs=needs)

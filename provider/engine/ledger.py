@@ -99,6 +99,12 @@ class Ledger:
                 entries[entry.id] = entry
         return entries
 
+    def get(self, instance: InstanceId) -> Entry | None:
+        """Return the entry of *instance*, if there is one; raises as ``read``."""
+        name = self._path(instance).name
+        tree = self._read(name, renewed=True)
+        return None if tree is None else decode_entry(tree, name)
+
     def _read(self, name: str, *, renewed: bool) -> Tree | None:
         """Return the newest of that name; None if an apply at work has deleted it."""
         path = self.folder / name
@@ -218,7 +224,7 @@ def decode_entry(tree: Any, name: str) -> Entry:
         needs=tuple(decode_instance(need) for need in tree["needs"]),
         generation=tree["generation"],
         stamp=tree["stamp"],
-        attempt=Attempt(**attempt) if attempt else None,
+        attempt=_decode_attempt(attempt) if attempt else None,
         leftovers=tuple(tree["leftovers"]),
     )
 
@@ -230,4 +236,16 @@ def _encode_attempt(attempt: Attempt) -> Tree:
         "stage": attempt.stage,
         "error": attempt.error,
         "intended": attempt.intended,
+        "objectId": attempt.object_id,
     }
+
+
+def _decode_attempt(tree: Tree) -> Attempt:
+    return Attempt(
+        verb=tree["verb"],
+        consequence=tree["consequence"],
+        stage=tree["stage"],
+        error=tree["error"],
+        intended=tree["intended"],
+        object_id=tree.get("objectId", ""),
+    )

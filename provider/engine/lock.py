@@ -76,11 +76,6 @@ def look(state: Path, project: str) -> Sign:
         os.close(fd)
 
 
-def is_locked(state: Path, project: str) -> bool:
-    """Return whether somebody is at work on *project*, this process included."""
-    return look(state, project).is_locked
-
-
 def _acquire(fd: int, project: str, timeout_s: float) -> None:
     deadline = time.monotonic() + max(timeout_s, _READERS_S)
     while True:

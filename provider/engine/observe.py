@@ -81,8 +81,6 @@ def preflight(plan: Plan, observers: Sequence[Observer]) -> Plan:
             for action in plan
             if action.verb is not Verb.NOOP and action.id.resource.kind in observer.kinds
         ]
-        if not actions:
-            continue
         for finding in observer.preflight(actions):
             text = f"{finding.id}: {finding.message}" if finding.id else finding.message
             (refusals if finding.refusal else warnings).append(text)

@@ -180,7 +180,10 @@ class Observer(Protocol):
         ...
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
-        """Check whether the pending actions of its kinds can work, without side effects."""
+        """Check whether the pending actions of its kinds can work, without side effects.
+
+        Asked without any, too: something may be in the way of what is there already.
+        """
         ...
 
 

@@ -1,24 +1,45 @@
 """What a run does about an apply before it that was cut off: ledger and history catch up."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from provider.engine.entry import found_entry
 from provider.engine.journal import Interrupted, Journal, Step, fold
 from provider.engine.ledger import Entry, Ledger
 from provider.engine.revision import Revisions
-from provider.model.ids import InstanceId
+from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Verb
+from provider.model.resource import Observed
 from provider.model.tree import Tree
 from provider.planning.report import Fate
 
 
-def take_up(state: Path, project: str) -> None:
-    """Move what the journal of an interrupted run tells into ledger and history. Idempotent.
+def take_up(state: Path, project: str, observed: Iterable[Observed]) -> None:
+    """Move what is known of an interrupted run into ledger and history. Idempotent.
 
+    Its journal tells, and so do the objects *observed*, until a reboot: they know how a Job ended.
     The caller holds the project's lock. Once an action was started, there is a revision.
     """
+    _close_journal(state, project)
+    _write_ends(Ledger(state, project), observed)
+
+
+def _write_ends(ledger: Ledger, observed: Iterable[Observed]) -> None:
+    """Make durable how Jobs ended that nobody waited for."""
+    jobs = [(ledger.get(f.id), f) for f in observed if f.id.resource.kind is Kind.JOB]
+    ended = [
+        found_entry(entry, found)
+        for entry, found in jobs
+        if entry and entry.attempt and entry.attempt != found.attempt
+    ]
+    for entry in ended:
+        ledger.write(entry)
+    ledger.sync(entry.id for entry in ended)
+
+
+def _close_journal(state: Path, project: str) -> None:
     journal = Journal(state, project)
     interrupted = journal.read()
     if interrupted is None:

@@ -78,10 +78,11 @@ class Assembly:
         outside: dict[str, Tree] = {}
         inside: dict[str, SecretValue] = {}
         for key, source in draft.spec["data"].items():
-            if source["text"] is None:
+            text = source["text"]
+            if text is None:
                 outside[key] = source
             else:
-                inside[key] = SecretValue(source["text"].encode())
+                inside[key] = text if isinstance(text, SecretValue) else SecretValue(text.encode())
         if outside:
             self.sources[draft.id] = SecretSource(draft.folder, draft.spec["identity"], outside)
         if inside:

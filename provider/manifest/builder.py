@@ -140,7 +140,8 @@ class Builder:
         first = len(self._paths)
         self._record(path, key, event)
         if event.tag not in _KNOWN_TAGS:
-            self._fault(f"tag {str(event.tag).replace(_TAG, '!!')} is not supported", event, path)
+            shown = self._quoted(f"tag {str(event.tag).replace(_TAG, '!!')}", "a tag")
+            self._fault(f"{shown} is not supported", event, path)
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
@@ -226,7 +227,7 @@ class Builder:
 
     def _duplicate(self, name: str, key: Event, member: TreePath) -> None:
         line, column, _, _ = self._root.nodes[member]
-        shown = "a key" if self._confidential else f"key `{name}`"
+        shown = self._quoted(f"key `{name}`", "a key")
         self._report(Fault(f"{shown} comes twice", (key.line, key.column), earlier=(line, column)))
         self._root.faulty.add(member)
         self._skip(next(self._events))
@@ -244,8 +245,9 @@ class Builder:
         anchored = self._anchors.get(event.text)
         if anchored is None:
             inside = event.text in self._anchors
-            message = "inside what it names" if inside else f"without &{event.text} before it"
-            self._fault(f"alias *{event.text} {message}", event, path)
+            missing = self._quoted(f"&{event.text}", "its anchor")
+            message = "inside what it names" if inside else f"without {missing} before it"
+            self._fault(f"{self._quoted(f'alias *{event.text}', 'alias')} {message}", event, path)
             self._record(path, key, event)
             return None
         self._aliased += anchored.last - anchored.first
@@ -293,6 +295,10 @@ class Builder:
             self._root.nodes.pop(old, None)
             self._root.written.pop(old, None)
             self._root.sensitive.discard(old)
+
+    def _quoted(self, text: str, otherwise: str) -> str:
+        """Return *text*, which quotes the input, if that may be."""
+        return otherwise if self._confidential else text
 
     def _fault(self, message: str, event: Event, path: TreePath, suggestion: str = "") -> None:
         self._report(Fault(message, (event.line, event.column), suggestion))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from provider.manifest.compiled import Compiled
+from provider.manifest.reading import read_file
 from provider.manifest.stored import restore, store
 from runtime.record import dataclass
 
@@ -119,7 +120,6 @@ def _digest(content: bytes) -> str:
 
 def _digest_of_file(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return _digest(file.read())
+        return _digest(read_file(path))
     except OSError:
         return None

@@ -5,7 +5,6 @@ One pass finds everything that is wrong. What is wrong in a document is a gap in
 that one mistake is one problem.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import schemas
@@ -50,7 +49,7 @@ def compile_documents(
     """
     distinct, problems = identity.without_duplicates(documents)
     found = [*problems]
-    verdicts = [(document, judge(_without_lifted_values(document))) for document in distinct]
+    verdicts = [(document, judge(document)) for document in distinct]
     lost = Lost(frozenset(_lost_names(verdicts)), tuple(unread))
     named = identity.find_project(documents, project, may_be_lost=lost.may_hold(Kind.PROJECT))
     found += named.problems
@@ -110,26 +109,8 @@ def _lost_names(verdicts: Iterable[tuple[Document, Verdict]]) -> Iterator[tuple[
             continue
         has_kind = document.kind in schemas.KINDS and ("kind",) not in verdict.unknown
         # What has neither kind nor metadata is something else that lies in the folder.
-        if has_kind or "metadata" in document.tree:
+        if has_kind or "metadata" in document.tree or document.is_sensitive(()):
             yield document.kind if has_kind else "", document.name
-
-
-def _without_lifted_values(document: Document) -> Document:
-    """Return *document* as its schema is to see it.
-
-    A Secret's text that came from --secret-values does not stand in the manifest, so it needs no
-    ``allowPlaintext``.
-    """
-    spec = document.tree.get("spec")
-    if document.kind != Kind.SECRET or not document.sensitive or not isinstance(spec, dict):
-        return document
-    data = spec.get("data")
-    items = data.items() if isinstance(data, dict) else ()
-    inline = [key for key, source in items if isinstance(source, dict) and "text" in source]
-    if not all(document.is_sensitive(("spec", "data", key, "text")) for key in inline):
-        return document
-    tree = document.tree | {"spec": spec | {"allowPlaintext": True}}
-    return dataclasses.replace(document, tree=tree)
 
 
 def _ignored_paths(draft: Draft) -> Iterator[Problem]:

@@ -56,14 +56,19 @@ def _add(
     path = join("data", key)
     origin = draft.origin_of(path) or Origin(draft.folder)
     content: bytes | Problem | tuple[Problem, ...]
-    if source["file"] is None:
+    is_secret = isinstance(source["text"], SecretValue)
+    if is_secret:
+        content = source["text"].reveal()
+    elif source["file"] is None:
         content = source["text"].encode()
     else:
         file = os.path.join(draft.folder, source["file"])
         content, origin = _read(draft, path, file, read), Origin(file)
-    is_secret = path in draft.sensitive
     if isinstance(content, bytes) and draft.spec["template"]:
         content, was_put_in = _rendered(content, origin, renderer)
+        if is_secret and isinstance(content, tuple):
+            fault = "the template, which a value from --secret-values went into, cannot be rendered"
+            content = draft.problem(path, fault)
         is_secret |= was_put_in
     if isinstance(content, Problem):
         result.problems.append(content)

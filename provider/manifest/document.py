@@ -100,7 +100,8 @@ class Document:
     written: Mapping[TreePath, str] = field(default_factory=dict)
     """Text of numbers and booleans that Python would write otherwise: ``1.10``, ``True``."""
     sensitive: frozenset[TreePath] = frozenset()
-    """Nodes a value from --secret-values went into; whatever is below them is sensitive too."""
+    """Nodes a value from --secret-values went into, which are hidden in *tree*
+    (provider.manifest.taint); whatever is below them is sensitive too."""
     faulty: frozenset[TreePath] = frozenset()
     """Nodes the reader has complained about already; nobody else needs to."""
 

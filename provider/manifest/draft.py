@@ -35,8 +35,6 @@ class Draft:
     """Folder of the manifest; relative paths in it start there."""
     provenance: Mapping[str, Origin]
     """Canonical path inside the spec (``metadata...`` for metadata) -> where it was written."""
-    sensitive: frozenset[str] = frozenset()
-    """Paths of the spec a value from ``--secret-values`` went into."""
     complete: bool = True
     """False where something in it is wrong: it has gaps then (provider.manifest.gap)."""
 

@@ -5,10 +5,10 @@ cache of compiled manifests can be keyed by what this module returns.
 """
 
 import os
-import stat
 from collections.abc import Iterable
 
 from provider.errors import Origin, Problem
+from provider.manifest.reading import LIMIT_BYTES, read_file
 from runtime.record import dataclass
 
 STDIN = "-"
@@ -18,7 +18,6 @@ OVERLAYS = "overlays"
 """Sub-folder of a manifest folder that holds variants of it, read only when asked for."""
 
 _SUFFIXES = (".yaml", ".yml", ".json", ".yaml.j2", ".yml.j2", ".json.j2")
-_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class _Reader:
     def read_folder(self, folder: str) -> None:
         found = list(self._manifests(folder, set()))
         for path in sorted(found):
-            self.read_file(path)
+            self.read_file(path, pipes=False)
         if not found:
             suffixes = ", ".join(f"*{suffix}" for suffix in _SUFFIXES[:4])
             self._problem(folder, f"no manifests in this folder ({suffixes})")
@@ -104,24 +103,19 @@ class _Reader:
             elif entry.name.endswith(_SUFFIXES):
                 yield entry.path.removeprefix("./")
 
-    def read_file(self, path: str) -> None:
+    def read_file(self, path: str, *, pipes: bool = True) -> None:
         # Two names of one file are one input, not a duplicate definition.
         real = os.path.realpath(path)
         if real in self._seen:
             return
         self._seen.add(real)
         try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
-                if stat.S_ISREG(status.st_mode) and status.st_size > _LIMIT_BYTES:
-                    content = None
-                else:
-                    content = file.read(_LIMIT_BYTES + 1)
+            content = read_file(path, pipes=pipes)
         except OSError as error:
             self._problem(path, _reason(error))
             return
-        if content is None or len(content) > _LIMIT_BYTES:
-            self._problem(path, f"the file is larger than {_LIMIT_BYTES >> 20} MiB")
+        if len(content) > LIMIT_BYTES:
+            self._problem(path, f"the file is larger than {LIMIT_BYTES >> 20} MiB")
             return
         self.files.append(SourceFile(path, content, template=path.endswith(TEMPLATE_SUFFIX)))
 

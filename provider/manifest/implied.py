@@ -8,6 +8,7 @@ from provider.manifest.draft import CONTAINER_KINDS, Catalog, Draft
 from provider.manifest.gap import GapError
 from provider.manifest.normalise import canonical_spec
 from provider.model.ids import Kind, ResourceId
+from provider.model.secret import SecretValue
 from provider.model.tree import Tree, join
 
 DEFAULT_NETWORK = "default"
@@ -19,16 +20,17 @@ def join_default_network(drafts: Iterable[Draft], known: Catalog) -> list[Draft]
     """Return *drafts* with every container in a network, and that network if it is not defined.
 
     A container in bridge mode that names no networks joins the project's ``default``; afterwards
-    the spec says so, and is equal to one that was written so.
+    the spec says so, and is equal to one that was written so. Whoever names it needs it too.
     """
     result: list[Draft] = []
     needed = False
     for draft in drafts:
         container = draft.container
         try:
+            needed |= _names_default(draft, known.project)
             joins = container is not None and _joins_default(container)
         except GapError:
-            joins, needed = False, True  # Perhaps it joins.
+            joins, needed = False, True  # Perhaps it does.
         if container is not None and joins:
             joined: list[Tree] = [
                 {"name": DEFAULT_NETWORK, "project": None, "aliases": [], "ip": None}
@@ -39,6 +41,16 @@ def join_default_network(drafts: Iterable[Draft], known: Catalog) -> list[Draft]
     if needed and not known.may_exist(Kind.NETWORK, DEFAULT_NETWORK):
         result.append(_implied(known.project, Kind.NETWORK, DEFAULT_NETWORK))
     return result
+
+
+def _names_default(draft: Draft, project: str) -> bool:
+    joined = draft.container["networks"] if draft.container is not None else ()
+    return any(
+        use["name"] == DEFAULT_NETWORK and use["project"] in (None, project) for use in joined
+    ) or any(
+        (entry["kind"], entry["name"]) == (Kind.NETWORK, DEFAULT_NETWORK)
+        for entry in draft.depends_on
+    )
 
 
 def _joins_default(container: Tree) -> bool:
@@ -58,8 +70,8 @@ def lift_secret_variables(drafts: Iterable[Draft]) -> list[Draft]:
             continue
         names = [
             name
-            for name in draft.container["env"]
-            if join("container.env", name) in draft.sensitive
+            for name, variable in draft.container["env"].items()
+            if isinstance(variable["value"], SecretValue)
         ]
         if not names:
             result.append(draft)

@@ -64,7 +64,8 @@ def _variables(draft: Draft, container: Tree) -> Iterator[Problem]:
     def one(member: tuple[str, Tree]) -> Iterator[Problem]:
         name, variable = member
         value = variable["value"]
-        if value is not None and is_too_long(name, value.encode()):
+        # A hidden one is looked at when it is a Secret's.
+        if isinstance(value, str) and is_too_long(name, value.encode()):
             yield draft.problem(
                 join("container.env", name),
                 "longer than 128 KiB, which no program can be given",

@@ -100,4 +100,15 @@ def find_name(name: str, text: str, line: int) -> tuple[str, int, int] | None:
     return written, number, column
 
 
+def tag_lines(text: str, line: int) -> set[int]:
+    """Return the lines of the tags of the template *text* that are on *line*, in part at least."""
+    found = {line}
+    for tag in _TAG.finditer(text):
+        first = text.count("\n", 0, tag.start()) + 1
+        lines = range(first, first + tag[0].count("\n") + 1)
+        if line in lines:
+            found.update(lines)
+    return found
+
+
 _TAG = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)

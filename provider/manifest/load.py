@@ -5,9 +5,7 @@ read the secrets. Everything that is wrong comes out as one ManifestError. What 
 does not need is imported on the other way only.
 """
 
-import errno
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from provider.errors import ManifestError, Problem, UsageError
 from provider.manifest.cache import Cache, cache_key
 from provider.manifest.compiled import Compiled
 from provider.manifest.files import STDIN, SourceFile, read_files
+from provider.manifest.reading import read_file
 from provider.manifest.resolve import resolve
 from provider.model.resource import Desired
 from runtime.record import dataclass, field
@@ -185,11 +184,7 @@ class _Reads:
     def __call__(self, path: str) -> bytes:
         from provider.manifest.content import LIMIT_BYTES
 
-        # Not blocking, as a FIFO nobody writes to would.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            self.content[path] = content = file.read(LIMIT_BYTES + 1)
+        self.content[path] = content = read_file(path, LIMIT_BYTES)
         return content
 
 

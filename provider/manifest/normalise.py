@@ -13,7 +13,7 @@ from typing import Any
 from provider.errors import Origin, Problem
 from provider.manifest import scalars, shorthand
 from provider.manifest.document import Document, TreePath, dotted
-from provider.manifest.draft import CONTAINER_KINDS, Draft
+from provider.manifest.draft import Draft
 from provider.manifest.gap import (
     GAP,
     GapError,
@@ -26,6 +26,7 @@ from provider.manifest.gap import (
 )
 from provider.manifest.shape import Shape, document_shape, key_text
 from provider.model.ids import Kind, ResourceId
+from provider.model.secret import SecretValue
 from provider.model.tree import Tree, item, join
 from runtime.record import dataclass, field
 
@@ -48,15 +49,13 @@ def normalise(
 ) -> tuple[Draft, tuple[Problem, ...]]:
     """Return what *document* says in canonical form; it passed its schema but for *gaps*.
 
-    *folder* is where relative paths in it start. The problems are merge keys that stand twice,
-    and secret values in places where they would be shown.
+    *folder* is where relative paths in it start. The problems are merge keys that stand twice.
     """
     kind = Kind(document.kind)
     tree = with_gaps(document.tree, gaps)
     walk = _Walk(document, kind, folder)
     shape = document_shape(kind).properties["spec"]
     spec: Tree = walk.value(shape, tree.get("spec") or {}, ("spec",), "", "")
-    sensitive, exposed = _sensitive(document, kind)
     metadata = tree["metadata"]
     former_name = metadata.get("formerName")
     waits = _lifted(spec, "dependsOn", GappedList(), ())
@@ -72,10 +71,9 @@ def normalise(
         origin=document.origin,
         folder=folder,
         provenance=walk.provenance | _metadata_places(document),
-        sensitive=sensitive,
         complete=tree is document.tree and not walk.problems,
     )
-    return draft, (*walk.problems, *exposed)
+    return draft, tuple(walk.problems)
 
 
 def _lifted(spec: Tree, name: str, unknown: Any, default: Any = None) -> Any:
@@ -128,6 +126,8 @@ class _Walk:
             return value
         try:
             tree = shorthand.expand(pattern, value)
+            if isinstance(tree, SecretValue):
+                return tree
             if isinstance(tree, dict):
                 return self._object(shape, tree, raw, path, pattern, short=tree is not value)
             if isinstance(tree, list):
@@ -251,29 +251,3 @@ def _metadata_places(document: Document) -> dict[str, Origin]:
                 text = join(text, str(step))
             places[text] = document.positions[path]
     return places
-
-
-def _sensitive(document: Document, kind: Kind) -> tuple[frozenset[str], list[Problem]]:
-    """Return the items that hold secret values, and a problem for each that cannot hide one."""
-    paths, problems = set(), []
-    for path in sorted(document.sensitive, key=str):
-        match path:
-            case ("spec", "container", "env", str(name)) | (
-                "spec", "container", "env", str(name), "value",
-            ) if kind in CONTAINER_KINDS:  # fmt: skip
-                paths.add(join("container.env", name))
-            case ("spec", "data", str(key)) | ("spec", "data", str(key), "text") if kind in (
-                Kind.CONFIG,
-                Kind.SECRET,
-            ):
-                paths.add(join("data", key))
-            case _:
-                problems.append(
-                    Problem(
-                        "a value from --secret-values would be shown and recorded here",
-                        document.positions.nearest(path),
-                        dotted(path),
-                        expected="secret values only in env, and in data of a Config or Secret",
-                    )
-                )
-    return frozenset(paths), problems

@@ -18,6 +18,7 @@ from provider.manifest.draft import Lost
 from provider.manifest.normalise import merge_key
 from provider.manifest.shape import Shape, document_shape
 from provider.manifest.suggest import closest, did_you_mean
+from provider.manifest.taint import exposed
 from provider.model.ids import Kind
 from runtime.record import dataclass
 
@@ -45,7 +46,8 @@ def merge_overlay(
         if at is not None and patch.kind in _KINDS:
             merged[at] = _merge_documents(merged[at], patch, f"overlay {folder}")
         elif patch.kind not in _KINDS or not lost.may_hold(Kind(patch.kind), patch.name):
-            problems.append(_unknown(patch, documents, folder))
+            hidden = exposed(patch) if not patch.kind or not patch.name else {}
+            problems += hidden.values() or [_unknown(patch, documents, folder)]
     return tuple(merged), tuple(problems)
 
 
@@ -221,7 +223,7 @@ def _key(kind: Kind, shape: Shape, node: _Node, pattern: str) -> str:
 
 def _expanded(node: _Node, pattern: str) -> _Node:
     """Return the object form of *node*; its members have the place of the short form."""
-    if isinstance(node.value, (dict, list)) or node.value is None:
+    if isinstance(node.value, (dict, list)) or node.value is None or node.sensitive:
         return node
     try:
         tree = shorthand.expand(_in_spec(pattern), node.value)

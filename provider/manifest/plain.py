@@ -14,6 +14,8 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")
 
 _EXACT = 2**53
+_SHORT = 20
+"""So long is a number that is still worth converting for people."""
 """Above it a float no longer tells integers apart."""
 
 
@@ -54,7 +56,7 @@ def _number(text: str) -> str | int | float:
 
 
 def _leading_zero(text: str) -> str:
-    if set(text) <= set("+-01234567"):
+    if set(text) <= set("+-01234567") and len(text) <= _SHORT:
         return f'quote it ("{text}"), or write {int(text, 8)}'
     return f'quote it ("{text}"), or drop the zero'
 

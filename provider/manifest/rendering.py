@@ -53,7 +53,7 @@ class LateRenderer:
 
             plain, secret, sets = self._inputs
             values, problems = read_values(files=plain, sets=sets)
-            hidden, more = read_values(files=secret)
+            hidden, more = read_values(files=secret, confidential=True)
             self.problems = (*problems, *more)
             self._template = Template(
                 values,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provider.manifest.reading import read_file
 from provider.model.secret import SecretValue
 from provider.model.tree import Tree
 from runtime.record import dataclass
@@ -63,8 +64,7 @@ def read_secret(
 
 def _read_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_file(str(path), _MAX_BYTES)
     except OSError as error:
         raise SecretSourceError(f"cannot read {path}: {error.strerror}") from error
     return _checked(content, str(path))

@@ -28,6 +28,7 @@ from provider.manifest.builder import (
 from provider.manifest.document import Document, LineMap, Place, Positions, Reading, TreePath
 from provider.manifest.files import SourceFile
 from provider.manifest.syntax import SyntaxFault, Wording, decode, join_surrogates, word
+from provider.manifest.taint import conceal
 from provider.model.tree import Json, Tree
 from runtime.record import dataclass, field
 
@@ -87,12 +88,18 @@ def parse_value(text: str, *, origin: Origin) -> Json:
     return roots[0].value if roots else None
 
 
-def parse_mapping(file: SourceFile) -> tuple[Tree, tuple[Problem, ...]]:
-    """Return the one mapping *file* holds (values); an empty file is an empty mapping."""
+def parse_mapping(
+    file: SourceFile, *, confidential: bool = False
+) -> tuple[Tree, tuple[Problem, ...]]:
+    """Return the one mapping *file* holds (values); an empty file is an empty mapping.
+
+    What is said about a *confidential* one does not quote it.
+    """
     text = decode(file.content)
     if isinstance(text, Wording):
         return {}, (_problem_of(text, file.path),)
-    stream = _Stream(_Text(file.path, join_surrogates(text)))
+    text = join_surrogates(text)
+    stream = _Stream(_Text(file.path, text, confidential=confidential))
     roots = list(stream.roots())
     for root in roots[1:]:
         stream.problem("more than one document", root.place)
@@ -130,7 +137,8 @@ def _read_template(file: SourceFile, renderer: Renderer | None) -> Reading:
     documents = list(stream.documents())
     if rendered.shadow is not None:
         shadow = _Stream(replace(text, text=rendered.shadow))
-        documents = _mark_sensitive(documents, [document.tree for document in shadow.documents()])
+        trees = [document.tree for document in shadow.documents()]
+        documents = [conceal(document) for document in _mark_sensitive(documents, trees)]
     return Reading(tuple(documents), tuple(stream.problems), tuple(stream.unread))
 
 
@@ -254,7 +262,13 @@ class _Stream:
             context=error.context or "",
             start=(start.line + 1, start.column + 1) if start else None,
         )
-        wording = word(fault, text, template=self._source.lines is not None, skipped=skipped)
+        wording = word(
+            fault,
+            text,
+            template=self._source.lines is not None,
+            confidential=self._source.confidential,
+            skipped=skipped,
+        )
         line, column = wording.place
         self.problem(wording.message, (line + skipped, column), wording.suggestion)
         return fault.place[0]

@@ -67,8 +67,10 @@ def join_surrogates(text: str) -> str:
     return _SURROGATES.sub(one, text)
 
 
-def word(fault: SyntaxFault, text: str, *, template: bool, skipped: int = 0) -> Wording:
-    """Return *fault* of *text* in words.
+def word(
+    fault: SyntaxFault, text: str, *, template: bool, confidential: bool = False, skipped: int = 0
+) -> Wording:
+    """Return *fault* of *text* in words, without quoting it if it is *confidential*.
 
     *template* is true for the output of one. *skipped* lines are before *text* in its file: places
     do not count them, lines named in the words do.
@@ -82,18 +84,18 @@ def word(fault: SyntaxFault, text: str, *, template: bool, skipped: int = 0) -> 
             fault.place,
             "only files named *.yaml.j2 are rendered (standard input with --template)",
         )
-    return _character(fault, source[column - 1 : column]) or _structure(fault, skipped)
+    character = _character(fault, source[column - 1 : column], confidential=confidential)
+    return character or _structure(fault, skipped)
 
 
-def _character(fault: SyntaxFault, character: str) -> Wording | None:
+def _character(fault: SyntaxFault, character: str, *, confidential: bool) -> Wording | None:
     if fault.problem.startswith("found character that cannot start any token") or (
         character == "\t" and "found a tab" in fault.problem
     ):
         if character == "\t":
             return Wording("a tab cannot indent yaml", fault.place, "use spaces")
-        return Wording(
-            f"a plain value cannot start with `{character}`", fault.place, "quote the value"
-        )
+        shown = "what stands here" if confidential else f"`{character}`"
+        return Wording(f"a plain value cannot start with {shown}", fault.place, "quote the value")
     if fault.problem == "found unknown escape character":
         return Wording(
             "unknown escape in double quotes",

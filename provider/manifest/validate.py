@@ -6,14 +6,14 @@ what there is to word. A test holds the two to the same verdict.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import jsonschema_rs
 
 import schemas
 from provider.errors import Problem
-from provider.manifest import foreign
+from provider.manifest import foreign, taint
 from provider.manifest.document import Document, TreePath
 from provider.manifest.gap import unknown_paths
 from provider.manifest.suggest import closest
@@ -41,23 +41,26 @@ class Verdict:
 
 
 def judge(document: Document) -> Verdict:
-    """Return what the schema of its kind does not allow in *document*.
+    """Return what the schema of its kind does not allow in *document*, and what shows secrets.
 
     Places the reader has complained about already (``Document.faulty``) are unknown, without
     another problem.
     """
+    exposed = taint.exposed(document)
+    faulty = document.faulty | exposed.keys()
+    problems: dict[Problem, None] = dict.fromkeys(exposed.values())
     if document.kind not in schemas.KINDS:
-        known = ("kind",) in document.faulty
-        return Verdict(() if known else (_unknown_kind(document),), ((),))
-    faulty = tuple(sorted(document.faulty, key=str))
-    if is_valid(document.kind, document.tree):
-        return Verdict((), faulty)
+        if not _is_in(faulty, ("kind",)):
+            problems[_unknown_kind(document)] = None
+        return Verdict(tuple(problems), ((),))
+    unknown: dict[TreePath, None] = dict.fromkeys(sorted(faulty, key=str))
+    tree = taint.for_schema(document)
+    if is_valid(document.kind, tree):
+        return Verdict(tuple(problems), tuple(unknown))
     elsewhere = functools.partial(_elsewhere, document.kind)
-    problems: dict[Problem, None] = {}
-    unknown: dict[TreePath, None] = dict.fromkeys(faulty)
-    for failure in failures(document.kind, document.tree):
+    for failure in failures(document.kind, tree):
         unknown.update(dict.fromkeys(unknown_paths(failure)))
-        if not _is_faulty(document, failure.path):
+        if not _is_in(faulty, failure.path):
             problems.update(dict.fromkeys(word(failure, document, elsewhere)))
     return Verdict(tuple(sorted(problems, key=_place)), tuple(unknown))
 
@@ -72,8 +75,9 @@ def _place(problem: Problem) -> tuple[int, int]:
     return (origin.line, origin.column) if origin else (0, 0)
 
 
-def _is_faulty(document: Document, path: TreePath) -> bool:
-    return any(path[:end] in document.faulty for end in range(len(path) + 1))
+def _is_in(places: Set[TreePath], path: TreePath) -> bool:
+    """Return whether *path* is one of *places* or below one."""
+    return any(path[:end] in places for end in range(len(path) + 1))
 
 
 def failures(kind: str, tree: Json) -> Iterator[Failure]:
@@ -173,8 +177,7 @@ def _unknown_kind(document: Document) -> Problem:
         return Problem("not the name of a kind", origin, "kind", f"one of {kinds}")
     nearest = foreign.KINDS.get(kind) or closest(kind, schemas.KINDS)
     suggestion = foreign.RESERVED_KINDS.get(kind) or (f"did you mean {nearest}?" if nearest else "")
-    shown = "the kind (sensitive)" if document.is_sensitive(("kind",)) else f"kind {kind}"
-    return Problem(f"{shown} is unknown", origin, "kind", f"one of {kinds}", suggestion)
+    return Problem(f"kind {kind} is unknown", origin, "kind", f"one of {kinds}", suggestion)
 
 
 def _elsewhere(kind: str, path: TreePath, name: str) -> str:

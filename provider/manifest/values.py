@@ -33,17 +33,18 @@ def secret_text(value: str, placeholder: str) -> SecretText:
 
 
 def read_values(
-    *, files: Iterable[SourceFile] = (), sets: Iterable[str] = ()
+    *, files: Iterable[SourceFile] = (), sets: Iterable[str] = (), confidential: bool = False
 ) -> tuple[Tree, tuple[Problem, ...]]:
     """Return the values of *files*, later over earlier, and of *sets* (``a.b=1``) over them.
 
     Mappings merge deeply, anything else is replaced. A set value is YAML (``2``, ``[a, b]``);
-    nothing after the ``=`` is the empty string.
+    nothing after the ``=`` is the empty string. What is wrong with *confidential* files is said
+    without quoting them.
     """
     values: Tree = {}
     problems: list[Problem] = []
     for file in files:
-        mapping, found = parse_mapping(file)
+        mapping, found = parse_mapping(file, confidential=confidential)
         values = merge(values, mapping)
         problems += found
     given: dict[str, str] = {}
@@ -135,19 +136,22 @@ def disguise(value: Json) -> Any:
     if isinstance(value, (int, float)):
         return value + 1
     if isinstance(value, str):
-        other = value.translate(_OTHER)
+        other = "".join(map(_another, value))
         if other == value:  # nothing but punctuation
             other = "x" * len(value)
         return secret_text(other, value.placeholder) if isinstance(value, SecretText) else other
     return value
 
 
-def _rotated(first: str, count: int, by: int) -> dict[int, int]:
-    start = ord(first)
-    return {start + i: start + (i + by) % count for i in range(count)}
-
-
-_OTHER = _rotated("a", 26, 11) | _rotated("A", 26, 7) | _rotated("0", 10, 3)
+def _another(character: str) -> str:
+    """Return another letter or digit, of the same case; other characters as they are."""
+    if not character.isalnum():
+        return character
+    for first, count, by in (("a", 26, 11), ("A", 26, 7), ("0", 10, 3)):
+        place = ord(character) - ord(first)
+        if 0 <= place < count:
+            return chr(ord(first) + (place + by) % count)
+    return "ö" if character != "ö" else "ä"
 
 
 def placeholders(value: Any) -> dict[str, str]:
@@ -157,15 +161,6 @@ def placeholders(value: Any) -> dict[str, str]:
     if isinstance(value, list):
         return {name: text for item in value for name, text in placeholders(item).items()}
     return {value.placeholder: str(value)} if isinstance(value, SecretText) else {}
-
-
-def leaves(value: Json) -> tuple[str, ...]:
-    """Return the texts of everything in *value* that says something, for keeping them unsaid."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return tuple(text for item in value for text in leaves(item))
-    return () if value is None or value == "" or isinstance(value, bool) else (str(value),)
 
 
 def as_yaml(value: Any) -> Any:

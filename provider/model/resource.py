@@ -113,6 +113,8 @@ class Attempt:
     """Why it failed; empty if it was interrupted."""
     intended: Tree | None = None
     """The effective spec it was working towards."""
+    object_id: str = ""
+    """The object that may be half made; empty where it is the one on record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class VolumeMount:
     tmpfs: TmpfsOptions | None = None
     read_only: bool = False
     copy: bool = True
-    """A named volume, when empty, first gets what the image holds at *target*."""
+    """A named volume that is empty and was never used gets what the image holds at *target*."""
     propagation: str = "private"
 
 

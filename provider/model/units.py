@@ -4,6 +4,7 @@ Sizes follow Kubernetes: ``64Mi`` is 64 * 2**20, ``64M`` is 64 * 10**6. Duration
 ``1h30m``, ``2s``, ``250ms``. A bare number is bytes, respectively seconds.
 """
 
+import math
 import re
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P)?B?\Z")
@@ -26,7 +27,10 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.match(str(text).strip())
     if not match:
         raise ValueError(f"not a size: {text!r}")
-    return round(float(match[1]) * _FACTOR[match[2] or ""])
+    size = float(match[1]) * _FACTOR[match[2] or ""]
+    if math.isinf(size):
+        raise ValueError(f"too large a size: {text!r}")
+    return round(size)
 
 
 def parse_duration(text: str | int | float) -> float:

@@ -31,8 +31,8 @@ from provider.model.resource import Effect, Resource
 from provider.model.tree import Json, Tree, fingerprint, item, join
 from provider.planning.diff import REST
 from provider.planning.facts import Facts
+from runtime.spec import DEFAULT_PATH
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_WORKDIR = "/"
 DEFAULT_USER = "0"
 DEFAULT_STOP_SIGNAL = "SIGTERM"

@@ -8,7 +8,6 @@ from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cli.arguments import UsageError, one
 from runtime.cli.context import Context
 from runtime.container.defaults import (
-    PATH,
     default_capabilities,
     default_mounts,
     default_namespaces,
@@ -17,7 +16,7 @@ from runtime.container.defaults import (
 )
 from runtime.container.devices import device_rules
 from runtime.errors import ConflictError
-from runtime.spec import Linux, Process, Resources, RootFs, Spec, to_json
+from runtime.spec import DEFAULT_PATH, Linux, Process, Resources, RootFs, Spec, to_json
 
 
 def spec(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
@@ -29,7 +28,7 @@ def spec(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> 
     wanted = Spec(
         process=Process(
             ("sh",),
-            env=(f"PATH={PATH}", "TERM=xterm"),
+            env=(f"PATH={DEFAULT_PATH}", "TERM=xterm"),
             terminal=True,
             capabilities=default_capabilities(),
         ),

@@ -10,7 +10,6 @@ from runtime.kernel.capability import DEFAULT, NAMES, parse
 from runtime.spec import Capabilities, Mount, Namespace
 
 SHM_BYTES = 64 << 20
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MASKED_PATHS = (
     "/proc/acpi",

@@ -31,6 +31,7 @@ from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
 from runtime.network import firewall, links, netns, network, observe, store
 from runtime.network.hostlock import host_lock
+from runtime.network.obstacles import hindrances
 from runtime.record import dataclass
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
@@ -47,7 +48,8 @@ class Finding:
 
     kind: str
     """``record | supervisor | process | publication | cgroup | netns | link | lease | mount |
-    folder | file | secret | volume | image | layer | network``"""
+    folder | file | secret | volume | image | layer | network | firewall |
+    container``"""
     object: str
     problem: str
     """In words, without the object."""
@@ -83,6 +85,7 @@ def examine(root: Root) -> tuple[Finding, ...]:
         lambda: _files(root),
         lambda: _volumes(root, unread),
         lambda: _networks(root, owners),
+        lambda: _firewalls(root),
     ]
     if not found:
         # Else nobody knows what is needed.
@@ -131,6 +134,13 @@ def _networks(root: Root, owners: Container[str]) -> Iterator[Finding]:
     for deviation in snapshot.deviations:
         name = deviation.container or deviation.network or deviation.owner or root.nft_table
         yield Finding("network", name, deviation.text, deviation.code != "netns-gone")
+
+
+def _firewalls(root: Root) -> Iterator[Finding]:
+    """Yield other people's chains that drop our traffic."""
+    for each in hindrances(root):
+        if each.certain:
+            yield Finding("firewall", f"{each.table} {each.chain}", str(each), mendable=False)
 
 
 def _processes(root: Root) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from runtime.cgroup import Hierarchy
 from runtime.container.config import ContainerConfig
 from runtime.container.inside import Difference
 from runtime.kernel.procfs import MountInfo, read_mountinfo
-from runtime.rootfs.plan import cgroup_view
+from runtime.rootfs.plan import CGROUP_FOLDER, cgroup_view
 from runtime.rootfs.resolve import open_in_root
 
 _RESTRICTIONS = frozenset({"ro", "nosuid", "nodev", "noexec"})
@@ -51,15 +51,16 @@ def _wanted(
 ) -> dict[str, _Wanted]:
     wanted = {"/": _Wanted(options=("ro",) if config.spec.root.readonly else ())}
     for mount in config.spec.mounts:
-        target = mount.destination.rstrip("/")
-        if mount.type == "cgroup":
-            below = _Wanted(options=mount.options)
-            wanted.update((f"{target}/{name}", below) for name in _always_shown(hierarchy))
+        wanted[mount.destination.rstrip("/") or "/"] = _Wanted(options=mount.options)
+    for mount in config.spec.mounts:
+        names = tuple(_always_shown(hierarchy)) if mount.type == "cgroup" else ()
+        if names:
+            target, below = mount.destination.rstrip("/"), _Wanted(options=mount.options)
+            wanted[target] = _Wanted(options=CGROUP_FOLDER)
+            wanted.update((f"{target}/{name}", below) for name in names)
             # Others came with the limits of its start, which may have been other ones.
             shown = (i.mount_point for i in infos if i.fstype in ("cgroup", "cgroup2"))
             wanted.update((p, below) for p in shown if p.startswith(f"{target}/"))
-    for mount in config.spec.mounts:
-        wanted[mount.destination.rstrip("/") or "/"] = _Wanted(options=mount.options)
     linux = config.spec.linux
     wanted.update((path, _Wanted("mask")) for path in linux.masked_paths)
     read_only = _Wanted("read-only mount", ("ro",))

@@ -7,12 +7,11 @@ CAP_SYS_ADMIN, so then it comes before the privileges go.
 
 from collections.abc import Sequence
 
-from runtime.container.defaults import PATH
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel.capability import to_mask
 from runtime.kernel.program import Operation
 from runtime.kernel.seccomp import compile_profile, filter_flags
-from runtime.spec import Capabilities, Process, Seccomp
+from runtime.spec import DEFAULT_PATH, Capabilities, Process, Seccomp
 
 DEFAULT_UMASK = 0o022
 
@@ -104,7 +103,7 @@ def _seccomp_operations(seccomp: Seccomp | None) -> list[Operation]:
 
 def _search_path(env: Sequence[str]) -> str:
     values = [item.removeprefix("PATH=") for item in env if item.startswith("PATH=")]
-    return values[-1] if values else PATH
+    return values[-1] if values else DEFAULT_PATH
 
 
 def refuse_labels(process: Process) -> None:

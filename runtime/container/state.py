@@ -42,6 +42,11 @@ def is_unattended(root: Root) -> bool:
     return False
 
 
+def is_before_boot(moment: float) -> bool:
+    """Tell whether the host was started after *moment*: of what ran before, no status tells."""
+    return moment < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def uptime(found: Status) -> float:
     """Return seconds since the container was started; 0 if it does not run."""
     if found.state != "running" or found.started_at is None:

@@ -3,9 +3,10 @@
 ::
 
     volumes/<id>/meta.json     who owns it
-    volumes/<id>/data/         what containers see
+    volumes/<id>/data/         what containers see; always the same folder
     volumes/<id>/incoming/     what becomes of an image's files, half copied
-    volumes/<id>/lock          held by who copies, and by its cp
+    volumes/<id>/arrived/      those files, whole; what of them is not in data/ yet
+    volumes/<id>/lock          held by who changes any of these, and by its cp
     volumes/.removed-<id>/     one that is being deleted
 """
 
@@ -49,6 +50,10 @@ class Volume:
     mark: dict[str, str] = field(default_factory=dict)
     populated: bool = False
     """It already got what an image holds at its target, or was used without; never again."""
+    uid: int | None = None
+    """What its folder is to have; None is the image's, and then what containers make of it."""
+    gid: int | None = None
+    mode: int | None = None
 
 
 def data_folder(root: Root, volume_id: str) -> Path:
@@ -88,33 +93,28 @@ def list_volumes(root: Root) -> Iterator[Volume]:
             yield read_volume(root, folder.name)
 
 
-def ensure_volume(
-    root: Root,
-    volume: Volume,
-    *,
-    uid: int | None = None,
-    gid: int | None = None,
-    mode: int | None = None,
-) -> None:
-    """Make the folder and its record; idempotent; owner and mode are set where given."""
+def ensure_volume(root: Root, volume: Volume) -> None:
+    """Make the folder and its record; idempotent; owner and mode are set where given.
+
+    Raises:
+        ConflictError: somebody copies into it, and does not come to an end.
+    """
+    folder = root.state / "volumes" / volume.id
+    data = folder / "data"
     with making(root):
-        folder = root.state / "volumes" / volume.id
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = folder / "data"
         data.mkdir(mode=0o755, exist_ok=True)
-        if uid is not None or gid is not None:
-            os.chown(data, -1 if uid is None else uid, -1 if gid is None else gid)
-        if mode is not None:
-            data.chmod(mode)
-        with suppress(NotFoundError):
-            known = read_volume(root, volume.id)
-            volume = Volume(volume.id, volume.mark, populated=known.populated or volume.populated)
-        write_record(root, volume)
+        with _locked(folder, timeout_s=_WAIT_S):
+            _own(data, volume)
+            with suppress(NotFoundError):
+                known = read_volume(root, volume.id)
+                volume = replace(volume, populated=known.populated or volume.populated)
+            write_record(root, volume)
 
 
 def write_record(root: Root, volume: Volume) -> None:
-    """Replace the volume's record; a loss of power leaves the old or the new one."""
-    write_json(record_file(root, volume.id), to_json(volume), safe=True)
+    """Replace the volume's record, also for after a loss of power."""
+    write_json(record_file(root, volume.id), to_json(volume), durable=True)
 
 
 def delete_volume(root: Root, volume_id: str) -> None:
@@ -131,13 +131,18 @@ def half_deleted(root: Root) -> list[Path]:
     return sorted((root.state / "volumes").glob(f"{_GRAVE}*"))
 
 
-def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> None:
-    """Copy what the image made of *layers* holds at *target* into an empty, new volume.
+def prepare(
+    root: Root, volume_id: str, layers: Sequence[str], target: str, *, copy: bool = True
+) -> None:
+    """Make the volume ready for a container that is yet to be started.
 
-    Owner, mode, times, links and extended attributes are kept. Happens once in the life of a
-    volume, however many ask at once; one that already holds something is left alone. Killed in
-    the middle, or the power lost, it starts over: the copy is made beside the volume, and put in
-    its place whole, once it is on disk.
+    The first one decides, however many ask at once: with *copy*, an empty volume gets what the
+    image made of *layers* holds at *target*. Owner, mode, times, links and extended attributes
+    are kept, those of the top folder too where the record gives none. Without, the volume stays
+    as it is. Then this never happens again: there may be somebody at work in it.
+
+    Killed in the middle, or the power lost, the next one goes on: the copy is made beside the
+    volume, and moved in once it is whole, and on disk.
 
     Raises:
         ContainerError, KernelError: the copy failed; the volume is as it was.
@@ -145,27 +150,47 @@ def populate(root: Root, volume_id: str, layers: Sequence[str], target: str) -> 
         NotFoundError: there is no such volume.
     """
     folder = root.state / "volumes" / volume_id
-    data, incoming = folder / "data", folder / "incoming"
+    data, incoming, arrived = folder / "data", folder / "incoming", folder / "arrived"
     with _locked(folder, timeout_s=_WAIT_S) as lock:
         volume = read_volume(root, volume_id)
         if volume.populated:
             return
-        done = replace(volume, populated=True)
-        if any(data.iterdir()):
-            write_record(root, done)
-            return
-        with suppress(FileNotFoundError):
-            shutil.rmtree(incoming)
-        incoming.mkdir(mode=0o755)
-        if _copy(layers, target, incoming, lock):
-            kept = data.stat()
-            os.chown(incoming, kept.st_uid, kept.st_gid)
-            syncfs(lock)
-            incoming.rename(data)  # in one step: an empty folder is replaced, see rename(2)
-            sync_folder(folder)
-        else:
-            incoming.rmdir()
-        write_record(root, done)
+        if copy and not arrived.exists() and not any(data.iterdir()):
+            clear(incoming)
+            incoming.mkdir(mode=0o755)
+            # Its folder is no secret: somebody may have put something there meanwhile.
+            if _copy(layers, target, incoming, lock) and not any(data.iterdir()):
+                syncfs(lock)
+                incoming.rename(arrived)
+            clear(incoming)
+        if arrived.exists():
+            _move_in(arrived, data, volume)
+        write_record(root, replace(volume, populated=True))
+
+
+def _move_in(arrived: Path, data: Path, volume: Volume) -> None:
+    """Make *data* what *arrived* is; the folder stays: a shell or a mount may be in it."""
+    for path in list(arrived.iterdir()):
+        path.rename(data / path.name)
+    owner = arrived.stat()
+    os.chown(data, owner.st_uid, owner.st_gid)
+    shutil.copystat(arrived, data)
+    _own(data, volume)
+    sync_folder(data)
+    arrived.rmdir()
+    sync_folder(data.parent)
+
+
+def _own(data: Path, volume: Volume) -> None:
+    """Give the folder the owner and the mode of the record, where that has any."""
+    if volume.uid is not None or volume.gid is not None:
+        os.chown(
+            data,
+            -1 if volume.uid is None else volume.uid,
+            -1 if volume.gid is None else volume.gid,
+        )
+    if volume.mode is not None:
+        data.chmod(volume.mode)
 
 
 def half_copied(root: Root) -> Iterator[Path]:
@@ -179,7 +204,8 @@ def half_copied(root: Root) -> Iterator[Path]:
 def drop_half_copied(root: Root) -> None:
     """Remove the copies that were never finished; the next populate starts over."""
     for incoming in half_copied(root):
-        with suppress(ConflictError), _locked(incoming.parent, timeout_s=0):
+        # Somebody is at it, or it has gone with its volume.
+        with suppress(ConflictError, FileNotFoundError), _locked(incoming.parent, timeout_s=0):
             clear(incoming)
 
 

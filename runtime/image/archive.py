@@ -30,6 +30,7 @@ from runtime.image.model import (
     Manifest,
     Platform,
     parse_document,
+    parse_json,
 )
 from runtime.image.progress import Progress, ignore_progress
 from runtime.image.reference import parse_reference
@@ -255,10 +256,7 @@ def _put_checked(blobs: BlobStore, data: bytes, digest: str) -> str:
 
 
 def _json(archive: ArchiveFile, member: str, kind: type) -> Any:
-    try:
-        tree = json.loads(archive.read(member, DOCUMENT_LIMIT))
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{member} in the archive is not JSON: {error}") from error
+    tree = parse_json(archive.read(member, DOCUMENT_LIMIT), f"{member} in the archive")
     if not isinstance(tree, kind):
         raise ImageError(f"{member} in the archive is malformed")
     return tree

@@ -177,6 +177,8 @@ class _Folder:
 
     def _open_at(self, where: str, name: str) -> Member | str:
         """Open the file *where*; if it is a link, return its target instead."""
+        if "\0" in where:
+            raise ImageError(f"{self._path}: {name!r} is no name of a file")
         *above, last = posixpath.normpath(where).split("/")
         if ".." in (*above, last) or where.startswith("/"):
             raise ImageError(f"{self._path}: {name} leads outside")

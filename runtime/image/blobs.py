@@ -137,10 +137,6 @@ class BlobStore:
             return 0
         return size
 
-    def used(self, digest: str) -> float:
-        """Return when *digest* was last stored or asked to be stored, as a time stamp."""
-        return self.path(digest).stat().st_mtime
-
     def publish(self, temporary: Path, digest: str) -> None:
         """Give a synced temporary its name; used by `BlobWriter`. Idempotent."""
         target = self.path(digest)

@@ -42,12 +42,12 @@ from runtime.image.progress import Progress, ignore_progress
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarreader import TarReader
 from runtime.image.tarwriter import TarWriter
+from runtime.spec import DEFAULT_PATH
 
 VARIANTS = ("extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important")
 _EMPTY_VARIANTS = ("extract", "custom")
 _LAYOUT = 1  # raise when what is left out or added changes
 _EPOCH = 1_577_836_800  # 2020-01-01, older than any file a supported suite makes at installation
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.:~_/=*-]*", re.ASCII)
 _TIMEOUT_S = 3600.0
 
@@ -124,7 +124,9 @@ def build(
     named = " ".join(packages)
     manifest, configuration = append_layer(
         Manifest(Descriptor(OCI_CONFIG, digest, 0), ()),
-        Configuration(Platform.host(), ImageConfig(command=("/bin/bash",), env={"PATH": _PATH})),
+        Configuration(
+            Platform.host(), ImageConfig(command=("/bin/bash",), env={"PATH": DEFAULT_PATH})
+        ),
         Descriptor(OCI_LAYER, digest, size),
         diff_id=digest,
         history=History(created_by=f"mmdebstrap --variant={variant} {suite} {named}".rstrip()),
@@ -254,7 +256,7 @@ def check(packages: Sequence[str], variant: str) -> None:
             raise ImageError(f"not a package name: {package!r}")
     if variant not in VARIANTS:
         raise ImageError(f"unknown variant {variant!r} (known: {', '.join(VARIANTS)})")
-    if shutil.which("mmdebstrap", path=_PATH) is None:
+    if shutil.which("mmdebstrap", path=DEFAULT_PATH) is None:
         raise UnsupportedHostError(
             "mmdebstrap is not installed, debian images need it: apt-get install mmdebstrap"
         )
@@ -287,7 +289,7 @@ def _command(
 
 def _environment(folder: Path) -> dict[str, str]:
     env = {
-        "PATH": _PATH,
+        "PATH": DEFAULT_PATH,
         "LC_ALL": "C.UTF-8",
         "SOURCE_DATE_EPOCH": str(_epoch()),
         "TMPDIR": str(folder),

@@ -9,6 +9,7 @@ Files are unlinked under the store's exclusive lock, so that nobody counts on a 
 Folders are only renamed under it and deleted afterwards, which may take seconds.
 """
 
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -118,7 +119,7 @@ def find_loose(
     """Return what a sweep would delete. Changes nothing.
 
     Who acts upon it holds the store's lock exclusively; without it, what is just being put in its
-    place may be among it.
+    place may be among it. What vanishes meanwhile is not.
 
     Raises:
         ImageError: as for `collect`.
@@ -127,11 +128,15 @@ def find_loose(
     marks = _mark(blobs, [*(tag.digest for tag in catalog.tags()), *sorted(live)])
     folder = blobs.folder
     return Loose(
-        blobs=tuple(d for d in blobs.digests() if d not in marks.blobs and blobs.used(d) <= before),
+        blobs=tuple(
+            digest
+            for digest in blobs.digests()
+            if digest not in marks.blobs and _is_older(blobs.path(digest), before)
+        ),
         layers=tuple(
             path
             for path in unpacked.paths()
-            if path.name not in marks.folders and path.stat().st_mtime <= before
+            if path.name not in marks.folders and _is_older(path, before)
         ),
         temporaries=(
             *leftovers(unpacked.folder),
@@ -165,6 +170,14 @@ def verify(blobs: BlobStore, catalog: Catalog) -> tuple[Damage, ...]:
     return tuple(found)
 
 
+def _is_older(path: Path, when: float) -> bool:
+    """Tell whether *path* is there and was stored, or asked to be, no later than *when*."""
+    try:
+        return path.stat().st_mtime <= when
+    except FileNotFoundError:
+        return False
+
+
 def _mark(blobs: BlobStore, roots: list[str]) -> _Marks:
     marks = _Marks(set(), set())
     todo = list(dict.fromkeys(roots))
@@ -192,7 +205,8 @@ def _mark(blobs: BlobStore, roots: list[str]) -> _Marks:
 
 def _set_aside(path: Path) -> Path:
     """Rename *path* to a temporary's name: if we are killed now, the next sweep finds it."""
-    aside = path.with_name(f"{TEMPORARY}gone-{path.name}")
+    # A name of its own: one that an earlier sweep set aside may still be there.
+    aside = path.with_name(f"{TEMPORARY}gone-{path.name}-{secrets.token_hex(4)}")
     path.rename(aside)
     return aside
 

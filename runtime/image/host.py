@@ -30,8 +30,8 @@ from runtime.image.mutate import append_layer, seal
 from runtime.image.progress import Progress, ignore_progress
 from runtime.image.tarentry import Kind
 from runtime.image.tarwriter import TarWriter
+from runtime.spec import DEFAULT_PATH
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _PSEUDO = ("/proc", "/sys", "/dev")
 _SCRIPTS = 4  # interpreters of interpreters

@@ -112,6 +112,8 @@ def _archive_content(path: Path, cache: Path | None) -> str:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             return _folder_content(path)
+        if not stat.S_ISREG(status.st_mode):  # nobody may ever write to a pipe
+            raise ImageError(f"{path}: neither a file nor a folder")
         identity = [status.st_dev, status.st_ino, status.st_size]
         identity += [status.st_mtime_ns, status.st_ctime_ns]
         known = _cached(cache, identity)

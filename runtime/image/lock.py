@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import ConflictError
@@ -66,26 +66,45 @@ def create_temporary_file(folder: Path) -> tuple[Path, int]:
     return path, fd
 
 
-def create_temporary_folder(folder: Path) -> tuple[Path, int]:
-    """Make an empty folder of a fresh name in *folder*, as `create_temporary_file` does a file."""
-    path = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+def create_temporary_folder(folder: Path, *, label: str = "") -> tuple[Path, int]:
+    """Make an empty folder of a fresh name in *folder*, as `create_temporary_file` does a file.
+
+    With *label*, `writer_of` finds whose it is.
+    """
+    mine = f"{label}.{os.getpid()}." if label else ""
+    path = folder / f"{TEMPORARY}{mine}{secrets.token_hex(8)}"
     path.mkdir(0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return path, fd
 
 
+def writer_of(folder: Path, label: str) -> str:
+    """Return who has made, and still writes, a temporary folder with a label that begins so."""
+    for path in folder.glob(f"{TEMPORARY}{label}*.*.*"):
+        with suppress(FileNotFoundError):  # it is finished just now
+            if not _is_left(path):
+                return f"process {path.name.split('.')[-2]}"
+    return "another process"
+
+
 def leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the temporaries in *folder* whose writer is gone.
 
-    The caller holds the store's lock exclusively.
+    Who acts upon it holds the store's lock exclusively; without it, one just being made may be
+    among them. With it, too, they may vanish: writers and sweeps take away their own.
     """
     found = []
     for path in sorted(folder.glob(f"{TEMPORARY}*")):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if flock_within(fd, fcntl.LOCK_EX, 0):
+        with suppress(FileNotFoundError):
+            if _is_left(path):
                 found.append(path)
-        finally:
-            os.close(fd)
     return tuple(found)
+
+
+def _is_left(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return flock_within(fd, fcntl.LOCK_EX, 0)
+    finally:
+        os.close(fd)

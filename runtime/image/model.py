@@ -28,6 +28,9 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
+_LARGEST = 2**63 - 1
+"""A size is an int64 (descriptor.md)."""
+
 _MACHINES = {
     "x86_64": ("amd64", None),
     "aarch64": ("arm64", "v8"),
@@ -95,8 +98,8 @@ class Descriptor:
         """Decode; an absent or malformed member is an ImageError."""
         data = _mapping(tree, "descriptor")
         size = data.get("size")
-        if not isinstance(size, int) or size < 0:
-            raise ImageError(f"descriptor has no valid size: {size!r}")
+        if not isinstance(size, int) or not 0 <= size <= _LARGEST:
+            raise ImageError(f"descriptor has no valid size: {str(size)[:40]}")
         platform = data.get("platform")
         return cls(
             media_type=_text(data, "mediaType"),
@@ -333,11 +336,25 @@ class Configuration:
 
 def parse_document(data: bytes, what: str) -> dict[str, Any]:
     """Return the JSON object in *data*; anything else is an ImageError that names *what*."""
+    return _mapping(parse_json(data, what), what)
+
+
+def parse_json(data: bytes, what: str) -> Any:
+    """Return the JSON in *data*, whose strings can all be written.
+
+    Raises:
+        ImageError: it is no JSON, or has a lone surrogate in it, which no UTF-8 can express (RFC
+            8259, 8.2); names *what*.
+    """
     try:
         tree = json.loads(data)
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = ascii(error.object[error.start])
+        raise ImageError(f"{what} holds {found}, which is no character") from error
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON: {error}") from error
-    return _mapping(tree, what)
+    return tree
 
 
 def encode_document(tree: Mapping[str, Any]) -> bytes:

@@ -39,12 +39,6 @@ class Reference:
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
-    @property
-    def familiar(self) -> str:
-        """The short form people type: defaults left out, except the tag."""
-        text = str(self).removeprefix(f"{DEFAULT_REGISTRY}/")
-        return text.removeprefix("library/") if text.count("/") == 1 else text
-
 
 def parse_reference(text: str) -> Reference:
     """Return *text* with Docker's defaults filled in.

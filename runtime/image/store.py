@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.errors import NotFoundError
+from runtime.errors import ImageError, NotFoundError
 from runtime.image.blobs import BlobStore
 from runtime.image.catalog import Catalog, Tag
 from runtime.image.digest import is_digest
@@ -204,6 +204,15 @@ class ImageStore:
             ImageError: damaged.
         """
         return self.configuration(digest).config
+
+    def present_layers(self, digest: str) -> tuple[str, ...] | None:
+        """Return what `layers` would where all is unpacked already, else None. Reads only."""
+        try:
+            manifest = self.manifest(digest)
+            configuration = Configuration.from_bytes(self.blobs.read(manifest.config.digest))
+        except (ImageError, NotFoundError):
+            return None
+        return self.unpacked.present(configuration.diff_ids)
 
     def layers(self, digest: str) -> tuple[str, ...]:
         """Return the folders of image *digest*, lowest first, unpacking what is not there yet.

@@ -19,21 +19,22 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ImageError
+from runtime.errors import ConflictError, ImageError
 from runtime.image.apply import Applied, apply_layer
 from runtime.image.blobs import BlobStore
 from runtime.image.digest import hex_of
 from runtime.image.folders import FOLDER_FLAGS
 from runtime.image.limits import DEFAULT_LIMITS
-from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder
+from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
 from runtime.image.model import Descriptor
 from runtime.image.stream import open_layer
 from runtime.image.tarreader import TarReader
+from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 
@@ -42,6 +43,8 @@ _VERSION = 1
 _MARKER = "layer.json"
 # Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
 _WRITTEN_BACK_S = 300.0
+_WAIT_S = 600.0
+"""For another who unpacks the same layer, which may be large."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -74,19 +77,38 @@ class LayerFolders:
         Raises:
             ImageError: the image does not fit together, or a blob is damaged or missing.
             LayerError: a layer is damaged or hostile.
+            ConflictError: somebody else unpacks one, and does not come to an end.
         """
         if len(layers) != len(diff_ids):
             raise ImageError(f"image has {len(layers)} layers but {len(diff_ids)} diff ids")
+
+        def unpacked(
+            number: int, name: str, inherit: dict[str, os.stat_result] | None
+        ) -> UnpackedLayer:
+            return self._ensure_one(layers[number], diff_ids[number], name, inherit=inherit)
+
+        return self._stacked(diff_ids, unpacked) or ()
+
+    def present(self, diff_ids: Sequence[str]) -> tuple[str, ...] | None:
+        """Return what `ensure` would where it has nothing to unpack, else None. Reads only."""
+        return self._stacked(diff_ids, lambda _number, name, _inherit: self.find(name))
+
+    def _stacked(
+        self,
+        diff_ids: Sequence[str],
+        get: Callable[[int, str, dict[str, os.stat_result] | None], UnpackedLayer | None],
+    ) -> tuple[str, ...] | None:
+        """Return the folders *get* gives for one layer after the other, by number and name."""
         folders: list[str] = []
-        for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
-            unpacked = self._ensure_one(layer, diff_id, hex_of(diff_id))
-            wrong = _inherited(unpacked.applied.implicit, folders)
-            if wrong:
-                name = variant_name(diff_ids[: number + 1])
-                unpacked = self._ensure_one(layer, diff_id, name, inherit=wrong)
-            if unpacked.applied.opaque_root:
+        for number, diff_id in enumerate(diff_ids):
+            layer = get(number, hex_of(diff_id), None)
+            if layer is not None and (wrong := _inherited(layer.applied.implicit, folders)):
+                layer = get(number, variant_name(diff_ids[: number + 1]), wrong)
+            if layer is None:
+                return None
+            if layer.applied.opaque_root:
                 folders.clear()
-            folders.append(str(self.folder / unpacked.name / "fs"))
+            folders.append(str(self.folder / layer.name / "fs"))
         return tuple(folders)
 
     def paths(self) -> tuple[Path, ...]:
@@ -128,7 +150,11 @@ class LayerFolders:
             return found
         with self._blobs.open_file(layer.digest) as file:
             # Who unpacks the same layer at the same time waits here and then finds it done.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if not flock_within(file.fileno(), fcntl.LOCK_EX, _WAIT_S):
+                writer = writer_of(self.folder, hex_of(diff_id))
+                raise ConflictError(
+                    f"layer {diff_id} is being unpacked by {writer}, for {_WAIT_S:g} s"
+                )
             return self.find(name) or self._unpack(layer, diff_id, name, inherit)
 
     def _unpack(
@@ -139,7 +165,7 @@ class LayerFolders:
         inherit: dict[str, os.stat_result] | None,
     ) -> UnpackedLayer:
         with self._lock.shared():
-            temporary, fd = create_temporary_folder(self.folder)
+            temporary, fd = create_temporary_folder(self.folder, label=name)
         try:
             root = temporary / "fs"
             root.mkdir(0o755)
@@ -173,8 +199,8 @@ class LayerFolders:
         folder = self.folder / found.name
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # several containers of one image start at once
-            if self._is_written_back(found):
+            # Several containers of one image start at once: one of them is enough.
+            if flock_within(fd, fcntl.LOCK_EX, 0) and self._is_written_back(found):
                 _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
         finally:
             os.close(fd)

@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runtime.errors import ConflictError
+from runtime.kernel.flock import flock_within, leave_note, read_note
+
+_WAIT_S = 600.0
+"""For a sweep, which may have much to delete."""
+
 
 class Unswept:
     """The file at *path*, whose folder must exist before anything changes."""
@@ -26,20 +32,30 @@ class Unswept:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold sweeps off for the length of a ``with``; any number may at once."""
+        """Hold sweeps off for the length of a ``with``; any number may at once.
+
+        Raises:
+            ConflictError: a sweep does not come to an end; names who sweeps.
+        """
         while True:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            if self._is_at(fd):
-                break
-            os.close(fd)  # a sweep has just removed it
-        try:
-            yield
-        finally:
-            os.close(fd)
+            try:
+                if not flock_within(fd, fcntl.LOCK_SH, _WAIT_S):
+                    raise ConflictError(
+                        f"the image store is being swept by {read_note(fd)}, for {_WAIT_S:g} s"
+                    )
+                if self._is_at(fd):  # else a sweep has just removed it
+                    yield
+                    return
+            finally:
+                os.close(fd)
 
     def set_due(self) -> None:
-        """Say that a sweep may find something; the folder need not be there."""
+        """Say that a sweep may find something; the folder need not be there.
+
+        Raises:
+            ConflictError: as for `changing`.
+        """
         if self._path.parent.is_dir():
             with self.changing():
                 pass
@@ -49,11 +65,9 @@ class Unswept:
         """Yield whether nobody is changing anything, nor will for the length of the ``with``."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = self._is_at(fd)
-        except BlockingIOError:
-            alone = False
-        try:
+            alone = flock_within(fd, fcntl.LOCK_EX, 0) and self._is_at(fd)
+            if alone:
+                leave_note(fd, f"process {os.getpid()}")
             yield alone
             if alone:
                 self._path.unlink()
@@ -67,12 +81,9 @@ class Unswept:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not flock_within(fd, fcntl.LOCK_EX, 0)
         finally:
             os.close(fd)
-        return False
 
     def _is_at(self, fd: int) -> bool:
         with suppress(FileNotFoundError):

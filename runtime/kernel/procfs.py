@@ -1,4 +1,4 @@
-"""What /proc says about mounts, processes, cgroup membership and namespaces.
+"""What /proc says about mounts, processes and cgroup membership.
 
 Parsers take text; readers take the folder where procfs is mounted, so that tests can hand in
 another. A process that is gone is an ordinary answer (None) here, never an error.
@@ -9,7 +9,6 @@ Source: proc(5), Documentation/filesystems/proc.rst.
 import errno
 import os
 import re
-from collections.abc import Iterator
 
 from runtime.record import dataclass
 
@@ -224,45 +223,6 @@ def read_cgroup(pid: int | str = "self", *, proc: str = PROC) -> dict[str, str] 
     """
     text = _read(f"{proc}/{pid}/cgroup")
     return None if text is None else parse_cgroup(text)
-
-
-def namespace(pid: int | str, kind: str, *, proc: str = PROC) -> int | None:
-    """Return the inode of a namespace of *pid*, None if the process is gone (or a zombie).
-
-    *kind* is the file name: ``net mnt pid uts ipc user cgroup time pid_for_children``.
-    The inode is the one that stat(2) gives for a file the namespace is bound to.
-
-    Raises:
-        PermissionError: the process has capabilities the caller lacks (ptrace(2), access mode).
-    """
-    try:
-        link = os.readlink(f"{proc}/{pid}/ns/{kind}")
-    except _GONE:
-        return None
-    return int(link[link.index("[") + 1 : -1])
-
-
-def pids(*, proc: str = PROC) -> Iterator[int]:
-    """Yield the processes there are now; some will be gone when looked at."""
-    with os.scandir(proc) as entries:
-        for entry in entries:
-            if entry.name.isdecimal():
-                yield int(entry.name)
-
-
-def pids_in_namespace(kind: str, inode: int, *, proc: str = PROC) -> tuple[int, ...]:
-    """Return the processes in one namespace, of those the caller may look at.
-
-    Walks all processes, about 5 us each.
-    """
-    found = []
-    for pid in pids(proc=proc):
-        try:
-            if namespace(pid, kind, proc=proc) == inode:
-                found.append(pid)
-        except PermissionError:
-            continue
-    return tuple(found)
 
 
 def _read(path: str) -> str | None:

@@ -129,12 +129,6 @@ def filter_flags(profile: Seccomp) -> int:
     return flags | (_NEW_LISTENER if profile.listener_path else 0)
 
 
-def unknown_calls(profile: Seccomp) -> tuple[str, ...]:
-    """Return the names in *profile* that no architecture we know has: typing errors, mostly."""
-    known = frozenset().union(*SYSCALLS.values())
-    return tuple(sorted({n for rule in profile.syscalls for n in rule.names} - known))
-
-
 def _section(profile: Seccomp, numbers: dict[str, int], default: int) -> bpf.Code:
     # By position: most calls share a rule, and a rule of 400 names is slow to hash.
     rules: dict[int, tuple[int, ...]] = {}

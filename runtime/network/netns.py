@@ -78,26 +78,6 @@ def exists(path: str) -> bool:
         return False
 
 
-def run_in(path: str, function: Callable[[], T]) -> T:
-    """Run *function* in a thread that entered the namespace, and return or raise what it does.
-
-    A socket it opens stays in that namespace and can be used by anyone afterwards.
-
-    Raises:
-        NetworkError: no namespace is pinned at *path*.
-    """
-    fd = open_pinned(path)
-    try:
-
-        def inside() -> T:
-            setns(fd, CLONE_NEWNET)
-            return function()
-
-        return in_thread(inside)
-    finally:
-        os.close(fd)
-
-
 def visit(paths: Sequence[str], function: Callable[[], T]) -> dict[str, T]:
     """Run *function* in each namespace in turn, in one thread; return its results by path.
 

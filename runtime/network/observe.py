@@ -51,8 +51,11 @@ def observe(root: Root, *, inside: bool = False) -> Snapshot:
         return Snapshot((), {}, {}, table.check(root, target))
     with Netlink() as netlink:
         reading = _Reading(netlink, records, target)
+        host = tuple(_host_settings(records))
+        # Off for the host, it is off for each bridge: one cause, said once.
+        reading.forwards = not host
         deviations = [
-            *_host_settings(records),
+            *host,
             *(found for record in records for found in reading.of_network(record)),
         ]
         if inside:
@@ -109,6 +112,8 @@ class _Reading:
         self._target = target
         self._addresses = rtnetlink.addresses(netlink)
         self._inside: dict[int, dict[int, tuple[str, ...]]] = {}
+        self.forwards = True
+        """Whether the host does, so that it matters whether a bridge does."""
         self.links: dict[str, Link] = {}
         for record in records:
             bridge = rtnetlink.get_link(netlink, record.network.bridge)
@@ -150,6 +155,8 @@ class _Reading:
             yield self._of_bridge(record, "bridge-address", f"lacks its address {address}")
         wanted_settings = sysctl.of_bridge(bridge.name)
         for name, actual in sysctl.deviations(wanted_settings).items():
+            if name.endswith(".forwarding") and not self.forwards:
+                continue
             text = f"sysctl {name} is {actual} instead of {wanted_settings[name]}"
             yield Deviation("bridge-sysctl", text, network=wanted.id)
 

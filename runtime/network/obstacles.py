@@ -42,6 +42,12 @@ class Obstacle:
     certain: bool
     """False: a condition in it could not be judged."""
 
+    def __str__(self) -> str:
+        words = "drops" if self.certain else "may drop"
+        advice = "; ".join(self.how_to_allow)
+        chain = f"chain {self.chain} of nft table {self.table}"
+        return f"{chain} {words} {self.traffic}: {self.why}; to allow it: {advice}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
@@ -57,6 +63,11 @@ class _Verdict:
     """``accept drop return``"""
     certain: bool
     why: str = ""
+
+
+def hindrances(root: Root) -> tuple[Obstacle, ...]:
+    """Return what is in the way of the networks this world has; nothing where it has none."""
+    return foreign_obstacles(root) if wanted(root).zones else ()
 
 
 def foreign_obstacles(root: Root) -> tuple[Obstacle, ...]:

@@ -65,17 +65,6 @@ def changed(root: Root) -> dict[str, dict[str, Any]]:
     return ledger or {}
 
 
-def restore_host(root: Root) -> None:
-    """Write the former values back where ours still stand, and empty the ledger.
-
-    Never called by itself: other worlds, or other programs, may rely on the setting by now.
-    """
-    for name, entry in changed(root).items():
-        if read(name) == entry["value"]:
-            _write(name, entry["former"])
-    (root.state / "networks" / "sysctls.json").unlink(missing_ok=True)
-
-
 def read(name: str) -> str | None:
     """Return a setting of the calling thread's network namespace; None: there is none."""
     try:

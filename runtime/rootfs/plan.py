@@ -177,6 +177,10 @@ def _triples(mappings: Sequence[IdMapping]) -> tuple[tuple[int, int, int], ...]:
     return tuple((m.container_id, m.host_id, m.size) for m in mappings)
 
 
+CGROUP_FOLDER = ("nosuid", "noexec", "nodev", "mode=755", "ro")
+"""Options of the tmpfs that holds a folder per hierarchy, whatever those are mounted with."""
+
+
 def _show_cgroups(
     plan: MountPlan, target: str, options: MountOptions, cgroups: Sequence[tuple[str, str]]
 ) -> None:
@@ -184,7 +188,7 @@ def _show_cgroups(
     if len(cgroups) == 1 and not cgroups[0][0]:
         _bind(plan, Mount(target, source=cgroups[0][1]), options, recursive=False)
         return
-    tmpfs = Mount(target, "tmpfs", "tmpfs", ("nosuid", "noexec", "nodev", "mode=755", "ro"))
+    tmpfs = Mount(target, "tmpfs", "tmpfs", CGROUP_FOLDER)
     _mount(plan, tmpfs, parse_options(tmpfs.options))
     for name, folder in cgroups:
         _bind(plan, Mount(f"{target}/{name}", source=folder), options, recursive=False)

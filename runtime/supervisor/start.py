@@ -43,32 +43,46 @@ def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.so
     deadline = time.monotonic() + timeout
     path = os.path.join(root.run, SOCKET)
     while True:
-        connection = _connect(path)
+        connection = _connect(root, path, deadline)
         if connection is None and not start:
             raise NotFoundError(f"no supervisor runs for {root.run}")
-        child = _start_one(root, path) if connection is None else 0
+        child = _start_one(root, path, deadline) if connection is None else 0
         if child:
-            connection = _connect(path)
+            connection = _connect(root, path, deadline)
         if connection is not None and _greet(connection, deadline):
             if child:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child, 0)
             return connection
-        if time.monotonic() > deadline:
-            raise SupervisorError(f"supervisor at {path} does not answer ({_owner(root)})")
-        time.sleep(_PAUSE_S)
+        _pause(root, path, deadline)
 
 
-def _connect(path: str) -> socket.socket | None:
+def _connect(root: Root, path: str, deadline: float) -> socket.socket | None:
     """Return a connection, or None if nobody listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        # Else it would wait for room in the backlog, as long as a stopped supervisor stays so.
+        connection.setblocking(False)
         with _short(path) as address:
-            connection.connect(address)
+            while True:
+                try:
+                    connection.connect(address)
+                except BlockingIOError:
+                    _pause(root, path, deadline)
+                else:
+                    return connection
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
-    return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _pause(root: Root, path: str, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise SupervisorError(f"supervisor at {path} does not answer ({_owner(root)})")
+    time.sleep(_PAUSE_S)
 
 
 @contextlib.contextmanager
@@ -113,7 +127,7 @@ def _owner(root: Root) -> str:
         return "no lock file"
 
 
-def _start_one(root: Root, path: str) -> int:
+def _start_one(root: Root, path: str, deadline: float) -> int:
     """Start keeper and supervisor unless somebody else is at it; return the pid to wait for.
 
     0 if somebody else is. That pid ends as soon as the keeper is on its own.
@@ -123,7 +137,7 @@ def _start_one(root: Root, path: str) -> int:
     if lock < 0:
         return 0
     try:
-        if (connection := _connect(path)) is not None:
+        if (connection := _connect(root, path, deadline)) is not None:
             connection.close()
             return 0
         with listen(path) as listener:

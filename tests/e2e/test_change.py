@@ -1,11 +1,8 @@
 """Content that changed under the same name: configs, secrets, the image behind a tag."""
 
-import json
-import shutil
-import subprocess
-
 import pytest
 
+from tests.support.archives import write_archive
 from tests.support.drift import container
 from tests.support.manifests import HEAD, document, sleeper
 
@@ -87,11 +84,11 @@ def test_an_archive_whose_tag_moved_is_another_image(bayplan, tmp_path):
         + sleeper("one").replace("image: box", "image: moving")
         + sleeper("bystander")
     )
-    write_archive(archive, tmp_path / "old", "box:1", says="old")
+    write_saying(archive, tmp_path / "old", says="old")
     bayplan.apply(manifest)
     assert bayplan("exec", "test.one", "cat", "/says").stdout == "old"
 
-    write_archive(archive, tmp_path / "new", "box:1", says="new")
+    write_saying(archive, tmp_path / "new", says="new")
     expected = {"Image/moving": "update replace", "Container/one": "update replace"}
     check_change(bayplan, manifest, expected)
     assert bayplan("exec", "test.one", "cat", "/says").stdout == "new"
@@ -125,28 +122,11 @@ def test_a_refresh_takes_newer_files_of_the_host_and_only_then(bayplan, tmp_path
     bayplan.delete("test")
 
 
-def write_archive(archive, folder, tag: str, *, says: str) -> None:
-    """Write a docker archive: busybox, and a file that tells which one it is."""
-    (folder / "root" / "bin").mkdir(parents=True)
-    for program in ("sleep", "cat"):
-        shutil.copy("/bin/busybox", folder / "root" / "bin" / program)
+def write_saying(archive, folder, *, says: str) -> None:
+    """Write the archive of an image with a file that tells which one it is."""
+    (folder / "root").mkdir(parents=True)
     (folder / "root" / "says").write_text(says)
-    tar(folder / "layer.tar", folder / "root", ".")
-    digest = subprocess.check_output(["sha256sum", folder / "layer.tar"], text=True).split()[0]
-    configuration = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Cmd": ["sleep", "1"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-    }
-    (folder / "config.json").write_text(json.dumps(configuration))
-    entry = {"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}
-    (folder / "manifest.json").write_text(json.dumps([entry]))
-    tar(archive, folder, "manifest.json", "config.json", "layer.tar")
-
-
-def tar(archive, folder, *names: str) -> None:
-    subprocess.run(["tar", "-C", folder, "-cf", archive, *names], check=True)
+    write_archive(archive, folder, "box:1")
 
 
 @pytest.mark.parametrize("way", ["prune", "delete", "start-first", "stop-first"])

@@ -149,6 +149,15 @@ def test_json_lines_stream_events_and_end_with_the_report(bayplan):
     bayplan.delete("test")
 
 
+def test_a_manifest_is_called_what_no_text_is(bayplan, tmp_path):
+    manifest = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.yaml")
+    with open(manifest, "w") as file:
+        file.write(HEAD)
+    for words in (("apply",), ("apply", "-o", "json"), ("plan", "-o", "json")):
+        bayplan(*words, "-f", manifest)
+    bayplan.delete("test")
+
+
 def test_an_interrupted_apply_says_so(bayplan, tmp_path):
     import signal
 

@@ -57,6 +57,28 @@ def test_a_service_converges_answers_and_goes(bayplan):
     assert bayplan("doctor").stdout == "all is well\n"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "privileged: true",
+        "privileged: true, networkMode: host",
+        "privileged: true, readOnly: true, resources: {cpuset: '0'}",
+        "networkMode: host",
+        "networkMode: none, readOnly: true",
+        "capabilities: {add: [SYS_ADMIN, NET_ADMIN]}, user: '1000', init: true",
+    ],
+)
+def test_whatever_a_container_may_do_the_second_apply_is_empty(bayplan, fields):
+    manifest = HEAD + sleeper("one", fields)
+    bayplan.apply(manifest)
+    pid = bayplan.json("ps")[0]["pid"]
+    second = bayplan.apply(manifest)
+    assert (second["changed"], actions(second)) == (False, {"noop"})
+    assert bayplan.json("ps")[0]["pid"] == pid
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
 def test_plan_changes_nothing_and_tells_what_apply_does(bayplan, world):
     manifest = web(18081)
     plan = bayplan.plan(manifest)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.e2e
 MANIFEST = (
     HEAD
     + document("Network", "net", "{}")
-    + document("Volume", "data", "{}")
+    + document("Volume", "data", "{uid: 5, gid: 6, mode: '2751'}")
     + document("Volume", "more", "{}")
     + sleeper(
         "one",
@@ -250,6 +250,24 @@ def freeze(bayplan, world):
     (folder / file).write_text(word)
 
 
+def volume_folder(bayplan, name):
+    found = bayplan.json("get", "-p", "test")["resources"]
+    (path,) = [v["status"]["path"] for v in found if (v["kind"], v["name"]) == ("Volume", name)]
+    return Path(path)
+
+
+def chmod_volume(bayplan, world):
+    volume_folder(bayplan, "data").chmod(0o700)
+
+
+def chown_volume(bayplan, world):
+    os.chown(volume_folder(bayplan, "data"), 77, -1)
+
+
+def chgrp_volume(bayplan, world):
+    os.chown(volume_folder(bayplan, "data"), -1, 88)
+
+
 DRIFTS = {
     kill_container: "it was killed by SIGKILL",
     edit_memory: "memory.limit_in_bytes was changed by hand",
@@ -288,6 +306,9 @@ DRIFTS = {
     change_hostname: "the host name was changed to other",
     move_out: "was moved out of cgroup",
     freeze: "was frozen",
+    chmod_volume: "the mode of * was changed from 2751 to 0700",
+    chown_volume: "the owner of * was changed from 5 to 77",
+    chgrp_volume: "the group of * was changed from 6 to 88",
 }
 
 
@@ -333,12 +354,32 @@ def test_a_stray_is_one_line_and_is_removed_with_its_port(site, world):
     (pending,) = [r for r in site.plan(MANIFEST)["resources"] if r["action"] != "noop"]
     assert (pending["action"], pending["name"]) == ("delete", stray)
     assert "in neither its ledger nor its manifests" in pending["reason"]
+    said = site("doctor", code=1).stdout
+    assert f"container {stray}: (test.extra) is in no ledger" in said
     assert "port 18091/tcp of test/Container/extra" in pending["reason"]
 
     site.apply(MANIFEST)
     assert "test.extra" not in {c["name"] for c in site.json("ps", "-a")}
     assert "18091" not in nft("list", "table", "inet", table_of(world))
     assert_well(site, other)
+
+
+def test_a_volume_is_mended_in_place(site, world):
+    before = one(site)["pid"]
+    chmod_volume(site, world)
+    chown_volume(site, world)
+    (action,) = [r for r in site.apply(MANIFEST)["resources"] if r["action"] != "noop"]
+    assert (action["kind"], action["name"], action["consequence"]) == ("Volume", "data", "live")
+    folder = volume_folder(site, "data").stat()
+    assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o7777) == (5, 6, 0o2751)
+    assert one(site)["pid"] == before
+
+
+def test_owner_and_mode_that_the_manifest_does_not_give_are_the_containers_own(site):
+    folder = volume_folder(site, "more")
+    os.chown(folder, 77, 88)
+    folder.chmod(0o700)
+    assert {r["action"] for r in site.plan(MANIFEST)["resources"]} == {"noop"}
 
 
 def test_what_stands_still_can_be_replaced_and_removed(site, world):
@@ -362,9 +403,7 @@ def test_a_container_that_may_change_its_network_is_left_alone(site):
 
 
 def test_a_lost_volume_is_data_loss_and_refused(site, world):
-    volumes = {v["name"]: v["status"]["path"] for v in site.json("get", "-p", "test")["resources"]
-               if v["kind"] == "Volume"}  # fmt: skip
-    volume = Path(volumes["data"]).parent
+    volume = volume_folder(site, "data").parent
     shutil.rmtree(volume)
     plan = site.plan(MANIFEST, code=1)
     assert any(r["consequence"] == "dataLoss" for r in plan["resources"])

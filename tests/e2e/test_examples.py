@@ -61,6 +61,8 @@ def test_shop(bayplan, world):
     web = [c for c in bayplan.json("ps") if c["name"].startswith("shop.web")]
     bayplan("kill", "--override", web[0]["id"])
     bayplan("stop", "--override", "shop.redis")
+    redis = next(c for c in bayplan.json("ps", "-a") if c["name"] == "shop.redis")
+    assert redis["exitCode"] == 0, "it was not asked to end, or did not hear it"
     bayplan("apply", "-f", "examples/shop")
     assert json.loads(fetch(8088))["visits"] == 9
 

@@ -116,6 +116,22 @@ def plant_half_written_record(world):
     (world / "lib" / "projects" / "test" / "resources" / f".half.json.{DEAD}").touch()
 
 
+def plant_half_written_status(world):
+    """Of a container that is there; its supervisor was killed."""
+    (recorded,) = (world / "run" / "containers").glob("*/status.json")
+    recorded.with_name(f"status.json.{DEAD}.tmp").touch()
+
+
+def plant_half_written_config(world):
+    (config,) = (world / "lib" / "containers").glob("*/config.json")
+    config.with_name(f"config.json.{DEAD}.tmp").touch()
+
+
+def plant_half_written_marker(world):
+    (marker,) = (world / "lib" / "layers").glob("*/layer.json")
+    marker.with_name(f"layer.json.{DEAD}.tmp").touch()
+
+
 def plant_half_copied_volume(world):
     (volume,) = (world / "lib" / "volumes").iterdir()
     (volume / "incoming").mkdir()
@@ -158,6 +174,9 @@ LEAKS = {
     plant_secret: ("secret", "secret"),
     plant_half_written_file: ("half", "file"),
     plant_half_written_record: ("half", "file"),
+    plant_half_written_status: ("half", "file"),
+    plant_half_written_config: ("half", "file"),
+    plant_half_written_marker: ("half", "file"),
     plant_half_copied_volume: ("half", "file"),
     plant_volume: ("volume", "volume"),
     plant_blob: ("image", "image"),

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cli import Bayplan
-from tests.support.manifests import HEAD, document
+from tests.support.drift import nft, tag_of
+from tests.support.manifests import HEAD, document, sleeper
 from tests.support.worlds import fresh_world
 
 pytestmark = pytest.mark.e2e
@@ -101,3 +102,26 @@ def test_a_redirection_of_somebody_else_is_warned_of(bayplan: Bayplan):
         f"Container/web: chain p of nft table ip {table} takes port {PORT}/tcp: what comes from"
         " outside does not get here then"
     )
+
+
+def test_a_foreign_chain_that_comes_later_is_told_of_by_every_look(bayplan, world):
+    manifest = HEAD + document("Network", "front", "{}") + sleeper("one", "networks: [front]")
+    bayplan.apply(manifest)
+    assert bayplan.plan(manifest)["warnings"] == []
+    table = f"other{tag_of(world)}"
+    chain = "type filter hook forward priority 0; policy accept;"
+    nft(f"add table inet {table}; add chain inet {table} fff {{ {chain} }};")
+    try:
+        nft(f'add rule inet {table} fff iifname "bp{tag_of(world)}n*" drop')
+        for report in (bayplan.plan(manifest), bayplan.apply(manifest)):
+            assert {r["action"] for r in report["resources"]} == {"noop"}
+            assert any(f"nft table inet {table} drops" in w for w in report["warnings"])
+        assert f"inet {table} drops" in bayplan("status").stderr
+        assert f"inet {table} drops" in str(bayplan.json("status")["warnings"])
+        assert f"inet {table} fff: " in bayplan("doctor", code=1).stdout
+    finally:
+        nft(f"delete table inet {table}")
+    assert bayplan.plan(manifest)["warnings"] == []
+    assert bayplan("doctor").stdout == "all is well\n"
+    bayplan.delete("test")
+    bayplan.delete("test")

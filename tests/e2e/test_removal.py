@@ -35,7 +35,7 @@ def status(world: Path, container_id: str) -> dict:
 
 
 def test_one_that_is_removed_while_it_is_started_is_gone(bayplan, box, world):
-    bayplan("run", "-d", "--restart", "always", "--name", "p", "test/box", "sleep", "98761")
+    bayplan("run", "-d", "--restart", "always", "--name", "p", "test/box", "sleep", "98768")
     bayplan("stop", "p")
     found = container(bayplan, "p")["id"]
     # Its process joins this and gets no further.
@@ -56,7 +56,7 @@ def test_one_that_is_removed_while_it_is_started_is_gone(bayplan, box, world):
 
 
 def test_who_stops_what_not_even_sigkill_ends_is_told(bayplan, box, world):
-    bayplan("run", "-d", "--name", "p", "test/box", "sleep", "98761")
+    bayplan("run", "-d", "--name", "p", "test/box", "sleep", "98768")
     found = container(bayplan, "p")
     group = cgroup(world, found["id"])
     stop = bayplan.start("stop", "-t", "1s", "p")

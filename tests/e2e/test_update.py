@@ -347,3 +347,24 @@ def test_what_the_host_refuses_is_no_bug_of_ours(bayplan):
     done = bayplan("apply", "-f", "-", stdin=manifest, code=1)
     assert "Not a directory" in done.stderr
     bayplan.delete("test")
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("groups: [adm]", "no group adm in the image's /etc/group"),
+        ("user: nobody-there", "no user nobody-there in the image's /etc/passwd"),
+    ],
+)
+def test_who_is_not_in_the_image_is_told_before_anything_is_stopped(bayplan, field, words):
+    data = "volumes: [{volume: data, target: /data}]"
+    before = HEAD + document("Volume", "data", "{}") + sleeper("one", data)
+    bayplan.apply(before)
+    pid = bayplan.json("ps")[0]["pid"]
+    after = HEAD + document("Volume", "data", "{}") + sleeper("one", f"{data}, {field}")
+    assert any(words in refusal for refusal in bayplan.plan(after, code=1)["refusals"])
+    assert words in bayplan("apply", "-f", "-", stdin=after, code=1).stderr
+    assert bayplan.json("ps")[0]["pid"] == pid
+    assert bayplan.apply(before)["changed"] is False
+    bayplan.delete("test")
+    bayplan.delete("test")

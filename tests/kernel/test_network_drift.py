@@ -207,9 +207,9 @@ def _state_of_c2(shop: Shop) -> str:
 def test_forwarding_switched_off_is_named_and_mended(shop: Shop) -> None:
     run("sysctl -q -w net.ipv4.ip_forward=0")
 
-    texts = [d.text for d in observe.observe(shop.root).deviations]
+    (found,) = observe.observe(shop.root).deviations
 
-    assert "sysctl net.ipv4.ip_forward is 0 instead of 1" in texts
+    assert found.text == "sysctl net.ipv4.ip_forward is 0 instead of 1"
     assert observe.repair(shop.root) == ()
     assert shop.works()
 

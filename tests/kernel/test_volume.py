@@ -1,4 +1,7 @@
-"""Volumes whose deletion or filling was cut off: whole or not there, and never half of it."""
+"""Volumes whose deletion or filling was cut off: whole or not there, and never half of it.
+
+And who is at work in one keeps the folder he has.
+"""
 
 import os
 import shutil
@@ -10,6 +13,7 @@ import pytest
 from runtime.container import doctor, recovery, volume
 from runtime.errors import ConflictError, KernelError
 from runtime.root import Root
+from tests.support.fuse import Fuse
 from tests.support.testhost import test_host
 
 pytestmark = pytest.mark.kernel
@@ -95,8 +99,12 @@ def test_a_copy_is_on_disk_before_it_is_recorded(root, layer, monkeypatch):
 
     for name in ("syncfs", "sync_folder", "write_record"):
         note(name)
-    volume.populate(root, "v1", (layer,), "/seed")
-    assert steps == [("syncfs", False), ("sync_folder", True), ("write_record", True)]
+    volume.prepare(root, "v1", (layer,), "/seed")
+    assert steps == [
+        ("syncfs", False),
+        *[("sync_folder", True)] * 2,
+        ("write_record", True),
+    ]
     assert volume.read_volume(root, "v1").populated
 
 
@@ -109,11 +117,85 @@ def test_a_copy_that_does_not_get_to_the_disk_is_none(root, layer, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(volume, "syncfs", fail)
         with pytest.raises(KernelError):
-            volume.populate(root, "v1", (layer,), "/seed")
+            volume.prepare(root, "v1", (layer,), "/seed")
     assert os.listdir(volume.data_folder(root, "v1")) == []
     assert not volume.read_volume(root, "v1").populated
-    volume.populate(root, "v1", (layer,), "/seed")
+    volume.prepare(root, "v1", (layer,), "/seed")
     assert (volume.data_folder(root, "v1") / "file").read_text() == "seed"
+
+
+def test_a_volume_that_was_used_as_it_is_is_never_filled(root, layer):
+    volume.ensure_volume(root, volume.Volume("v1"))
+    volume.prepare(root, "v1", (), "/seed", copy=False)
+    volume.ensure_volume(root, volume.Volume("v1"))
+    volume.prepare(root, "v1", (layer,), "/seed")
+    assert os.listdir(volume.data_folder(root, "v1")) == []
+
+
+def test_who_has_the_folder_open_sees_what_comes(root, layer):
+    volume.ensure_volume(root, volume.Volume("v1"))
+    shell = os.open(volume.data_folder(root, "v1"), os.O_RDONLY)
+    try:
+        volume.prepare(root, "v1", (layer,), "/seed")
+        assert os.listdir(shell) == ["file"]
+    finally:
+        os.close(shell)
+
+
+def test_what_somebody_puts_there_meanwhile_is_left_alone(root, layer, monkeypatch):
+    volume.ensure_volume(root, volume.Volume("v1"))
+    data = volume.data_folder(root, "v1")
+    copy = volume._copy
+
+    def beside(*args):
+        (data / "own").touch()
+        return copy(*args)
+
+    monkeypatch.setattr(volume, "_copy", beside)
+    volume.prepare(root, "v1", (layer,), "/seed")
+    assert os.listdir(data) == ["own"]
+    assert sorted(os.listdir(data.parent)) == ["data", "lock", "meta.json"]
+
+
+def prepare_killed(root, layer, left):
+    """Prepare v1 in a process that is killed at its *left*-th point; False if it got through."""
+    told = os.memfd_create("told")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Fuse(left, told).fit(deep=True)
+            volume.prepare(root, "v1", (layer,), "/seed")
+        finally:
+            os._exit(0)
+    os.close(told)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_killed_between_any_two_steps_the_next_one_goes_on(root, tmp_path, layer, copy):
+    """And its folder is always the one it was; who does not want a copy finds all or nothing."""
+    (tmp_path / "layer/seed/more").mkdir()
+    (tmp_path / "layer/seed").chmod(0o711)
+    kills = whole = 0
+    while True:
+        volume.ensure_volume(root, volume.Volume("v1"))
+        data = volume.data_folder(root, "v1")
+        before = data.stat().st_ino
+        killed = prepare_killed(root, layer, kills)
+        volume.prepare(root, "v1", (layer,), "/seed", copy=copy)
+        found = sorted(os.listdir(data))
+        assert data.stat().st_ino == before
+        assert found == ["file", "more"] or (not copy and killed and found == [])
+        assert data.stat().st_mode & 0o777 == (0o711 if found else 0o755)
+        recovery.recover(root)
+        assert sorted(os.listdir(data.parent)) == ["data", "lock", "meta.json"]
+        volume.delete_volume(root, "v1")
+        whole += bool(found)
+        if not killed:
+            break
+        kills += 1
+    assert kills > 10
+    assert whole > 3
 
 
 @pytest.fixture
@@ -129,7 +211,7 @@ def orphan(root, layer, tmp_path, monkeypatch):
     if apply == 0:
         try:
             os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
-            volume.populate(root, "v1", (layer,), "/seed")
+            volume.prepare(root, "v1", (layer,), "/seed")
         finally:
             os._exit(1)
     pid = int(born.read_text())
@@ -151,7 +233,11 @@ def test_nobody_fills_a_volume_beside_a_cp_whose_apply_was_killed(root, layer, o
     with pytest.raises(
         ConflictError, match=rf"volume v1 is being filled by process {orphan} \(cp\), for 0\.05 s"
     ):
-        volume.populate(root, "v1", (layer,), "/seed")
+        volume.prepare(root, "v1", (layer,), "/seed")
+    with pytest.raises(ConflictError, match="v1 is being filled"):
+        volume.prepare(root, "v1", (), "/seed", copy=False)
+    with pytest.raises(ConflictError, match="v1 is being filled"):
+        volume.ensure_volume(root, volume.Volume("v1"))
     # Nor is what it writes taken away from under it.
     recovery.recover(root)
     assert doctor.mend(root) == ()
@@ -159,5 +245,5 @@ def test_nobody_fills_a_volume_beside_a_cp_whose_apply_was_killed(root, layer, o
 
     monkeypatch.setattr(volume, "_WAIT_S", 10)
     os.kill(orphan, signal.SIGKILL)
-    volume.populate(root, "v1", (layer,), "/seed")
+    volume.prepare(root, "v1", (layer,), "/seed")
     assert os.listdir(volume.data_folder(root, "v1")) == ["file"]

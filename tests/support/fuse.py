@@ -50,11 +50,12 @@ _CHANGES_OF_FILES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "
 
 
 class Fuse:
-    """Kills this process at the *left*-th point it passes."""
+    """Kills this process at the *left*-th point it passes, or the first one named *at*."""
 
-    def __init__(self, left: int, told: int) -> None:
+    def __init__(self, left: int, told: int, at: str = "") -> None:
         """*told* is a file that holds, in the end, how many points were passed, and the last."""
         self._left = left
+        self._at = at
         self._told = told
         self._passed = 0
         self._pid = os.getpid()
@@ -89,7 +90,7 @@ class Fuse:
         if os.getpid() != self._pid:
             return  # a child just forked, about to become somebody else
         self._write(self._told, f"{self._passed} {name:<60}".encode(), 0)
-        if self._passed >= self._left:
+        if self._passed >= self._left or name == self._at:
             os.kill(self._pid, signal.SIGKILL)
         self._passed += 1
 
@@ -110,15 +111,17 @@ class Ran:
         return self.code == -signal.SIGKILL
 
 
-def run_with_fuse(bayplan: Bayplan, words: list[str], left: int, *, deep: bool = False) -> Ran:
-    """Run a verb in a fork of this process; it is killed at its *left*-th point."""
+def run_with_fuse(
+    bayplan: Bayplan, words: list[str], left: int = sys.maxsize, *, at: str = "", deep: bool = False
+) -> Ran:
+    """Run a verb in a fork of this process; it is killed at a point (see ``Fuse``)."""
     told = os.memfd_create("told")
 
     def body() -> int:
         from provider.cli import app
         from provider.engine import crew
 
-        Fuse(left, told).fit(deep=deep)
+        Fuse(left, told, at).fit(deep=deep)
         one_worker = crew.Crew.__init__
         crew.Crew.__init__ = lambda self, workers: one_worker(self, 1)  # type: ignore[method-assign]
         return app.run(["--root", str(bayplan.folder), *words])

@@ -149,7 +149,7 @@ def nft(script: str) -> str:
 
 
 def inside(where: str | None, function: Callable[[], T]) -> T:
-    return function() if where is None else netns.run_in(where, function)
+    return function() if where is None else netns.visit([where], function)[where]
 
 
 def ask_tcp(where: str | None, ip: str, port: int, *, timeout_s: float = TIMEOUT_S) -> str:

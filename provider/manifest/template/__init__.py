@@ -11,7 +11,8 @@ Where secrets went: a secret string that is output as it is becomes a placeholde
 YAML is parsed, so that it can neither break it nor change its meaning, and is always text. What
 filters and operators make of a secret (``| b64encode``, ``~``, a comparison) is ordinary text; it
 is found by rendering once more with other secrets: what comes out otherwise has seen one. What
-stays the same (a length, that a value is there) is not seen as secret.
+stays the same (a length, that a value is there) is not seen as secret. So it is with what is said
+of a template that fails: only what would be said with other secrets too is said.
 """
 
 import os
@@ -30,12 +31,11 @@ from provider.manifest.syntax import Wording, decode
 from provider.manifest.template import undefined
 from provider.manifest.template.loader import Environment, Loader
 from provider.manifest.template.undefined import Undefined, UndefinedNameError
-from provider.manifest.template.wording import Scope, undefined_problem, worded
+from provider.manifest.template.wording import Scope, in_truth, undefined_problem, unsaid, worded
 from provider.manifest.values import (
     as_text,
     as_yaml,
     disguise,
-    leaves,
     mark,
     merge,
     placeholders,
@@ -73,13 +73,11 @@ class Template:
         self._values = values
         self._shadow: Tree | None = None
         self._substitutes: dict[str, str] = {}
-        self._hidden: tuple[str, ...] | None = None
         if secrets:
             marked = mark(secrets, prefix=f"bayplan-secret-{tokens.token_hex(8)}-")
             self._values = merge(values, marked)
             self._shadow = merge(values, disguise(marked))
             self._substitutes = placeholders(marked)
-            self._hidden = leaves(secrets)
 
     @property
     def included(self) -> Mapping[str, bytes]:
@@ -126,16 +124,32 @@ class Template:
             return ""  # what other secrets stop has seen them
 
     def _problems(self, run: "_Run", error: BaseException) -> list[Problem]:
-        undefined_name = isinstance(error, UndefinedNameError)
-        if undefined_name and not self._complete:
-            return []
+        found = self._told(run, error, self._values)
+        if self._shadow is None:
+            return found
+        otherwise: set[str] = set()
+        try:
+            run.render(self._shadow, Undefined)
+        except _FAILURES as other:
+            otherwise = {str(problem) for problem in self._told(run, other, self._shadow)}
+        return [
+            problem if str(problem) in otherwise else unsaid(problem, error, run.path)
+            for problem in found
+        ]
+
+    def _told(self, run: "_Run", error: BaseException, values: Tree) -> list[Problem]:
+        """Return what there is to say when *error* has ended a rendering with *values*."""
         environment = run.environment(Undefined)
         sources = {name: content.decode() for name, content in self._included.items()}
         sources[run.path] = run.text
-        scope = Scope(tuple(self._values), environment, sources, self._hidden)
+        scope = Scope(tuple(values), environment, sources)
+        error = in_truth(error, run.path, scope)
+        undefined_name = isinstance(error, UndefinedNameError)
+        if undefined_name and not self._complete:
+            return []
         found = [worded(error, run.path, scope)]
         if undefined_name:
-            for each, origin in run.all_undefined(self._values):
+            for each, origin in run.all_undefined(values):
                 problem = undefined_problem(each, origin, scope)
                 if all(_place(problem) != _place(other) for other in found):
                     found.append(problem)
@@ -173,7 +187,7 @@ class _Run:
         kind = undefined.noting(lambda error, origin: found.append((error, origin)))
         with suppress(*_FAILURES):  # what fails by now may well come of what is undefined
             self.render(values, kind)
-        return found
+        return [(error, origin) for error, origin in found if error.name]
 
 
 def _inside(problem: Problem, origin: Origin) -> Problem:

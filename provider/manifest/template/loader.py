@@ -10,6 +10,7 @@ from jinja2.loaders import split_template_path
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from provider.manifest import linemap
+from provider.manifest.reading import LIMIT_BYTES, read_file
 from provider.manifest.syntax import Wording, decode
 from provider.manifest.template.undefined import Undefined
 
@@ -69,10 +70,11 @@ class Loader(jinja2.BaseLoader):
         assert isinstance(environment, Environment)
         path = self._find(name)
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            content = read_file(path)
         except OSError as error:
             raise jinja2.TemplateRuntimeError(f"cannot read {path}: {error.strerror}") from error
+        if len(content) > LIMIT_BYTES:
+            raise jinja2.TemplateRuntimeError(f"{path} is larger than {LIMIT_BYTES >> 20} MiB")
         text = decode(content)
         if isinstance(text, Wording):
             raise jinja2.TemplateRuntimeError(f"{path}:{text.place[0]}: {text.message}")

@@ -30,6 +30,11 @@ class Undefined(jinja2.StrictUndefined):
 
     __slots__ = ()
 
+    # Those that Jinja leaves out, and filters and Python's own functions use.
+    __index__ = __round__ = __abs__ = __invert__ = jinja2.Undefined._fail_with_undefined_error
+    __and__ = __rand__ = __or__ = __ror__ = jinja2.Undefined._fail_with_undefined_error
+    __repr__ = jinja2.Undefined._fail_with_undefined_error
+
     def __init__(
         self,
         hint: str | None = None,
@@ -73,7 +78,8 @@ def noting(note: Note) -> type[Undefined]:
         return told()(self)
 
     words = "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow"
-    operations = {f"__{word}__": told() for word in f"{words} pos neg getitem call".split()}
+    words += " and rand or ror round abs invert pos neg getitem call"
+    operations = {f"__{word}__": told() for word in words.split()}
     operations |= {f"__{word}__": told(False) for word in ("lt", "le", "gt", "ge", "eq", "bool")}
     operations |= {
         "__getattr__": no_attribute,
@@ -81,9 +87,11 @@ def noting(note: Note) -> type[Undefined]:
         "__hash__": told(0),
         "__len__": told(0),
         "__int__": told(0),
+        "__index__": told(0),
         "__float__": told(0.0),
         "__complex__": told(0j),
         "__str__": told(""),
+        "__repr__": told(""),
         "__iter__": _empty(told(())),
         "__contains__": told(False),
     }

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -11,7 +12,8 @@ from provider.errors import Origin, Problem
 from provider.manifest import linemap
 from provider.manifest.suggest import did_you_mean
 from provider.manifest.template.loader import Environment
-from provider.manifest.template.undefined import UndefinedNameError, loop_note
+from provider.manifest.template.operands import WORDS, operands
+from provider.manifest.template.undefined import Undefined, UndefinedNameError, loop_note
 from runtime.record import dataclass
 
 
@@ -21,17 +23,54 @@ def worded(error: BaseException, path: str, scope: "Scope") -> Problem:
         origin = Origin(error.filename or error.name or path, error.lineno)
         message = _sentence(error.message or "")
         return Problem(f"template: {message}", origin, suggestion=scope.word_nearest(message))
-    origin = _innermost(error.__traceback__, path)
+    origin, seen = _innermost(error.__traceback__, path)
     if isinstance(error, UndefinedNameError):
         return undefined_problem(error, origin, scope)
     if isinstance(error, jinja2.TemplateError):
-        message = _sentence(error.message or "")
-        if not any(secret in message for secret in scope.hidden or ()):
-            return Problem(f"template: {message}", origin)
-    if scope.hidden is not None:
-        return Problem(f"template: {type(error).__name__}", origin)
+        return Problem(f"template: {_sentence(error.message or '')}", origin)
     text = re.sub(r"\b(?:do|test)_(\w+)\(\)", r"`\1`", str(error))
+    if isinstance(error, TypeError) and _TYPE.search(text):
+        advice = _of_what_sort(text, scope.operands(origin, seen))
+        text = _TYPE.sub(lambda found: WORDS[found[2] or found[3]], text)
+        return Problem(f"template: {_sentence(text)}", origin, suggestion=advice)
     return Problem(f"template: {_sentence(text)}", origin)
+
+
+_TYPE = re.compile(
+    rf"""(?:object of )?(?:\btype )?(?:(['"])({"|".join(WORDS)})\1"""
+    r"""|\b(str|SecretText|int|float|NoneType)\b(?!\())(?: object)?"""
+)
+"""A type in what Python says."""
+
+
+def _of_what_sort(text: str, operands: Mapping[str, Any]) -> str:
+    """Return of what sort *operands* are, one of which is of the wrong one."""
+    sorts = {name: WORDS.get(type(value).__name__) for name, value in operands.items()}
+    said = ", ".join(f"`{name}` is {sort}" for name, sort in sorts.items() if sort)
+    texts = [name for name, sort in sorts.items() if sort == "text"]
+    if len(texts) == 1 and "as an integer" in text:
+        said += f": give a number, or write `{texts[0]} | int`"
+    return said
+
+
+def in_truth(error: BaseException, path: str, scope: "Scope") -> BaseException:
+    """Return that a name is undefined where *error* says so as Python does, else *error*."""
+    if isinstance(error, jinja2.TemplateError) or "Undefined" not in str(error):
+        return error
+    for value in scope.operands(*_innermost(error.__traceback__, path)).values():
+        if isinstance(value, Undefined):
+            told = value._undefined_exception(value._undefined_message)
+            return told.with_traceback(error.__traceback__)
+    return error
+
+
+def unsaid(problem: Problem, error: BaseException, path: str) -> Problem:
+    """Return *problem* of the template *path*, which would show a secret, without what it says."""
+    origin = problem.origin if problem.origin and problem.origin.path == path else Origin(path)
+    if isinstance(error, UndefinedNameError):
+        return Problem("a name is undefined, and comes from --secret-values", origin)
+    fault = f"template: {type(error).__name__}; its text would show a value from --secret-values"
+    return Problem(fault, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +81,11 @@ class Scope:
     environment: Environment
     sources: Mapping[str, str]
     """The texts of all templates that took part, by path."""
-    hidden: tuple[str, ...] | None
-    """Texts of secrets: a value may be in the text of an error, so with secrets only what cannot
-    hold one is repeated. None: there are none."""
+
+    def operands(self, origin: Origin, seen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the variables at *origin*, where *seen* could be seen, with their values."""
+        text = self.sources.get(origin.path, "")
+        return operands(self.environment, text, origin.line, seen)
 
     def nearest(self, name: str, text: str) -> str:
         """Return a suggestion for a variable, from the values and what *text* defines."""
@@ -68,16 +109,20 @@ def _sentence(message: str) -> str:
     return message.rstrip(".")[:1].lower() + message.rstrip(".")[1:]
 
 
-def _innermost(trace: TracebackType | None, path: str) -> Origin:
-    """Return the place of the last template frame; Jinja shows them as frames of their own."""
-    origin = Origin(path)
+def _innermost(trace: TracebackType | None, path: str) -> tuple[Origin, Mapping[str, Any]]:
+    """Return the place of the last template frame, and the variables it saw.
+
+    Jinja shows them as frames of their own.
+    """
+    origin, seen = Origin(path), {}
     while trace is not None:
         frame = trace.tb_frame
         if "__jinja_exception__" in frame.f_globals:
-            loop = frame.f_locals.get("loop")
-            origin = Origin(frame.f_code.co_filename, trace.tb_lineno, note=loop_note(loop))
+            seen = frame.f_locals
+            note = loop_note(seen.get("loop"))
+            origin = Origin(frame.f_code.co_filename, trace.tb_lineno, note=note)
         trace = trace.tb_next
-    return origin
+    return origin, seen
 
 
 def undefined_problem(error: UndefinedNameError, origin: Origin, scope: Scope) -> Problem:
@@ -85,8 +130,6 @@ def undefined_problem(error: UndefinedNameError, origin: Origin, scope: Scope) -
     text = scope.sources.get(origin.path, "")
     name = error.name
     found = linemap.find_name(name, text, origin.line)
-    if scope.hidden is not None and not found:  # a name that was computed, from a secret perhaps
-        return Problem("a name is undefined", origin)
     if found:
         name, line, column = found
         origin = Origin(origin.path, line, column, origin.note)

@@ -155,6 +155,42 @@ def test_what_has_no_hosts_of_its_own_follows_its_dependents(tmp_path: Path) -> 
     assert hosts["Config/unused"] == hosts["Network/default"] == ("a", "b", "c")
 
 
+NAMES_DEFAULT = (
+    "{container: {image: app, networks: [default]}}",
+    "{container: {image: app, networks: [{name: default, project: shop, aliases: [x]}]}}",
+    "{container: {image: app, networkMode: none}, dependsOn: [Network/default]}",
+)
+
+
+@pytest.mark.parametrize("spec", [*NAMES_DEFAULT, "{container: {image: app}}"])
+def test_whoever_names_the_default_network_gets_it(tmp_path: Path, spec: str) -> None:
+    about = f"apiVersion: {API}\nkind: %s\nmetadata: {{name: %s}}\nspec: %s\n"
+    web = about % ("Container", "web", spec)
+    implied = shop(tmp_path, web)
+    beside = shop(tmp_path, web, about % ("Job", "other", "{container: {image: app}}"))
+    network = ResourceId("shop", Kind.NETWORK, "default")
+    for found in (implied, beside):
+        assert found.get(network) is not None
+        web_found = found.get(ResourceId("shop", Kind.CONTAINER, "web"))
+        assert web_found is not None
+        assert network in [edge.target for edge in web_found.dependencies]
+    written = shop(tmp_path, web, about % ("Network", "default", "{mtu: 1400}")).get(network)
+    assert written is not None
+    assert written.spec["mtu"] == 1400
+
+
+def test_nobody_else_gets_it(tmp_path: Path) -> None:
+    about = f"apiVersion: {API}\nkind: Container\nmetadata: {{name: %s}}\nspec: %s\n"
+    spec = "{container: {image: app, networks: [{name: default, project: far}]}}"
+    found = shop(tmp_path, about % ("web", spec))
+    assert found.get(ResourceId("shop", Kind.NETWORK, "default")) is None
+    spec = "{container: {image: app, networkMode: host, networks: [default]}}"
+    with pytest.raises(ManifestError) as caught:
+        shop(tmp_path, about % ("web", spec))
+    (problem,) = caught.value.problems
+    assert problem.message == "networkMode host joins no networks"
+
+
 def test_ports_on_different_hosts_do_not_meet(tmp_path: Path) -> None:
     def on(host: str) -> str:
         return (

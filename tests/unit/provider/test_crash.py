@@ -269,6 +269,44 @@ def test_a_job_that_may_have_run_is_not_repeated_by_itself(tmp_path, fuse):
     assert host.plan(idempotent).is_empty
 
 
+@pytest.mark.parametrize("step", ["start Job/seed", "complete Job/seed"])
+@pytest.mark.parametrize(("exit_code", "expected"), [(0, {}), (3, {"Job/seed": "run"})])
+def test_how_a_job_ended_meanwhile_is_known_and_kept(tmp_path, step, exit_code, expected):
+    host = Host(tmp_path, workers=1)
+    wanted = b.desired(b.image(), b.network(), b.job())
+    host.world.before_step = lambda now: (_ for _ in ()).throw(KilledError) if (
+        now == step
+    ) else None  # fmt: skip
+    with pytest.raises(KilledError):
+        host.apply(wanted)
+    host.world.before_step = lambda step: None
+    ran = host.thing(b.iid(Kind.JOB, "seed"))
+    ran.running, ran.exit_code = False, exit_code
+    assert todo(host.plan(wanted)) == expected
+    host.apply(wanted)
+    assert todo(host.plan(wanted)) == {}
+    job = Ledger(host.state, b.PROJECT).read()[b.iid(Kind.JOB, "seed")]
+    assert job.record["result"]["state"] == "succeeded"
+    assert {need.resource.kind for need in job.needs} == {Kind.IMAGE, Kind.NETWORK}
+    assert not job.attempt
+
+
+def test_a_job_that_was_changed_and_not_begun_runs(tmp_path, fuse):
+    host = Host(tmp_path, workers=1)
+    host.apply(b.desired(b.image(), b.network(), b.job()))
+    changed = b.desired(b.image(), b.network(), b.job(spec=b.container_spec(user="x")))
+
+    def die(step):
+        if step == "replace Job/seed":
+            raise KilledError
+
+    host.world.before_step = die
+    with pytest.raises(KilledError):
+        host.apply(changed)
+    host.world.before_step = lambda step: None
+    assert todo(host.plan(changed)) == {"Job/seed": "run"}
+
+
 def test_after_a_power_loss_everything_of_the_journal_is_suspect(tmp_path, monkeypatch):
     host = Host(tmp_path, workers=1)
     wanted = b.desired(b.image(), b.network(), b.container())

@@ -6,7 +6,6 @@ from provider.model.ids import Kind
 from provider.model.plan import UNKNOWN
 from provider.model.resource import Effect, Observed
 from provider.planning.effective import (
-    DEFAULT_PATH,
     Contents,
     bind,
     inherit_addresses,
@@ -14,6 +13,7 @@ from provider.planning.effective import (
     unknown_paths,
 )
 from provider.planning.facts import Facts
+from runtime.spec import DEFAULT_PATH
 from tests.support import builders as b
 
 

@@ -10,7 +10,7 @@ import pytest
 from provider.engine import storage
 from provider.engine.journal import Journal
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked
+from provider.engine.lock import look
 from provider.engine.observe import observe
 from provider.engine.revision import Revision, Revisions
 from provider.errors import ApplyError
@@ -77,9 +77,9 @@ def test_the_lock_is_held_until_the_last_worker_is_done(host, monkeypatch):
     def step(text):
         if text == "create Container/a":
             assert refused.wait(10)
-            seen.append(is_locked(host.state, b.PROJECT))
+            seen.append(look(host.state, b.PROJECT).is_locked)
         elif text == "start Container/a":
-            seen.append(is_locked(host.state, b.PROJECT))
+            seen.append(look(host.state, b.PROJECT).is_locked)
         elif text == "create Container/b":
             monkeypatch.setattr(storage.os, "rename", full)
 
@@ -186,7 +186,7 @@ def test_an_apply_that_begins_while_one_looks_is_not_a_dead_one(host, monkeypatc
         entries = read(ledger)
         lock.__enter__()
         journal.begin("next", plan.pending, {}, Revision(2, "", "me", (), "", "interrupted"))
-        journal.started(A)
+        journal.started(next(action for action in plan.pending if action.id == A))
         return entries
 
     monkeypatch.setattr(Ledger, "read", late)

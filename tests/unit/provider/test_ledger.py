@@ -6,16 +6,17 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from provider.engine.journal import Interrupted, Journal, Step, boot_id, fold
 from provider.engine.ledger import Entry, Ledger
-from provider.engine.lock import is_locked, project_lock
+from provider.engine.lock import look, project_lock
 from provider.engine.revision import Revision, Revisions
 from provider.errors import LockBusyError, UnsupportedHostError
 from provider.model.ids import Kind
-from provider.model.plan import Action, Consequence, Verb
+from provider.model.plan import UNKNOWN, Action, Consequence, Need, Verb
 from provider.model.resource import Attempt
 from tests.support import builders as b
 
@@ -23,12 +24,12 @@ FULL = Entry(
     id=b.iid(Kind.SERVICE, "web", 2, host="h.example"),
     object_id="abc",
     effective={"container": {"env": {"A": "ü"}}},
-    provenance={"container": "shop.yaml:1:2"},
+    provenance={"container": "shop.yaml:1:2", "state": "no-\udcff-text.yaml:1:2"},
     record={"pid": 3},
     needs=(b.iid(Kind.NETWORK, "front"),),
     generation="g",
     stamp="s",
-    attempt=Attempt("update", "live", "settle", "no luck", {"a": 1}),
+    attempt=Attempt("update", "live", "settle", "no luck", {"a": 1}, "z"),
     leftovers=("x", "y"),
 )
 
@@ -38,6 +39,10 @@ def test_an_entry_survives_the_disk(tmp_path):
     ledger.write(FULL)
     ledger.write(Entry(b.iid(Kind.CONFIG, "c")))
     assert ledger.read() == {FULL.id: FULL, b.iid(Kind.CONFIG, "c"): Entry(b.iid(Kind.CONFIG, "c"))}
+    assert ledger.get(FULL.id) == FULL
+    ledger.sync([FULL.id])
+    assert ledger.get(FULL.id) == FULL
+    assert ledger.get(b.iid(Kind.CONFIG, "other")) is None
 
 
 def test_files_are_private(tmp_path):
@@ -58,7 +63,7 @@ def test_reading_creates_nothing(tmp_path):
     assert Journal(tmp_path, "shop").read() is None
     assert Revisions(tmp_path, "shop").list() == ()
     assert Revisions(tmp_path, "shop").last() is None
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,7 +110,7 @@ def test_a_journal_tells_what_was_started(tmp_path):
     two = Action(b.iid(Kind.CONTAINER, "two"), Verb.DELETE)
     journal = begun(tmp_path, one, two, app="o1")
     assert journal.read() == Interrupted("apply1", (), CUT_OFF)
-    journal.started(APP)
+    journal.started(one)
     step = Step(APP, "create", "none", "o1", None, {"a": 1})
     assert journal.read() == Interrupted("apply1", (step,), CUT_OFF)
     journal.end()
@@ -113,14 +118,28 @@ def test_a_journal_tells_what_was_started(tmp_path):
     journal.end()
 
 
+def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
+    data = b.iid(Kind.VOLUME, "data")
+    going = b.iid(Kind.CONTAINER, "going")
+    create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=(Need(data), Need(going)))
+    journal = begun(tmp_path, create, Action(going, Verb.DELETE), app="o1")
+    journal.started(replace(create, after={"id": "d1"}))
+    journal.close()
+    (step,) = journal.read().started
+    assert (step.intended, step.needs) == ({"id": "d1"}, (data,))
+    (entry,) = fold({}, journal.read()).values()
+    assert (entry.attempt.intended, entry.needs) == ({"id": "d1"}, (data,))
+
+
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_journal_cut_short_is_understood(tmp_path, cut):
-    journal = begun(tmp_path, Action(APP, Verb.CREATE))
+    create = Action(APP, Verb.CREATE)
+    journal = begun(tmp_path, create)
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-cut])
     assert journal.read() == Interrupted("", ())
     journal.path.write_bytes(whole)
-    journal.started(APP)
+    journal.started(create)
     journal.close()
     marked = journal.path.read_bytes()
     journal.path.write_bytes(marked[:-cut])
@@ -145,7 +164,7 @@ def test_what_was_done_is_not_suspect():
 
 
 def test_what_was_begun_is_suspect_and_leaves_its_object():
-    attempt = Attempt("create", "replace", intended={"w": 1})
+    attempt = Attempt("create", "replace", intended={"w": 1}, object_id="new")
     assert folded(None, "create") == {APP: Entry(APP, attempt=attempt, leftovers=("new",))}
     before = Entry(APP, "old", {"w": 0}, stamp="apply0", leftovers=("older",))
     found = folded(before, "update")[APP]
@@ -184,8 +203,8 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        assert is_locked(tmp_path, "shop")
-        assert not is_locked(tmp_path, "other")
+        assert look(tmp_path, "shop").is_locked
+        assert not look(tmp_path, "other").is_locked
         text = rf"project shop is locked by root@box \(process {holder.pid}\) since .*: apply of x"
         with (
             pytest.raises(LockBusyError, match=text),
@@ -196,7 +215,7 @@ def test_a_second_apply_waits_and_is_told_for_whom(tmp_path):
         waiter.start()
         with project_lock(tmp_path, "shop", owner="me", reason="test", timeout_s=30):
             waiter.join()
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
 
 
 def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
@@ -211,7 +230,7 @@ def test_a_reader_who_looks_does_not_keep_an_apply_out(tmp_path):
 
 
 def test_to_look_makes_no_lock_file(tmp_path):
-    assert not is_locked(tmp_path, "shop")
+    assert not look(tmp_path, "shop").is_locked
     assert list(tmp_path.iterdir()) == []
 
 

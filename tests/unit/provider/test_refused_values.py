@@ -44,6 +44,8 @@ def refused(folder: Path, kind: str, spec: str) -> list[str]:
         ("resources: {cpus: '0.001'}", "`0.001` is too small; expected at least 0.01 cores"),
         ("resources: {cpuset: '0,3-1'}", "3-1 goes backwards; expected 1-3"),
         ("resources: {cpuset: '0-9000'}", "there is no processor 9000"),
+        (f"resources: {{cpuset: '0-{'9' * 5000}'}}", "expected a list of processors"),
+        (f"resources: {{memory: {'9' * 5000}Mi}}", "too large a size"),
         ("resources: {io: {devices: [{path: /dev/sda, readBps: 0}]}}", "expected at least 1"),
         ("shmSize: 0", "expected at least 4Ki"),
         ("logs: {maxSize: 1}", "expected at least 4Ki"),

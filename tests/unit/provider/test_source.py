@@ -66,6 +66,7 @@ class TestScalars:
             ("-010", 'quote it ("-010"), or write -8'),
             ("089", 'quote it ("089"), or drop the zero'),
             ("00", 'quote it ("00"), or write 0'),
+            ("0" + "7" * 5000, f'quote it ("0{"7" * 5000}"), or drop the zero'),
         ],
     )
     def test_leading_zero(self, text: str, advice: str) -> None:

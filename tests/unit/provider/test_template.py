@@ -1,5 +1,6 @@
 """Templates: what they may do, where their output came from, and where secrets went."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from provider.manifest.document import Reading
 from provider.manifest.files import SourceFile
 from provider.manifest.source import Rendered, read_sources
 from provider.manifest.template import Content, Template
+from provider.manifest.template.loader import Environment, Loader
+from provider.manifest.template.undefined import Undefined
 from provider.manifest.values import read_values
+from provider.model.secret import SecretValue
 
 VALUES: dict[str, Any] = {
     "port": 8080,
@@ -55,6 +59,15 @@ def places(text: str, *, path: str = "f.yaml.j2") -> list[tuple[str, int, str]]:
 def read(text: str, secrets: Any = None) -> Reading:
     file = SourceFile("f.yaml.j2", text.encode(), template=True)
     return read_sources([file], renderer=Template(VALUES, secrets=secrets))
+
+
+FILTERS = sorted(Environment(Loader(None, {}, marked=False), str, Undefined).filters)
+
+
+def found_at(expression: str) -> str:
+    """Return what is said of ``z``, which is undefined."""
+    column = len("a: {{ ") + re.search(r"\bz\b", expression).start() + 1  # type: ignore[union-attr]  # it is there
+    return f"f.yaml.j2:1:{column}: `z` is undefined; give it with --set z=... or --values"
 
 
 class TestOutput:
@@ -218,6 +231,65 @@ class TestProblems:
     def test_what_fails_for_an_undefined_name_is_not_told(self) -> None:
         assert "`x` is undefined" in problem("{{ range(10) | batch(x) | list }}")
 
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            *(f"z | {name}" for name in FILTERS),
+            *(
+                "'a' | center(z)",
+                "5 | round(z)",
+                "'%d' | format(z)",
+                "'%r' | format(z)",
+                "'%x' | format(z)",
+            ),
+            *("range(z)", "dict(z)", "dict(**z)", "'abc'[:z]", "[1, 2][z]", "{'a': 1}[z]", "z[0]"),
+            *("z in 'abc'", "'abc'.split(z)", "'abc'.startswith(z)", "'a'.replace('a', z)"),
+            *("z + 1", "'a' * z", "z is divisibleby 2", "z is sameas 1", "-z", "not z", "z()"),
+        ],
+    )
+    def test_an_undefined_name_is_called_that_whatever_is_done_with_it(
+        self, expression: str
+    ) -> None:
+        found = render(f"a: {{{{ {expression} }}}}")
+        if isinstance(found, Rendered):  # as with `default`
+            assert "Undefined" not in found.text
+            return
+        said = [str(each) for each in found]
+        # Filters that need something more say so first.
+        assert said == [found_at(expression)] or "missing" in said[0]
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (
+                "{% for i in range(n) %}{% endfor %}",
+                "text cannot be interpreted as an integer; `n` is text: give a number, or write "
+                "`n | int`",
+            ),
+            ("{{ n + 1 }}", "can only concatenate text (not a number) to text; `n` is text"),
+            (
+                "{{ 1\n - m.n }}",
+                "unsupported operand type(s) for -: a number and text; `m.n` is text",
+            ),
+            ("{% for x in k %}{% endfor %}", "a number is not iterable; `k` is a number"),
+            ("{% for q in [n] %}{{ q | round }}{% endfor %}", "`q` is text"),
+            ("{{ m['n'] < k }}", "`m['n']` is text, `k` is a number"),
+        ],
+    )
+    @pytest.mark.parametrize("secret", [None, "other", "all"])
+    def test_what_is_of_the_wrong_sort_is_named(
+        self, text: str, said: str, secret: str | None
+    ) -> None:
+        values = {"n": "hunter2", "k": 777, "m": {"n": "hunter2"}}
+        plain, hidden = ({}, values) if secret == "all" else (values, {"x": "y"} if secret else {})
+        file = SourceFile("f.yaml.j2", text.encode(), template=True)
+        found = Template(plain, secrets=hidden).render(file)
+        assert isinstance(found, tuple)
+        (problem,) = map(str, found)
+        assert problem.endswith(said)
+        assert problem.startswith("f.yaml.j2:1")
+        assert not [word for word in ("hunter2", "777") if word in problem]
+
     def test_in_an_imported_macro(self, tmp_path: Path) -> None:
         (tmp_path / "m.j2").write_text("{% macro m() %}\n{{ oops }}\n{% endmacro %}")
         path = str(tmp_path / "f.yaml.j2")
@@ -257,7 +329,17 @@ SECRETS: dict[str, Any] = {
     "flag": True,
     "list": ["u1", "u2"],
     "db": {"password": "hunter2"},
+    "foreign": "дом-x",
 }
+
+
+def revealed(node: Any) -> Any:
+    """Return plain data with what is hidden in *node*."""
+    if isinstance(node, dict):
+        return {key: revealed(member) for key, member in node.items()}
+    if isinstance(node, list):
+        return [revealed(element) for element in node]
+    return node.reveal().decode() if isinstance(node, SecretValue) else node
 
 
 class TestSecrets:
@@ -265,7 +347,8 @@ class TestSecrets:
         reading = read(text, SECRETS)
         assert not reading.problems, reading.problems
         (document,) = reading.documents
-        return document.tree, {".".join(map(str, path)) for path in document.sensitive}
+        sensitive = {".".join(map(str, path)) for path in document.sensitive}
+        return revealed(document.tree), sensitive
 
     def test_cannot_break_the_yaml(self) -> None:
         text = "a: {{ pw }}\nb: '{{ pw }}'\nc: [x{{ pw }}]\nd: |\n  {{ pw }}\ne: {{ pin }}\nf: 1\n"
@@ -295,15 +378,16 @@ class TestSecrets:
             ("db.password | replace('2', '3')", "hunter3"),
             ("db.password | tojson", "hunter2"),
             ("list | join('/')", "u1/u2"),
-            ("number", 5),
-            ("number * 2", 10),
-            ("pin | int", 22),
-            ("flag", True),
-            ("db.password == 'hunter2'", True),
+            ("number", "5"),
+            ("number * 2", "10"),
+            ("pin | int", "22"),
+            ("flag", "true"),
+            ("db.password == 'hunter2'", "true"),
+            ("foreign[:4]", "дом-"),
             ("'yes' if flag else 'no'", "yes"),
         ],
     )
-    def test_what_is_made_of_them_is_sensitive(self, expression: str, value: object) -> None:
+    def test_what_is_made_of_them_is_sensitive(self, expression: str, value: str) -> None:
         tree, sensitive = self.tree(f"a: {{{{ {expression} }}}}\nb: {{{{ port }}}}\n")
         assert tree == {"a": value, "b": 8080}
         assert sensitive == {"a"}
@@ -327,7 +411,7 @@ class TestSecrets:
     def test_other_secrets_may_not_even_render(self) -> None:
         text = "a: {{ {'hunter2': 1}[db.password] + 1 }}\nb: 2\n"
         (document,) = read(text, SECRETS).documents
-        assert document.tree == {"a": 2, "b": 2}
+        assert document.tree == {}
         assert document.sensitive == {()}
 
     def test_are_no_keys(self) -> None:
@@ -346,12 +430,26 @@ class TestSecrets:
             "a: {{ db[db.password] }}\n",
             "{% include '../' ~ db.password %}\n",
             "{{ ''|attr('__' ~ db.password) }}\n",
+            "{% include db.password | upper %}\n",
+            "{% set m = {db.password: 1} %}\na: {{ m.x }}\n",
+            "a: {{ 'x' + number }}{{ [db.password] + db.password }}\n",
+            "a: *{{ db.password | upper }}\n",
+            "a: &{{ db.password | upper }} {b: *{{ db.password | upper }}}\n",
+            "a: !{{ db.password | upper }} b\n",
         ],
     )
     def test_are_in_no_message(self, text: str) -> None:
         said = " ".join(map(str, read(text, SECRETS | {"number": 777}).problems))
         assert said
         assert not [word for word in ("hunter2", "HUNTER2", "0022", "777") if word in said]
+
+    def test_what_is_not_about_them_is_said_as_ever(self) -> None:
+        assert [str(problem) for problem in read("{{ oops }}\n", {"a": "o", "b": 1}).problems] == [
+            "f.yaml.j2:1:4: `oops` is undefined; give it with --set oops=... or --values"
+        ]
+        text = "a: {{ range(lines) }}\n"
+        plain = [str(problem) for problem in read(text).problems]
+        assert [str(problem) for problem in read(text, SECRETS).problems] == plain
 
 
 class TestContent:
@@ -387,6 +485,15 @@ class TestValues:
             "h": "",
             "i": None,
         }
+
+    @pytest.mark.parametrize(
+        "text", ["a: 0777", "a: *x777", "a: !x777 b", "a: &x777 {b: *x777}", "x777: 1\nx777: 2"]
+    )
+    def test_what_is_wrong_with_secret_ones_is_said_without_them(self, text: str) -> None:
+        files = [SourceFile("s.yaml", text.encode())]
+        _, problems = read_values(files=files, confidential=True)
+        assert [str(problem) for problem in problems if "777" in str(problem)] == []
+        assert problems
 
     def test_what_is_wrong_is_said_all_at_once(self) -> None:
         files = [SourceFile("a.yaml", b"- 1\n"), SourceFile("b.yaml", b"a: 1\n---\nb: 2\n")]

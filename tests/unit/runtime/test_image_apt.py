@@ -172,7 +172,7 @@ def test_unknown_variant_is_refused(tmp_path: Path) -> None:
 def test_host_without_mmdebstrap_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(debian, "_PATH", str(tmp_path))
+    monkeypatch.setattr(debian, "DEFAULT_PATH", str(tmp_path))
     with pytest.raises(UnsupportedHostError, match="apt-get install mmdebstrap"):
         ImageStore(Root.at(tmp_path)).build_debian(("redis-server",), "bookworm")
 

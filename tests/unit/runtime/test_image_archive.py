@@ -290,7 +290,10 @@ def test_wrong_diff_id_is_found_when_unpacking(store: ImageStore, tmp_path: Path
         ({"manifest.json": b"{}"}, "malformed"),
         ({"manifest.json": b"[5]"}, "malformed"),
         ({"manifest.json": b'[{"Config":"../../etc/passwd"}]'}, "no member|outside"),
+        ({"manifest.json": b'[{"Config":"a\\u0000b"}]'}, "no member|no name of"),
         ({"manifest.json": b"["}, "not JSON"),
+        ({"manifest.json": b'[{"RepoTags":["\\udc00"]}]'}, r"holds '\\udc00', which is no char"),
+        ({"repositories": b'{"a":{"\xed\xa0\x80":"x"}}'}, r"holds '\\ud800', which is no char"),
         ({"manifest.json": b"[]"}, "holds no image"),
         ({"oci-layout": b"{}"}, "no member index.json|index.json: No such file"),
         ({"oci-layout": b"{}", "index.json": b'{"manifests":[{}]}'}, "size"),
@@ -306,6 +309,17 @@ def test_malformed_archives_are_image_errors(
     (tmp_path / "folder").mkdir()
     with pytest.raises(ImageError, match=reason):
         store.load_archive(form(tmp_path, members))
+
+
+def test_an_image_whose_words_cannot_be_written_is_refused(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    members = docker("app:1")
+    name = next(iter(members))
+    members[name] = members[name].replace(b"by hand", b"by hand \\ud800")
+    with pytest.raises(ImageError, match=r"image configuration holds '\\ud800'"):
+        store.load_archive(as_tar(tmp_path, members), name="shop/app")
+    assert store.catalog.tags() == ()
 
 
 def test_folder_cannot_lead_outside(store: ImageStore, tmp_path: Path) -> None:
@@ -333,6 +347,13 @@ def test_missing_and_strange_files(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "xz").write_bytes(b"\xfd7zXZ\0" + bytes(100))
     with pytest.raises(ImageError, match="compressed with xz"):
         store.load_archive(tmp_path / "xz")
+
+
+def test_a_pipe_is_no_archive(store: ImageStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (archive_key, store.load_archive):
+        with pytest.raises(ImageError, match="pipe: neither a file nor a folder"):
+            read(tmp_path / "pipe")
 
 
 def test_key_of_an_archive_is_its_content(tmp_path: Path) -> None:

@@ -11,27 +11,26 @@ DIGEST = "sha256:" + "0" * 64
 
 
 @pytest.mark.parametrize(
-    ("text", "full", "familiar"),
+    ("text", "full"),
     [
-        ("redis", "docker.io/library/redis:latest", "redis:latest"),
-        ("redis:7", "docker.io/library/redis:7", "redis:7"),
-        ("a/b", "docker.io/a/b:latest", "a/b:latest"),
-        ("docker.io/redis", "docker.io/library/redis:latest", "redis:latest"),
-        ("index.docker.io/a/b:1", "docker.io/a/b:1", "a/b:1"),
-        ("ghcr.io/a/b/c:1.2-x_y", "ghcr.io/a/b/c:1.2-x_y", "ghcr.io/a/b/c:1.2-x_y"),
-        ("localhost/a", "localhost/a:latest", "localhost/a:latest"),
-        ("localhost:5000/a", "localhost:5000/a:latest", "localhost:5000/a:latest"),
-        ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
-        ("HOST/a", "HOST/a:latest", "HOST/a:latest"),
-        (f"a@{DIGEST}", f"docker.io/library/a@{DIGEST}", f"a@{DIGEST}"),
-        (f"a:1@{DIGEST}", f"docker.io/library/a:1@{DIGEST}", f"a:1@{DIGEST}"),
-        ("a--b__c.d", "docker.io/library/a--b__c.d:latest", "a--b__c.d:latest"),
+        ("redis", "docker.io/library/redis:latest"),
+        ("redis:7", "docker.io/library/redis:7"),
+        ("a/b", "docker.io/a/b:latest"),
+        ("docker.io/redis", "docker.io/library/redis:latest"),
+        ("index.docker.io/a/b:1", "docker.io/a/b:1"),
+        ("ghcr.io/a/b/c:1.2-x_y", "ghcr.io/a/b/c:1.2-x_y"),
+        ("localhost/a", "localhost/a:latest"),
+        ("localhost:5000/a", "localhost:5000/a:latest"),
+        ("[::1]:5000/a", "[::1]:5000/a:latest"),
+        ("HOST/a", "HOST/a:latest"),
+        (f"a@{DIGEST}", f"docker.io/library/a@{DIGEST}"),
+        (f"a:1@{DIGEST}", f"docker.io/library/a:1@{DIGEST}"),
+        ("a--b__c.d", "docker.io/library/a--b__c.d:latest"),
     ],
 )
-def test_defaults_are_filled_in(text: str, full: str, familiar: str) -> None:
+def test_defaults_are_filled_in(text: str, full: str) -> None:
     reference = parse_reference(text)
     assert str(reference) == full
-    assert reference.familiar == familiar
     assert parse_reference(full) == reference
 
 

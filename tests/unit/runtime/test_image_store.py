@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.errors import ConflictError, ImageError, NotFoundError
 from runtime.image import lock as lock_module
+from runtime.image import unpack, unswept
 from runtime.image.digest import digest_of
-from runtime.image.gc import Loose
+from runtime.image.gc import GcReport, Loose
 from runtime.image.lock import StoreLock
 from runtime.image.model import (
     OCI_CONFIG,
@@ -266,6 +271,28 @@ def test_sweep_removes_what_the_dead_left(store: ImageStore) -> None:
     assert list(store.unpacked.folder.iterdir()) == []
 
 
+def test_what_vanishes_while_it_is_looked_at_is_no_matter(store: ImageStore) -> None:
+    """A link to nothing is what that looks like: listed, and not there to be opened."""
+    gone = "a" * 64
+    folders = [store.folder / "tmp", store.key_cache, store.unpacked.folder]
+    for path in [folder / ".tmp-x" for folder in folders] + [
+        store.blobs.path(f"sha256:{gone}"),
+        store.unpacked.folder / gone,
+    ]:
+        path.symlink_to("nothing")
+    assert store.loose() == Loose((), (), ())
+    assert store.gc(grace_s=0) == GcReport((), (), 0, 0)
+
+
+def test_a_sweep_that_was_killed_is_in_nobodys_way(store: ImageStore) -> None:
+    (layer,) = store.layers(put_image(store, b"one"))
+    folder = Path(layer).parent
+    shutil.copytree(folder, folder.with_name(f".tmp-gone-{folder.name}"))
+    report = store.gc(grace_s=0)
+    assert (report.layers, report.leftovers) == ((folder.name,), 1)
+    assert list(store.unpacked.folder.iterdir()) == []
+
+
 def _tag_many(top: str, number: int) -> None:
     store = ImageStore(Root.at(top))
     for turn in range(20):
@@ -295,6 +322,57 @@ def _unpack(top: str, image: str, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     (folder,) = store.layers(image)
     assert (Path(folder) / "content").read_bytes() == b"x" * (1 << 20)
+
+
+def test_a_layer_that_another_unpacks_is_not_waited_for_without_end(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that may be stopped, or its disk hang."""
+    image = put_image(store, b"one")
+    begun, go_on = threading.Event(), threading.Event()
+    apply = unpack.apply_layer
+
+    def slow(*args: Any, **named: Any) -> Any:
+        begun.set()
+        go_on.wait()
+        return apply(*args, **named)
+
+    monkeypatch.setattr(unpack, "apply_layer", slow)
+    monkeypatch.setattr(unpack, "_WAIT_S", 0.05)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(store.layers, image)
+        begun.wait()
+        try:
+            told = f"is being unpacked by process {os.getpid()}, for 0.05 s"
+            with pytest.raises(ConflictError, match=told):
+                store.layers(image)
+        finally:
+            go_on.set()
+        assert store.layers(image) == first.result()
+
+
+def test_nobody_waits_to_note_that_a_layer_is_on_the_disk(store: ImageStore) -> None:
+    (folder,) = store.layers(put_image(store, b"one"))
+    os.utime(Path(folder).parent / "layer.json", (1, 1))
+    other = os.open(Path(folder).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        store.layers(put_image(store, b"one"))
+    finally:
+        os.close(other)
+
+
+def test_a_sweep_is_not_waited_for_without_end(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unswept, "_WAIT_S", 0.05)
+    store.unswept.set_due()
+    told = f"is being swept by process {os.getpid()}, for 0.05 s"
+    with store.unswept.sweeping(), pytest.raises(ConflictError, match=told):
+        store.unswept.set_due()
+    assert not store.unswept.is_due
+    store.unswept.set_due()
+    assert store.unswept.is_due
 
 
 def test_two_processes_unpack_the_same_layer_once(store: ImageStore) -> None:
@@ -427,6 +505,9 @@ def test_documents_survive_a_round_trip() -> None:
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
+VALID = b'{"mediaType":"a","digest":"sha256:' + b"a" * 64 + b'","size":7}'
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -442,6 +523,9 @@ def test_documents_survive_a_round_trip() -> None:
         + b'","size":-1}}',
         b"[" * 100000,
         b"\xff",
+        b'{"schemaVersion":2,"config":%s,"annotations":{"a":"\\ud800"}}' % VALID,
+        b'{"schemaVersion":2,"config":%s,"annotations":{"\xed\xb0\x80":"a"}}' % VALID,
+        b'{"schemaVersion":2,"config":%s}' % VALID.replace(b"7", b"9223372036854775808"),
     ],
 )
 def test_malformed_documents_are_image_errors(data: bytes) -> None:

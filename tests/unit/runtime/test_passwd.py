@@ -15,8 +15,11 @@ redis:x:999:998::/var/lib/redis:/bin/false
 broken line
 bad:x:one:two::/:/bin/sh
 nohome:x:5:6:::
+latin:x:7:8:Ren\xe9:/home/ren\xe9:
+zeros:x:%s9:10::/:
 """
 GROUP = "root:x:0:\nredis:x:998:\nvideo:x:44:redis,root\ntty:x:5:other\n"
+MOST = 2**32 - 2
 
 
 @pytest.fixture
@@ -24,13 +27,13 @@ def layers(tmp_path):
     base, top = tmp_path / "base", tmp_path / "top"
     (base / "etc").mkdir(parents=True)
     (top / "etc").mkdir(parents=True)
-    (base / "etc/passwd").write_text(PASSWD)
+    (base / "etc/passwd").write_bytes((PASSWD % ("0" * 5000)).encode("latin-1"))
     (base / "etc/group").write_text(GROUP)
     return base, top
 
 
-def find(layers, user):
-    return resolve_user([str(layer) for layer in layers], user)
+def find(layers, user, groups=()):
+    return resolve_user([str(layer) for layer in layers], user, groups)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,9 @@ def find(layers, user):
         ("1234:5678", User(1234, 5678), "/"),
         (":video", User(0, 44), "/root"),
         ("nohome", User(5, 6), "/"),
+        ("latin", User(7, 8), "/home/ren\N{REPLACEMENT CHARACTER}"),
+        ("zeros", User(9, 10), "/"),
+        (f"{MOST}:{MOST}", User(MOST, MOST), "/"),
     ],
 )
 def test_users(layers, user, expected, home):
@@ -54,17 +60,45 @@ def test_users(layers, user, expected, home):
 
 
 @pytest.mark.parametrize(
+    ("user", "groups", "expected"),
+    [
+        ("redis", ["tty", "7", "video", "5"], (44, 5, 7)),
+        ("redis:tty", ["video"], (44,)),
+        ("1234", ["tty"], (5,)),
+    ],
+)
+def test_groups_on_top(layers, user, groups, expected):
+    assert find(layers, user, groups).user.additional_gids == expected
+    with pytest.raises(NotFoundError, match="no group wheel"):
+        find(layers, user, [*groups, "wheel"])
+
+
+@pytest.mark.parametrize(
     ("user", "text"),
     [
         ("mysql", "no user mysql in the image's /etc/passwd"),
         ("redis:wheel", "no group wheel in the image's /etc/group"),
         ("bad", "no user bad"),
-        ("4294967295", "no user or group number"),
+        (f"{MOST + 1}", "no user or group number"),
+        ("9" * 5000, "no user or group number"),
+        ("0:" + "9" * 5000, "no user or group number"),
+        ("\N{ARABIC-INDIC DIGIT ONE}", "no user \N{ARABIC-INDIC DIGIT ONE}"),
     ],
 )
 def test_unknown_users(layers, user, text):
     with pytest.raises(NotFoundError, match=text):
         find(layers, user)
+
+
+@pytest.mark.parametrize("number", [f"{MOST + 1}", "9" * 5000])
+def test_a_line_with_a_number_that_is_none_counts_for_nothing(layers, number):
+    _, top = layers
+    (top / "etc/passwd").write_text(f"a:x:{number}:1::/:\nb:x:1:{number}::/:\nc:x:2:3::/:\n")
+    (top / "etc/group").write_text(f"many:x:{number}:c\nfew:x:4:c\n")
+    assert find(layers, "c").user == User(2, 3, additional_gids=(4,))
+    for user in ("a", "b", "c:many"):
+        with pytest.raises(NotFoundError, match=r"no user|no group"):
+            find(layers, user)
 
 
 def test_an_image_without_the_files_has_numbers_only(tmp_path):

@@ -94,7 +94,6 @@ def test_stat_of_a_child_with_a_nasty_name(tmp_path: Path) -> None:
         assert zombie is not None
         assert zombie.state == "Z"
         assert not procfs.is_running(child.pid, stat.start_ticks)
-        assert procfs.namespace(child.pid, "net") is None
     assert procfs.read_stat(child.pid) is None
 
 
@@ -130,26 +129,16 @@ def test_cgroup_membership() -> None:
     assert procfs.read_cgroup()
 
 
-def test_namespace_is_the_inode_of_its_file() -> None:
-    assert procfs.namespace("self", "net") == Path("/proc/self/ns/net").stat().st_ino
-    inode = procfs.namespace(os.getpid(), "mnt")
-    assert inode is not None
-    assert os.getpid() in procfs.pids_in_namespace("mnt", inode)
-    assert procfs.pids_in_namespace("mnt", 1) == ()
-
-
 def test_a_process_that_is_gone_is_an_answer(tmp_path: Path) -> None:
     """Also when it goes between the listing and the reading."""
     (tmp_path / "7").mkdir()
     (tmp_path / "self").mkdir()
     proc = str(tmp_path)
-    assert list(procfs.pids(proc=proc)) == [7]
     assert procfs.read_stat(7, proc=proc) is None
     assert procfs.start_ticks(7, proc=proc) is None
     assert procfs.read_status(7, proc=proc) is None
     assert procfs.read_cgroup(7, proc=proc) is None
     assert procfs.read_mountinfo(7, proc=proc) is None
-    assert procfs.namespace(7, "net", proc=proc) is None
     assert not procfs.is_running(7, 1, proc=proc)
 
 
