@@ -53,6 +53,7 @@ VERBS = {
         "exec": ("exec",),
         "inspect": ("inspect",),
         "stats": ("stats",),
+        "update": ("update", "rename"),
         "images": ("images", "rmi"),
     }.items()
     for verb in verbs

@@ -43,8 +43,14 @@ _INSTEAD = {
     "pause": "`state: stopped` in its manifest stops it with the next apply",
     "unpause": "the next apply does that anyway",
     "kill": "`state: stopped` in its manifest stops it with the next apply",
+    "rename": "change the name in its manifest, with formerName: the next apply renames it",
+    "update": "change its manifest, and the next apply changes it",
     "rm": "take it out of its manifests, and the next apply removes it",
 }
+
+
+_NO_OVERRIDE = ("rename", "update")
+_OVERRIDE = "with --override it is done now, and the next apply undoes it"
 
 
 def refuse_managed(container: "Summary", verb: str) -> None:
@@ -58,7 +64,7 @@ def refuse_managed(container: "Summary", verb: str) -> None:
         owner = f"{mark['kind']}/{mark['name']} of project {mark['project']}"
         raise RefusedError(
             f"cannot {verb} {container.name}: it belongs to {owner}",
-            hint=f"{_INSTEAD[verb]}; with --override it is done now, and the next apply undoes it",
+            hint=_INSTEAD[verb] if verb in _NO_OVERRIDE else f"{_INSTEAD[verb]}; {_OVERRIDE}",
         )
 
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.support.drift import container
+from tests.support.drift import container, kill
 from tests.support.manifests import HEAD, sleeper
 from tests.support.terminal import terminal
 from tests.support.waiting import wait_until
@@ -185,3 +185,46 @@ def fds_of(*pids: int) -> list[str]:
         for pid in pids
     ]
     return sorted(set.intersection(*found))
+
+
+def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
+    before = container(bayplan, "p")
+    bayplan(
+        "update", "-m", "64Mi", "--cpus", "0.5", "--pids-limit", "7", "--restart", "always", "p"
+    )
+
+    def limits() -> dict:
+        found = bayplan.json("inspect", "p")[0]["config"]
+        return found["spec"]["linux"]["resources"] | {"restart": found["restart"]["policy"]}
+
+    assert limits()["memory"]["limit"] == 64 << 20
+    assert (limits()["cpu"]["quota"], limits()["pids"]["limit"]) == (50_000, 7)
+    (stats,) = bayplan.json("stats", "p")
+    assert stats["memoryLimitBytes"] == 64 << 20
+    # The rest stays; no limit again.
+    bayplan("update", "-m", "-1", "p")
+    assert limits()["cpu"]["quota"] == 50_000
+    assert limits()["restart"] == "always"
+    assert bayplan.json("stats", "p")[0].get("memoryLimitBytes") is None
+    assert container(bayplan, "p")["pid"] == before["pid"]
+    kill(before["pid"])
+    wait_until(lambda: container(bayplan, "p")["restarts"] == 1)
+    assert "in use" in bayplan("update", "-m", "1Ki", "p", code=1).stderr
+    assert "nothing to change" in bayplan("update", "p", code=64).stderr
+    bayplan("rm", "-f", "p")
+
+
+def test_a_new_name_is_known_everywhere(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "test/box", "sleep", "98763")
+    bayplan("run", "-d", "--name", "q", "test/box", "sleep", "98763")
+    assert "is taken" in bayplan("rename", "p", "q", code=1).stderr
+    assert "lower case" in bayplan("rename", "p", "P!", code=64).stderr
+    pid = container(bayplan, "p")["pid"]
+    bayplan("rename", "p", "new")
+    assert container(bayplan, "new")["pid"] == pid
+    assert "no container p" in bayplan("rename", "p", "other", code=1).stderr
+    assert bayplan("exec", "q", "busybox", "nslookup", "new").returncode == 0
+    assert bayplan("exec", "q", "busybox", "nslookup", "p", code=None).returncode != 0
+    bayplan("rename", "new", "p")
+    bayplan("rm", "-f", "p", "q")
