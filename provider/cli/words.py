@@ -10,12 +10,6 @@ from provider.model.units import parse_size
 
 _DOCKER_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _PROPAGATION = frozenset({"private", "slave", "shared"})
-_LIMITS = frozenset(
-    {
-        *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile"),
-        *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack", "as"),
-    }
-)
 
 
 def pairs(option: str, items: Iterable[str] | None, *, separator: str = "=") -> dict[str, str]:
@@ -142,8 +136,6 @@ def _tmpfs(shown: str, target: str, words: dict[str, str], *, read_only: bool) -
         size=size(shown, words["size"]) if words.get("size") else default.size,
         mode=words.get("mode") or default.mode,
     )
-    if not re.fullmatch(r"[0-7]{3,4}", options.mode):
-        raise UsageError(f"{shown}: {options.mode} is no mode", hint="such as 1777")
     return specs.VolumeMount(target, tmpfs=options, read_only=read_only)
 
 
@@ -189,7 +181,7 @@ def ulimit(text: str) -> tuple[str, specs.Ulimit]:
     name, _, values = text.partition("=")
     soft, _, hard = values.partition(":")
     numbers = [word for word in (soft, hard or soft) if re.fullmatch(r"-1|\d+", word)]
-    if name not in _LIMITS or len(numbers) != 2:
+    if not name or len(numbers) != 2:
         raise UsageError(f"--ulimit {text}", hint="NAME=SOFT[:HARD], such as nofile=1024:4096")
     return name, specs.Ulimit(int(numbers[0]), int(numbers[1]))
 
@@ -201,7 +193,8 @@ def device(text: str) -> specs.Device:
         UsageError: as it says.
     """
     path, *rest = text.split(":")
-    permissions = rest.pop() if rest and re.fullmatch(r"[rwm]+", rest[-1]) else "rwm"
+    given = rest.pop() if rest and re.fullmatch(r"[rwm]+", rest[-1]) else "rwm"
+    permissions = "".join(letter for letter in "rwm" if letter in given)
     target = rest.pop() if rest else path
     if rest or not path.startswith("/") or not target.startswith("/"):
         raise UsageError(f"--device {text}", hint="/dev/PATH[:/dev/TARGET][:rwm]")
@@ -226,6 +219,6 @@ def capabilities(add: Sequence[str] | None, drop: Sequence[str] | None) -> specs
     """Return what ``--cap-add`` and ``--cap-drop`` say."""
 
     def names(words: Sequence[str] | None) -> tuple[str, ...]:
-        return tuple(word.upper().removeprefix("CAP_") for word in words or ())
+        return tuple(dict.fromkeys(word.upper().removeprefix("CAP_") for word in words or ()))
 
     return specs.Capabilities(names(add), names(drop))

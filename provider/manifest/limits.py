@@ -60,6 +60,13 @@ def _ulimits(draft: Draft, container: Tree) -> Iterator[Problem]:
     return each(container["ulimits"].items(), one)
 
 
+def _capabilities(draft: Draft, container: Tree) -> Iterator[Problem]:
+    changes = container["capabilities"]
+    for name in changes["add"]:
+        if name in changes["drop"] and name != "ALL":
+            yield draft.problem("container.capabilities.drop", f"{name} is added and dropped")
+
+
 def _variables(draft: Draft, container: Tree) -> Iterator[Problem]:
     def one(member: tuple[str, Tree]) -> Iterator[Problem]:
         name, variable = member
@@ -86,22 +93,11 @@ def _backoff(draft: Draft, container: Tree) -> Iterator[Problem]:
         )
 
 
-def _sysctls(draft: Draft, container: Tree) -> Iterator[Problem]:
-    first: dict[str, str] = {}
-    for name in container["sysctls"]:
-        path = name if "/" in name else name.replace(".", "/")
-        if path in first:
-            yield draft.problem(
-                f"container.sysctls[{name}]", f"the same parameter as {first[path]}"
-            )
-        first.setdefault(path, name)
-
-
 _CHECKS: tuple[Callable[[Draft, Tree], Iterator[Problem]], ...] = (
     _memory,
     _cpuset,
     _ulimits,
+    _capabilities,
     _variables,
     _backoff,
-    _sysctls,
 )

@@ -37,11 +37,22 @@ _KIND_DEFAULTS: Mapping[tuple[Kind, str], str] = {(Kind.JOB, "container.restart.
 """Defaults that differ by kind where the schema is shared."""
 
 _SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    # The names of networks are told in lower case, and DNS knows no other.
+    "container.networks.*.aliases.*": str.lower,
+    "container.dns.search.*": str.lower,
+    "container.extraHosts.*": scalars.address,
+    "container.volumes.*.propagation": scalars.propagation,
+    "container.resources.cpuset": scalars.processors,
     "container.capabilities.add.*": scalars.capability,
     "container.capabilities.drop.*": scalars.capability,
     "container.devices.*.permissions": scalars.permissions,
 }
 """Of single fields; those of shared definitions are in provider.manifest.scalars."""
+
+_PROJECTS = frozenset(
+    f"container.{field}.project" for field in ("image", "networks.*", "volumes.*")
+)
+"""Where the project of the run may be named, and is meant if none is."""
 
 
 def normalise(
@@ -53,7 +64,7 @@ def normalise(
     """
     kind = Kind(document.kind)
     tree = with_gaps(document.tree, gaps)
-    walk = _Walk(document, kind, folder)
+    walk = _Walk(document, kind, folder, project)
     shape = document_shape(kind).properties["spec"]
     spec: Tree = walk.value(shape, tree.get("spec") or {}, ("spec",), "", "")
     metadata = tree["metadata"]
@@ -115,6 +126,7 @@ class _Walk:
     document: Document | None
     kind: Kind
     folder: str
+    project: str = ""
     provenance: dict[str, Origin] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -149,21 +161,25 @@ class _Walk:
         pattern: str,
         *,
         short: bool,
-    ) -> Tree:
+    ) -> Tree | None:
         """Walk an object; the members a *short* form stands for all have its place."""
 
         def below(key: str) -> TreePath | None:
             return raw if short or raw is None else (*raw, key)
 
         if shape.values is not None:
-            return seal_tree(
-                {
-                    key: self.value(
-                        shape.values, tree[key], below(key), join(path, key), f"{pattern}.*"
-                    )
-                    for key in sorted(tree)
-                }
-            )
+            members: Tree = {}
+            first: dict[str, str] = {}
+            for key in sorted(tree):
+                name = scalars.sysctl(key) if pattern == "container.sysctls" else key
+                if name in members:
+                    self._report(below(key), f"the same parameter as {first[name]}")
+                    continue
+                first[name] = key
+                members[name] = self.value(
+                    shape.values, tree[key], below(key), join(path, name), f"{pattern}.*"
+                )
+            return seal_tree(dict(sorted(members.items())))
         result = {}
         for name, member in shape.properties.items():
             deeper = f"{pattern}.{name}" if pattern else name
@@ -219,8 +235,8 @@ class _Walk:
         if pattern in _SPELLINGS:
             return _SPELLINGS[pattern](result)
         if self.kind is Kind.IMAGE and pattern == "archive.path":
-            return scalars.absolute_path(os.path.join(self.folder, result))
-        return result
+            return scalars.path(os.path.join(self.folder, result))
+        return None if pattern in _PROJECTS and result == self.project else result
 
     def _report(self, raw: TreePath | None, message: str, expected: str = "") -> None:
         if raw is not None and self.document is not None:

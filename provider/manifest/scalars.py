@@ -42,6 +42,10 @@ class OutOfRangeError(ValueError):
         self.expected = expected
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _within(shape: Shape, value: float, text: str) -> float:
     """Return *value*, which the schema could judge only if it was written as a number."""
     low = shape.minimum is not None and value < shape.minimum
@@ -53,7 +57,7 @@ def _within(shape: Shape, value: float, text: str) -> float:
     else:
         return value
     raise OutOfRangeError(
-        f"`{text}` is {message}", units.bound_in_words(keyword, bound or 0, shape.unit)
+        f"`{_shortened(text)}` is {message}", units.bound_in_words(keyword, bound or 0, shape.unit)
     )
 
 
@@ -67,6 +71,32 @@ def permissions(letters: str) -> str:
     return "".join(letter for letter in "rwm" if letter in letters)
 
 
+def processors(text: str) -> str:
+    """Return a list of processors in order, with ranges as long as they can be: ``0-2,5``."""
+    parts = [part.partition("-") for part in text.split(",")]
+    ranges = sorted((int(first), int(last or first)) for first, _, last in parts)
+    if any(last < first for first, last in ranges):
+        return text  # provider.manifest.limits words it.
+    joined: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in joined)
+
+
+def propagation(word: str) -> str:
+    """Return a kind of propagation; it is always that of all mounts below."""
+    return word.removeprefix("r")
+
+
+def sysctl(name: str) -> str:
+    """Return a kernel parameter with dots, unless there is a dot in one of its parts."""
+    parts = name.split("/") if "/" in name else name.split(".")
+    return "/".join(parts) if any("." in part for part in parts) else ".".join(parts)
+
+
 def _mode(text: str) -> str:
     return f"{int(text, 8):04o}"
 
@@ -75,13 +105,15 @@ def _mount_target(text: str) -> str:
     return "/" + posixpath.normpath(text).lstrip("/")
 
 
-def absolute_path(text: str) -> str:
+def path(text: str) -> str:
     """Return a path without doubled slashes and single dots."""
     # ".." stays: behind a symbolic link it is not what the text suggests.
-    return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
+    parts = "/".join(part for part in text.split("/") if part not in ("", "."))
+    return f"/{parts}" if text.startswith("/") else parts or "."
 
 
-def _address(text: str) -> str:
+def address(text: str) -> str:
+    """Return an IP address in its shortest form; what is none is left as it is."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
@@ -99,13 +131,16 @@ def _signal(text: str) -> str:
 
 _SIGNAL_NAMES = {member.value: member.name for member in signal.Signals}
 _LARGEST_ID = 2**32 - 2
+_LARGEST_DIGITS = 10
 
 
 def _number(text: str) -> str:
     if not re.fullmatch(r"[0-9]+", text):
         return text
-    if int(text) > _LARGEST_ID:
-        raise OutOfRangeError(f"`{text}` is too large", f"an id of {_LARGEST_ID} or less")
+    if len(text.lstrip("0")) > _LARGEST_DIGITS or int(text) > _LARGEST_ID:
+        raise OutOfRangeError(
+            f"`{_shortened(text)}` is too large", f"an id of {_LARGEST_ID} or less"
+        )
     return str(int(text))
 
 
@@ -116,9 +151,11 @@ def _user(text: str) -> str:
 _SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "mode": _mode,
     "mountTarget": _mount_target,
-    "absolutePath": absolute_path,
-    "ip": _address,
-    "ipv4": _address,
+    "absolutePath": path,
+    "workdir": path,
+    "filePath": path,
+    "ip": address,
+    "ipv4": address,
     "signal": _signal,
     "user": _user,
     "group": _number,

@@ -21,8 +21,8 @@ def expand(pattern: str, value: Any) -> Any:
     return value if expander is None or isinstance(value, dict) else expander(value)
 
 
-def complete(pattern: str, tree: Tree) -> Tree:
-    """Return *tree* with the members filled in that follow from others."""
+def complete(pattern: str, tree: Tree) -> Tree | None:
+    """Return *tree* with the members filled in that follow from others; None if it says nothing."""
     completer = _COMPLETERS.get(pattern)
     return tree if completer is None else completer(tree)
 
@@ -85,7 +85,22 @@ def _same_port(tree: Tree) -> Tree:
     return tree if tree["targetPort"] is not None else tree | {"targetPort": tree["port"]}
 
 
-_COMPLETERS: Mapping[str, Callable[[Tree], Tree]] = {
+def _resolver(tree: Tree) -> Tree | None:
+    return tree if tree["servers"] or tree["search"] or tree["options"] else None
+
+
+def _throttles(tree: Tree) -> Tree | None:
+    limited = [
+        device
+        for device in tree["devices"]
+        if any(device[name] is not None for name in device if name != "path")
+    ]
+    return tree | {"devices": limited} if limited or tree["weight"] is not None else None
+
+
+_COMPLETERS: Mapping[str, Callable[[Tree], Tree | None]] = {
+    "container.dns": _resolver,
+    "container.resources.io": _throttles,
     "container.configs.*": _mounted_below("/run/configs"),
     "container.secrets.*": _mounted_below("/run/secrets"),
     "container.devices.*": _same_target,

@@ -4,7 +4,6 @@ Sizes follow Kubernetes: ``64Mi`` is 64 * 2**20, ``64M`` is 64 * 10**6. Duration
 ``1h30m``, ``2s``, ``250ms``. A bare number is bytes, respectively seconds.
 """
 
-import math
 import re
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P)?B?\Z")
@@ -27,10 +26,8 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.match(str(text).strip())
     if not match:
         raise ValueError(f"not a size: {text!r}")
-    size = float(match[1]) * _FACTOR[match[2] or ""]
-    if math.isinf(size):
-        raise ValueError(f"too large a size: {text!r}")
-    return round(size)
+    # More than any field allows, and still a whole number.
+    return round(min(float(match[1]) * _FACTOR[match[2] or ""], 2.0**80))
 
 
 def parse_duration(text: str | int | float) -> float:
@@ -42,7 +39,7 @@ def parse_duration(text: str | int | float) -> float:
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         if text < 0:
             raise ValueError(f"negative duration {text}")
-        return float(text)
+        return round(float(text), 6)
     value = str(text).strip()
     parts = _DURATION.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:

@@ -214,3 +214,17 @@ def pattern(kind: str, path: Path) -> str:
 def path_id(path: Path) -> str:
     """Return *path* as the name of a test has it."""
     return ".".join(map(str, path))
+
+
+def is_choice(kind: str, field: str) -> bool:
+    """Return whether a field takes one of a few words."""
+    root = schemas.bundle(kind.lower())
+    node: Any = root
+    for step in field.split("."):
+        while "$ref" in node:
+            node = {**schemas.resolve(root, node["$ref"]), **node_without_ref(node)}
+        inner = node.get("items") or node.get("additionalProperties")
+        node = node.get("properties", {}).get(step, inner)
+    while "$ref" in node:
+        node = {**schemas.resolve(root, node["$ref"]), **node_without_ref(node)}
+    return "enum" in node or "const" in node

@@ -10,13 +10,16 @@ from provider.model.tree import fingerprint, item, join
 
 @pytest.mark.parametrize(
     ("text", "size_bytes"),
-    [("64Mi", 64 << 20), ("1.5Gi", 3 << 29), ("10M", 10_000_000), (80, 80), ("80", 80)],
+    [
+        *[("64Mi", 64 << 20), ("1.5Gi", 3 << 29), ("10M", 10_000_000), (80, 80), ("80", 80)],
+        ("9" * 5000, 1 << 80),
+    ],
 )
 def test_sizes(text, size_bytes):
     assert units.parse_size(text) == size_bytes
 
 
-@pytest.mark.parametrize("text", ["", "Mi", "1 apple", "-1", -1, "1e3", "9" * 5000])
+@pytest.mark.parametrize("text", ["", "Mi", "1 apple", "-1", -1, "1e3"])
 def test_not_sizes(text):
     with pytest.raises(ValueError, match="size"):
         units.parse_size(text)
