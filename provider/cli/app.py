@@ -44,11 +44,16 @@ VERBS = {
         "version": ("version",),
         "run": ("run",),
         "ps": ("ps",),
-        "lifecycle": ("start", "stop", "restart", "kill", "rm", "wait"),
+        "top": ("top",),
+        "events": ("events",),
+        "attach": ("attach",),
+        "cp": ("cp",),
+        "lifecycle": ("start", "stop", "restart", "pause", "unpause", "kill", "rm", "wait"),
         "logs": ("logs",),
         "exec": ("exec",),
         "inspect": ("inspect",),
         "stats": ("stats",),
+        "update": ("update", "rename"),
         "images": ("images", "rmi"),
     }.items()
     for verb in verbs

@@ -10,6 +10,7 @@ from provider.errors import ProviderError, RefusedError
 if TYPE_CHECKING:
     from runtime.container.containers import Containers
     from runtime.container.summary import Summary
+    from runtime.root import Root
 
 
 def open_containers(session: Session, verb: str) -> "Containers":
@@ -39,9 +40,17 @@ _INSTEAD = {
     "start": "`state: running` in its manifest starts it with the next apply",
     "stop": "`state: stopped` in its manifest stops it with the next apply",
     "restart": "a change of its manifest restarts it with the next apply, where one is needed",
+    "pause": "`state: stopped` in its manifest stops it with the next apply",
+    "unpause": "the next apply does that anyway",
     "kill": "`state: stopped` in its manifest stops it with the next apply",
+    "rename": "change the name in its manifest, with formerName: the next apply renames it",
+    "update": "change its manifest, and the next apply changes it",
     "rm": "take it out of its manifests, and the next apply removes it",
 }
+
+
+_NO_OVERRIDE = ("rename", "update")
+_OVERRIDE = "with --override it is done now, and the next apply undoes it"
 
 
 def refuse_managed(container: "Summary", verb: str) -> None:
@@ -55,7 +64,7 @@ def refuse_managed(container: "Summary", verb: str) -> None:
         owner = f"{mark['kind']}/{mark['name']} of project {mark['project']}"
         raise RefusedError(
             f"cannot {verb} {container.name}: it belongs to {owner}",
-            hint=f"{_INSTEAD[verb]}; with --override it is done now, and the next apply undoes it",
+            hint=_INSTEAD[verb] if verb in _NO_OVERRIDE else f"{_INSTEAD[verb]}; {_OVERRIDE}",
         )
 
 
@@ -80,3 +89,26 @@ def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], 
             complain(str(error), error.hint)
             code = 1
     return code
+
+
+def while_there(root: "Root", container_id: str) -> Callable[[], bool]:
+    """Return what tells whether more may be written.
+
+    No more is to come when it has been over for two looks: last words take a moment to the log.
+    """
+    from runtime.container.folders import config_file
+    from runtime.errors import NotFoundError
+    from runtime.supervisor import status
+
+    over = 0
+
+    def going() -> bool:
+        nonlocal over
+        try:
+            ended = status.read(root, container_id).ended
+        except NotFoundError:
+            ended = not config_file(root, container_id).exists()
+        over = over + 1 if ended else 0
+        return over < 2
+
+    return going

@@ -1,4 +1,4 @@
-"""`bayplan start, stop, restart, kill, rm, wait`: one container's life."""
+"""`bayplan start, stop, restart, pause, unpause, kill, rm, wait`: one container's life."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +25,7 @@ Grace = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (start, stop, restart, kill, rm, wait):
+    for verb in (start, stop, restart, pause, unpause, kill, rm, wait):
         app.command()(verb)
 
 
@@ -85,6 +85,42 @@ def restart(
         _guard(container, "restart", override=override)
         containers.stop(container.id, grace=grace)
         _warn(containers.start(container.id))
+
+    return for_each(session, names, act)
+
+
+def pause(context: typer.Context, names: Names, override: Override = False) -> int:
+    """Have all processes of containers stand still, where they are.
+
+    Their health is not looked at until `bayplan unpause`; to clients they are silent.
+
+    \b
+    Examples:
+      bayplan pause page
+    """
+    session: Session = context.obj
+    containers = open_containers(session, "pause")
+
+    def act(container: "Summary") -> None:
+        _guard(container, "pause", override=override)
+        containers.pause(container.id)
+
+    return for_each(session, names, act)
+
+
+def unpause(context: typer.Context, names: Names, override: Override = False) -> int:
+    """Have paused containers go on.
+
+    \b
+    Examples:
+      bayplan unpause page
+    """
+    session: Session = context.obj
+    containers = open_containers(session, "unpause")
+
+    def act(container: "Summary") -> None:
+        _guard(container, "unpause", override=override)
+        containers.unpause(container.id)
 
     return for_each(session, names, act)
 

@@ -2,17 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from provider.cli.containers import find
+from provider.cli.containers import find, while_there
 from provider.cli.session import Session
 from provider.errors import UsageError
-
-if TYPE_CHECKING:
-    from runtime.root import Root
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +50,7 @@ def logs(
         since=None if since is None else _moment(since),
         tail=tail,
         follow=follow,
-        going=_while_there(session.root, config.id),
+        going=while_there(session.root, config.id),
     )
     streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
     for line in lines:
@@ -64,29 +60,6 @@ def logs(
             stream.write(f"{whole}.{int(line.time % 1 * 1000):03}Z ".encode())
         stream.write(line.data + b"\n")
         stream.flush()
-
-
-def _while_there(root: "Root", container_id: str) -> Callable[[], bool]:
-    """Return what tells whether more may be written.
-
-    No more is to come when it has been over for two looks: last words take a moment to the log.
-    """
-    from runtime.container.folders import config_file
-    from runtime.errors import NotFoundError
-    from runtime.supervisor import status
-
-    over = 0
-
-    def going() -> bool:
-        nonlocal over
-        try:
-            ended = status.read(root, container_id).ended
-        except NotFoundError:
-            ended = not config_file(root, container_id).exists()
-        over = over + 1 if ended else 0
-        return over < 2
-
-    return going
 
 
 def _moment(text: str) -> float:

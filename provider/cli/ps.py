@@ -54,6 +54,7 @@ def ps(
                     "name": container.name,
                     "image": container.image,
                     "state": status.state,
+                    "paused": status.paused,
                     "pid": status.pid or None,
                     "exitCode": status.exit_code,
                     "health": status.health,
@@ -76,6 +77,7 @@ def ps(
         words = status.state
         if status.state == "running" and status.started_at:
             words = f"up {_span(time.time() - status.started_at)}"
+            words += ", paused" if status.paused else ""
         elif status.state == "exited":
             words = f"exited ({'unknown' if status.exit_code is None else status.exit_code})"
         if status.health != "none" and status.state == "running":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
+from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.options import spread
 from provider.cli.output import complain
 from provider.cli.refusal import refusal
@@ -39,6 +40,9 @@ def run(
     ] = False,
     terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Remove it when it has ended.")] = False,
+    detach_keys: Annotated[
+        str, typer.Option("--detach-keys", metavar="KEYS", help="Typed at -it, they leave it.")
+    ] = DEFAULT_KEYS,
     *,
     program: Program,
     files: Files,
@@ -50,7 +54,8 @@ def run(
     """Run a command in a new container that belongs to no project and is never pruned.
 
     In the foreground it ends with us, signals are handed on to it, and we exit with its code;
-    only if we are killed (SIGKILL) does it run on, its output kept in its log alone.
+    only if we are killed (SIGKILL), or leave it by the detach keys, does it run on, its output
+    kept in its log alone (see `bayplan attach`).
     Where nothing was run: 64 if the command line makes no sense, 127 if there is no such program,
     126 if it cannot be executed, 125 for anything else.
 
@@ -67,6 +72,7 @@ def run(
 
     session: Session = context.obj
     session.require_root("run")
+    keys = DetachKeys(detach_keys)
     if remove and life.restart != "no":
         raise UsageError("--rm and --restart do not go together")
     if terminal and interactive and not detach and not os.isatty(0):
@@ -95,7 +101,9 @@ def run(
             containers, config, warnings = make_single(session.root, request)
             _warn(warnings)
             if not detach:
-                return _foreground(containers, config, leave_if_asked, interactive=interactive)
+                return _foreground(
+                    containers, config, leave_if_asked, keys, interactive=interactive
+                )
             try:
                 _warn(containers.start(config.id))
                 leave_if_asked()
@@ -123,30 +131,36 @@ def _foreground(
     containers: "Containers",
     config: "ContainerConfig",
     leave_if_asked: Callable[[], None],
+    keys: DetachKeys,
     *,
     interactive: bool,
 ) -> int:
     """Start it, be the other end of its streams until it has ended, return its exit code.
 
-    However this is left, the container does not run on; one to be removed is gone.
+    Unless this is left by *keys*, the container does not run on; one to be removed is gone.
     """
     from provider.cli.leaving import Interrupted
     from provider.cli.streams import Hangup, ReaderGone
     from runtime.errors import NotFoundError
 
     grace: float | None = 0.0
+    runs_on = False
     try:
-        code = _talk(containers, config, leave_if_asked, interactive=interactive)
+        code = _talk(containers, config, leave_if_asked, keys, interactive=interactive)
         grace = None
         return EXIT_OURS if code is None else code
+    except Detached:
+        runs_on = True
+        return 0
     except (Interrupted, Hangup, ReaderGone) as gone:
         return 128 + gone.number
     finally:
-        with suppress(NotFoundError):  # somebody has removed it
-            if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
-                _remove(containers, config)
-            else:
-                containers.stop(config.id, grace=grace)
+        if not runs_on:
+            with suppress(NotFoundError):  # somebody has removed it
+                if config.auto_remove or containers.status(config.id).state in ("created", "dead"):
+                    _remove(containers, config)
+                else:
+                    containers.stop(config.id, grace=grace)
 
 
 def _remove(containers: "Containers", config: "ContainerConfig") -> None:
@@ -160,6 +174,7 @@ def _talk(
     containers: "Containers",
     config: "ContainerConfig",
     leave_if_asked: Callable[[], None],
+    keys: DetachKeys,
     *,
     interactive: bool,
 ) -> int | None:
@@ -197,7 +212,7 @@ def _talk(
         with forwarding(send, terminal=master) as woken, raw_terminal(terminal and interactive):
             leave_if_asked()
             # Its streams end when all that it has written is here.
-            converse(pipes, ending, woken, whole=True)
+            converse(pipes, ending, woken, whole=True, keys=keys if terminal else None)
             return ending.code()
 
 

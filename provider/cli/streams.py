@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from provider.cli.detach import DetachKeys
 from provider.cli.leaving import Interrupted, handling
 
 FORWARDED = (
@@ -174,14 +175,16 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
         return
     former = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed already is not lost
         yield
     finally:
         with suppress(termios.error):  # it is gone
             termios.tcsetattr(0, termios.TCSADRAIN, former)
 
 
-def converse(pipes: Pipes, ending: Ending, woken: int, *, whole: bool) -> None:
+def converse(
+    pipes: Pipes, ending: Ending, woken: int, *, whole: bool, keys: DetachKeys | None = None
+) -> None:
     """Copy between our standard streams and *pipes*, those there are, until it is over.
 
     Signals make *woken* readable (see `forwarding`), and are handled in between.
@@ -192,6 +195,7 @@ def converse(pipes: Pipes, ending: Ending, woken: int, *, whole: bool) -> None:
     Raises:
         ReaderGone: nobody reads our own output any more.
         Hangup: its input is a terminal, and the user's is gone.
+        Detached: *keys* were typed.
     """
     sources, typed, over = pipes.outputs, b"", False
     feed = pipes.ours.get("stdin")
@@ -218,6 +222,10 @@ def converse(pipes: Pipes, ending: Ending, woken: int, *, whole: bool) -> None:
             typed = _read(0)
             if not typed and is_terminal:
                 raise Hangup
+            if typed and keys is not None:
+                typed = keys.passed(typed)
+                if not typed:
+                    continue
         if feed is not None and (typed or 0 in ready):
             rest = _feed(feed, typed) if typed else None
             if rest is None:

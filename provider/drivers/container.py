@@ -282,6 +282,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             network.release(self._root, before.id)
         status = self._containers.status(before.id)
         if status.state == "running":
+            if status.paused:
+                self._containers.unpause(before.id)
             inside.mend(before, status, self._containers.cgroup(before.id))
         if action.consequence is Consequence.RESTART:
             self._containers.stop(before.id)

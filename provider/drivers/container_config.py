@@ -23,7 +23,7 @@ from runtime.container.devices import device_rules
 from runtime.container.volume import data_folder
 from runtime.container.wiring import ETC_FILES, etc_source
 from runtime.kernel.seccomp_default import DEFAULT_PROFILE
-from runtime.record import dataclass
+from runtime.record import dataclass, replace
 from runtime.root import Root
 from runtime.spec import (
     BlockIo,
@@ -43,7 +43,7 @@ from runtime.spec import (
 )
 from runtime.supervisor.request import Restart
 
-_CPU_PERIOD_US = 100_000
+CPU_PERIOD_US = 100_000
 _UNLIMITED = (1 << 64) - 1
 
 
@@ -108,12 +108,7 @@ def make_config(instance: InstanceId, tree: Tree, site: Site) -> ContainerConfig
         dns_search=dns.search,
         dns_options=dns.options,
         logs=Logs(logs.max_size, logs.max_files),
-        restart=Restart(
-            policy="no" if job else restart.policy,
-            max_retries=restart.max_retries,
-            backoff=restart.backoff,
-            max_backoff=restart.max_backoff,
-        ),
+        restart=restart_of(replace(restart, policy="no") if job else restart),
         health=_health(container["health"]),
         stop_signal=_stop_signal(instance, container),
         stop_grace=container["stopGrace"],
@@ -138,6 +133,16 @@ def _stop_signal(instance: InstanceId, container: Tree) -> int:
         ) from None
 
 
+def restart_of(wanted: specs.Restart) -> Restart:
+    """Return the restart policy in the words of the supervisor."""
+    return Restart(
+        policy=wanted.policy,
+        max_retries=wanted.max_retries,
+        backoff=wanted.backoff,
+        max_backoff=wanted.max_backoff,
+    )
+
+
 def resources(container: Tree) -> Resources:
     """Return the limits of *container* as OCI resources; devices included."""
     limits = decode(specs.Resources, container["resources"])
@@ -147,10 +152,10 @@ def resources(container: Tree) -> Resources:
         if limits.memory and limits.memory_swap is not None:
             swap = limits.memory + limits.memory_swap
         memory = Memory(limits.memory, limits.memory_reservation, swap)
-    quota = None if limits.cpus is None else round(limits.cpus * _CPU_PERIOD_US)
+    quota = None if limits.cpus is None else round(limits.cpus * CPU_PERIOD_US)
     cpu = None
     if quota is not None or limits.cpuset:
-        period = None if quota is None else _CPU_PERIOD_US
+        period = None if quota is None else CPU_PERIOD_US
         cpu = Cpu(quota=quota, period=period, cpus=limits.cpuset)
     # OCI knows version 1's weights only; this is exact on version 2, and true in ratio on 1.
     unified = {} if limits.cpu_weight is None else {"cpu.weight": str(limits.cpu_weight)}

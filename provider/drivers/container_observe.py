@@ -226,7 +226,7 @@ class _View:
         values = self._namespaces.get(config.id, {})
         yield from map(_to_deviation, inside.compare_namespaces(config, values))
         group = self._containers.cgroup(config.id)
-        yield from map(_to_deviation, inside.compare_group(status.pid, group))
+        yield from map(_to_deviation, inside.compare_group(status, group))
 
     def _links(self, config: ContainerConfig) -> Iterable[Deviation]:
         for found in self._snapshot.deviations:

@@ -56,10 +56,7 @@ def make_single(
         raise ProviderError(f"no image {image}", hint="`bayplan images` lists them")
     container_id = new_id()
     name = container_id if request.name is None else request.name
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise UsageError(
-            f"--name {name!r}", hint="lower case letters, digits and inner hyphens, 63 at most"
-        )
+    check_name(name)
     warnings = _check_ports(root, request.publish)
     tree = _tree(request, digest, store.config(digest))
     layers = store.layers(digest)
@@ -149,3 +146,15 @@ def _tree(request: Request, digest: str, image: ImageConfig) -> Tree:
     for use in container["volumes"]:
         use["id"] = None
     return {"container": container, "metadata": {"labels": image.labels | dict(request.labels)}}
+
+
+def check_name(name: str) -> None:
+    """See that a container may be called so.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise UsageError(
+            f"the name {name!r}", hint="lower case letters, digits and inner hyphens, 63 at most"
+        )

@@ -57,6 +57,11 @@ def refusal(setting: Setting, error: KernelError) -> ContainerError:
     return ContainerError(f"{text}: {error}")
 
 
+def read_file(folder: str, setting: Setting) -> str | None:
+    """Return what the file of *setting* holds; None if there is none."""
+    return files.read_if_there(f"{folder}/{setting.file}")
+
+
 def _nothing(_: str) -> dict[str, int | None]:
     return {}
 
@@ -72,6 +77,10 @@ class Controller:
     """Whether the resources ask for this controller; some are made only then."""
     apply: Callable[..., list[Setting]] = write_changed
     """As write_changed."""
+    read: Callable[[str, Setting], str | None] = read_file
+    """What a setting is in a folder by now."""
+    built_in: bool = False
+    """Whether every v2 group has it, without its being switched on in the groups above."""
     prepare: Callable[[str], None] | None = None
     """Called for each folder made, outermost first, before anything else is written to it."""
     stats: Callable[[str], dict[str, int | None]] = _nothing

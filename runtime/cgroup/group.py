@@ -115,7 +115,8 @@ class Cgroup:
         if part.version == 1:
             prepare = next((w.controller.prepare for w in part.works if w.controller.prepare), None)
             return membership.make(part.mount, self.name, prepare=prepare)
-        needed = {work.controller.name for work in part.works if work.needed}
+        works = (work for work in part.works if work.needed and not work.controller.built_in)
+        needed = {work.controller.name for work in works}
         return membership.make_delegated(part.mount, self.name, frozenset(needed - {"cgroup"}))
 
     def _move_into(self, folders: list[str]) -> None:
@@ -318,13 +319,14 @@ class Cgroup:
         if not os.path.isdir(folder):
             return [Deviation("group", folder, "a group", None)]
         found = []
-        for setting in (s for work in part.works if work.needed for s in work.settings):
-            path = f"{folder}/{setting.file}"
-            actual = files.read_if_there(path)
-            if actual is None and setting.absent is Absent.WARN:
-                continue
-            if actual is None or not setting.same(setting.value, actual):
-                found.append(Deviation(setting.field, path, setting.value.strip(), actual))
+        for work in filter(lambda work: work.needed, part.works):
+            for setting in work.settings:
+                actual = work.controller.read(folder, setting)
+                if actual is None and setting.absent is Absent.WARN:
+                    continue
+                if actual is None or not setting.same(setting.value, actual):
+                    path = f"{folder}/{setting.file}"
+                    found.append(Deviation(setting.field, path, setting.value.strip(), actual))
         return found
 
     def _folders(self) -> tuple[str, ...]:
@@ -358,6 +360,8 @@ class Cgroup:
 
 def _is_enabled(folder: str, work: Work) -> bool:
     """Tell whether a v2 group has a controller that it need not have."""
+    if work.controller.built_in:
+        return True
     return work.controller.name in files.read(f"{folder}/cgroup.controllers").split()
 
 

@@ -43,7 +43,8 @@ class Hierarchy:
     """The cgroup mounts of one host. Made by ``detect``; a plain value afterwards."""
 
     places: dict[str, Place]
-    """Controller -> place. CPU accounting and freezing are parts of v2 itself, no controllers."""
+    """Controller -> place. CPU accounting and freezing are parts of v2 itself, no controllers;
+    so are device programs, which stand in for a v1 controller that is not there."""
     unified: str | None
     """Mount point of cgroup2, whether or not it holds controllers."""
     named: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class Hierarchy:
         if unified is not None:
             for controller in files.read(f"{unified}/cgroup.controllers").split():
                 places.setdefault(controller, Place(2, unified))
+            places.setdefault("devices", Place(2, unified))
         if not places and unified is None:
             raise UnsupportedHostError(
                 f"no cgroup file system is mounted (read {mountinfo}); "

@@ -145,9 +145,4 @@ def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
         # What is asked for in v2's own words has its warning already.
         if not setting.is_default and not setting.field.startswith("unified.")
     ]
-    if resources.devices and "devices" not in hierarchy.places:
-        warnings.append(
-            "devices: device rules are not enforced on cgroup v2, where they need a bpf program; "
-            "only the nodes in /dev and the capabilities limit what can be opened"
-        )
     return list(dict.fromkeys(warnings))

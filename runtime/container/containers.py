@@ -159,6 +159,36 @@ class Containers:
                 )
         self._let_go(container_id)
 
+    def pause(self, container_id: str) -> None:
+        """Have all processes of the container stand still; its health is not looked at meanwhile.
+
+        Idempotent.
+
+        Raises:
+            StateError: it does not run, or does not come to a stand.
+            UnsupportedHostError: the host cannot freeze.
+        """
+        supervisor = Supervisor(self.root)
+        supervisor.pause(container_id)
+        try:
+            self.cgroup(container_id).freeze()
+        except BaseException:
+            supervisor.resume(container_id)
+            raise
+
+    def unpause(self, container_id: str) -> None:
+        """Have the processes of the container go on. Idempotent.
+
+        Raises:
+            StateError: it does not run.
+        """
+        found = self.status(container_id)
+        if found.state != "running":
+            raise StateError(f"cannot unpause {container_id}: it is {found.state}")
+        self._thaw(container_id)
+        if found.paused:
+            Supervisor(self.root).resume(container_id)
+
     def kill(self, container_id: str, signal: int) -> None:
         """Send *signal* to the container's first process.
 

@@ -73,17 +73,18 @@ def compare_namespaces(
             yield Difference(f"sysctls[{key}]", cause, value, actual)
 
 
-def compare_group(pid: int, group: Cgroup) -> Iterator[Difference]:
+def compare_group(status: Status, group: Cgroup) -> Iterator[Difference]:
     """Yield whether the first process left its cgroup, or was made to stand still."""
-    paths = read_cgroup(pid) or {}
+    paths = read_cgroup(status.pid) or {}
     for name in group.hierarchy.always if paths else ():
         path = paths.get(name) or paths.get("", "")
         if not path.endswith(f"/{group.name}"):
-            cause = f"process {pid} was moved out of cgroup {group.name} ({name})"
+            cause = f"process {status.pid} was moved out of cgroup {group.name} ({name})"
             yield Difference("cgroup", cause, f"/{group.name}", path)
             break  # out of the others as well, or not: mending looks at them all
-    if group.is_frozen():
-        yield Difference("freezer", f"cgroup {group.name} was frozen", "thawed", "frozen")
+    if status.paused or group.is_frozen():
+        cause = "it was paused by hand" if status.paused else f"cgroup {group.name} was frozen"
+        yield Difference("freezer", cause, "thawed", "frozen")
 
 
 def owns_network(config: ContainerConfig) -> bool:
@@ -101,7 +102,7 @@ def mend(config: ContainerConfig, status: Status, group: Cgroup) -> None:
     """
     if group.is_frozen():
         group.thaw()
-    if any(found.what == "cgroup" for found in compare_group(status.pid, group)):
+    if any(found.what == "cgroup" for found in compare_group(status, group)):
         for path in group.join_files():
             if is_running(status.pid, status.start_time):
                 procs = os.path.join(os.path.dirname(path), "cgroup.procs")

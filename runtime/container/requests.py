@@ -119,6 +119,9 @@ def exec_request(
     found = status_of(root, container_id)
     if found.state != "running":
         raise StateError(f"cannot exec in {config.name}: it is {found.state}")
+    group = cgroup_of(root, hierarchy, container_id)
+    if group.is_frozen():
+        raise StateError(f"cannot exec in {config.name}: it is paused; see `bayplan unpause`")
     own = config.spec.process
     process = dataclasses.replace(
         own,
@@ -131,7 +134,7 @@ def exec_request(
     program = compile_enter(
         process,
         seccomp=_profile(config),
-        cgroup_join=cgroup_of(root, hierarchy, container_id).join_files(),
+        cgroup_join=group.join_files(),
         environment=config.environment or None,
     )
     shape = size or os.terminal_size((80, 24))

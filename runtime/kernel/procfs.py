@@ -138,6 +138,16 @@ def read_stat(pid: int | str, *, proc: str = PROC) -> Stat | None:
     return parse_stat(text) if text else None
 
 
+def read_times(pid: int | str, *, proc: str = PROC) -> int | None:
+    """Return the clock ticks *pid* has run, in user space and for it; None if it is gone."""
+    text = _read(f"{proc}/{pid}/stat")
+    if not text:
+        return None
+    # Fields 14 and 15 of proc_pid_stat(5), as in parse_stat.
+    fields = text.rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def start_ticks(pid: int, *, proc: str = PROC) -> int | None:
     """Return when *pid* started, in clock ticks after boot; None if it is gone."""
     stat = read_stat(pid, proc=proc)

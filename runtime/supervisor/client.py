@@ -56,7 +56,7 @@ class Event:
     type: str
     """``present`` (at the beginning: one for each there is), ``started``, ``restarted``,
     ``failed`` (could not be launched), ``died``, ``health``, ``exec``, ``execEnded``,
-    ``forgotten``."""
+    ``paused``, ``resumed``, ``forgotten``."""
     time: float
     status: Status
     """As it was right after."""
@@ -200,6 +200,22 @@ class Supervisor:
             NotFoundError, StateError: there is no such container, or it does not run.
         """
         self.ask("kill", {"id": id, "signal": int(signal)})
+
+    def pause(self, id: str) -> None:
+        """Have a container's health not looked at, before it is made to stand still. Idempotent.
+
+        Raises:
+            NotFoundError, StateError: there is no such container, or it does not run.
+        """
+        self.ask("pause", {"id": id})
+
+    def resume(self, id: str) -> None:
+        """Have its health looked at again. Idempotent.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        self.ask("resume", {"id": id})
 
     def wait(self, id: str, timeout: float | None = None) -> int | None:
         """Return a container's exit code once it has ended for good, None if it is unknown.

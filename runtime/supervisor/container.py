@@ -161,6 +161,26 @@ class Container:
             self._save(changed)
         self._process.signal(number)
 
+    def pause(self) -> None:
+        """Ask for its health no more: somebody has it stand still. Idempotent.
+
+        Raises:
+            StateError: it does not run.
+        """
+        if self._process is None:
+            raise StateError(f"cannot pause {self.request.id}: it is {self.status.state}")
+        if not self.status.paused:
+            self._stop_probing()
+            self._save(replace(self.status, paused=True))
+            self._context.emit("paused", self.status, {})
+
+    def resume(self) -> None:
+        """Ask for its health again. Idempotent."""
+        if self.status.paused:
+            self._save(replace(self.status, paused=False))
+            self._start_probing()
+            self._context.emit("resumed", self.status, {})
+
     def spare(self) -> None:
         """Count as ending from now on: somebody moves its traffic, and stops it then."""
         if self._process is not None and not self.status.ending and self.request.balanced:
@@ -320,6 +340,7 @@ class Container:
             # It may come up for long: only its health check tells when it is there again.
             resting=self.status.resting and self.request.health is not None,
             ending=False,
+            paused=False,
             error="",
             next_start=None,
             oom_killed=False,
@@ -400,6 +421,7 @@ class Container:
             signal=-code if code is not None and code < 0 else None,
             finished_at=time.time(),
             kill_at=None,
+            paused=False,
             resting=self.request.balanced,
             oom_killed=oom,
             error="" if code is not None else "nobody could tell how it ended",
@@ -459,7 +481,7 @@ class Container:
 
     def _start_probing(self) -> None:
         health = self.request.health
-        if health is None or self._process is None:
+        if health is None or self._process is None or self.status.paused:
             return
         self._prober = Prober(
             self._context,

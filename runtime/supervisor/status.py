@@ -64,6 +64,8 @@ class Status:
     new that comes to published ports goes to it while another one can take it."""
     ending: bool = False
     """Of one that is *balanced*: it is being stopped, or about to be; as *resting* for traffic."""
+    paused: bool = False
+    """Somebody has it stand still: its health is not looked at."""
     token: str = ""
     """Of the LaunchRequest."""
 

@@ -71,6 +71,8 @@ class Supervisor:
         self._operations: dict[str, Callable[[Request], None]] = {
             "launch": self._launch,
             "spare": self._spare,
+            "pause": self._pause,
+            "resume": self._resume,
             "stop": self._stop,
             "kill": self._kill,
             "wait": self._wait,
@@ -295,6 +297,14 @@ class Supervisor:
         container.spare()
         self._traffic.consider(container.status)
         asked.connection.on_close.append(left)
+        asked.answer()
+
+    def _pause(self, asked: Request) -> None:
+        self._reach(self._find(asked)).pause()
+        asked.answer()
+
+    def _resume(self, asked: Request) -> None:
+        self._reach(self._find(asked)).resume()
         asked.answer()
 
     def _kill(self, asked: Request) -> None:

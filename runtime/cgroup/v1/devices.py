@@ -1,22 +1,21 @@
 """The v1 devices controller: which device nodes may be opened and made. Made on demand.
 
-The rules are an ordered list, as in the OCI runtime-spec; the kernel keeps only what results
-from it: "all", or a list of exceptions to "none". ``resulting`` computes the same, so that it
-can be compared, and so that a living group is changed by the difference: at no time is a device
-refused that was allowed before and will be after.
+The kernel keeps only what results from an ordered list of rules: "all", or a list of exceptions
+to "none". ``resulting`` computes the same, so that it can be compared, and so that a living group
+is changed by the difference: at no time is a device refused that was allowed before and will be
+after.
 
-Source: Documentation/admin-guide/cgroup-v1/devices.rst, security/device_cgroup.c.
+Source: Documentation/admin-guide/cgroup-v1/devices.rst.
 """
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, refusal
+from runtime.cgroup.devices import entry, verdict
 from runtime.cgroup.setting import Setting, same_lines
 from runtime.errors import ContainerError, KernelError
 from runtime.spec import DeviceRule, Resources
 
 _ALL = "a *:* rwm"
-
-Key = tuple[str, str, str]
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
@@ -39,37 +38,15 @@ def resulting(rules: tuple[DeviceRule, ...]) -> str:
         ContainerError: some devices are denied after all were allowed: the v1 file can show
             only the one or the other.
     """
-    everything = True
-    exceptions: dict[Key, str] = {}
-    for rule in rules:
-        access = rule.access or "rwm"
-        if rule.type in (None, "a"):
-            everything, exceptions = rule.allow, {}
-        elif everything:
-            if not rule.allow:
-                raise ContainerError(
-                    f"device rule {_key(rule)} denies one device while all others are allowed; "
-                    "begin the rules with one that denies all"
-                )
-        else:
-            key = _key(rule)
-            had = set(exceptions.pop(key, ""))
-            now = had | set(access) if rule.allow else had - set(access)
-            if now:
-                exceptions[key] = "".join(letter for letter in "rwm" if letter in now)
-    if everything:
-        return _ALL
-    return "\n".join(_line(key, access) for key, access in exceptions.items())
-
-
-def _key(rule: DeviceRule) -> Key:
-    major, minor = ("*" if n is None or n < 0 else str(n) for n in (rule.major, rule.minor))
-    return rule.type or "a", major, minor
-
-
-def _line(key: Key, access: str) -> str:
-    kind, major, minor = key
-    return f"{kind} {major}:{minor} {access}"
+    found = verdict(rules)
+    if not found.allow:
+        return "\n".join(entry(device, access) for device, access in found.exceptions.items())
+    for device, access in found.exceptions.items():
+        raise ContainerError(
+            f"device rule {entry(device, access)} denies one device while all others are allowed; "
+            "begin the rules with one that denies all"
+        )
+    return _ALL
 
 
 def _parse(text: str) -> dict[str, set[str]]:

@@ -2,10 +2,11 @@
 
 from runtime.cgroup.v2.cpu import CPU
 from runtime.cgroup.v2.cpuset import CPUSET
+from runtime.cgroup.v2.devices import DEVICES
 from runtime.cgroup.v2.io import IO
 from runtime.cgroup.v2.memory import MEMORY
 from runtime.cgroup.v2.pids import PIDS
 
-CONTROLLERS = {c.name: c for c in (MEMORY, CPU, PIDS, IO, CPUSET)}
+CONTROLLERS = {c.name: c for c in (MEMORY, CPU, PIDS, IO, CPUSET, DEVICES)}
 
 __all__ = ["CONTROLLERS"]

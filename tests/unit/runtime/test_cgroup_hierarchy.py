@@ -29,7 +29,7 @@ def test_v2_host(tmp_path: Path) -> None:
     found = detect(tmp_path, "cgroup2 rw rw,nsdelegate cg", v2=V2_CONTROLLERS)
     assert found.mode == "v2"
     assert found.unified == str(tmp_path / "cg")
-    assert found.on(2) == set(V2_CONTROLLERS.split())
+    assert found.on(2) == {*V2_CONTROLLERS.split(), "devices"}
     assert found.always == {"cpu", "memory", "pids", "io"}
     assert found.uses_unified
     assert found.folders() == (str(tmp_path / "cg"),)
@@ -78,6 +78,7 @@ def test_hybrid_host_with_a_controller_on_either_side(tmp_path: Path) -> None:
         "freezer": 1,
         "memory": 2,
         "pids": 2,
+        "devices": 2,
     }
     assert found.uses_unified
 

@@ -71,6 +71,7 @@ def test_everything_on_v2() -> None:
         "io.weight": "default 4950",
         "io.max": "8:0 rbps=1000 wbps=2000 riops=30 wiops=max\n"
         "8:16 rbps=7 wbps=max riops=max wiops=40",
+        "(device program)": "all allowed",
     }
 
 
@@ -207,11 +208,12 @@ def test_what_the_host_cannot_enforce_is_said() -> None:
     assert lay_out(hierarchy(2, "memory"), Resources()).warnings == ()
 
 
-def test_device_rules_on_v2_are_a_warning() -> None:
+def test_device_rules_need_a_controller_or_v2() -> None:
     resources = Resources(devices=(rule("-a"),))
-    (warning,) = lay_out(hierarchy(2, "memory"), resources).warnings
-    assert warning.startswith("devices: device rules are not enforced on cgroup v2")
+    (warning,) = lay_out(hierarchy(1, "memory"), resources).warnings
+    assert warning == "devices: this host has no devices controller"
     assert lay_out(hierarchy(1, "devices"), resources).warnings == ()
+    assert lay_out(hierarchy(2, "devices"), resources).warnings == ()
 
 
 def test_cpu_weight_in_v2_words_works_on_v1() -> None:

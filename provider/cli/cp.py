@@ -1,0 +1,69 @@
+"""`bayplan cp`: files between the host and a container."""
+
+from typing import Annotated
+
+import typer
+
+from provider.cli.containers import find
+from provider.cli.output import complain
+from provider.cli.session import Session
+from provider.errors import ProviderError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(cp)
+
+
+def cp(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="[CONTAINER:]SOURCE", help="What to copy.")],
+    target: Annotated[str, typer.Argument(metavar="[CONTAINER:]TARGET", help="Where to.")],
+    archive: Annotated[
+        bool,
+        typer.Option("-a", "--archive", help="Keep owners, set-user-id bits and devices."),
+    ] = False,
+) -> None:
+    """Copy files and folders between the host and a container, as cp -r does.
+
+    Into a target that is a folder, else to a file or folder of that name; SOURCE/. is what is in
+    the folder. Links are copied as links. Copies belong to root; modes and times are kept. Out of
+    a container that has ended too, but for its volumes; into one that runs.
+
+    \b
+    Examples:
+      bayplan cp shop.web.0:/var/log/app ./logs
+      bayplan cp page.html page:/www/
+    """
+    from runtime.container.copying import copy_from, copy_to
+    from runtime.errors import ContainerError
+    from runtime.rootfs.transfer import How
+
+    session: Session = context.obj
+    session.require_root("cp")
+    (here, inner_source), (there, inner_target) = _split(source), _split(target)
+    if bool(here) == bool(there):
+        raise UsageError("exactly one of SOURCE and TARGET is in a container", hint="NAME:/path")
+    how = How(
+        owner=None if archive else (0, 0),
+        set_id=archive or not here,
+        devices=archive,
+        left_out=lambda what: complain(f"warning: left out: {what}"),
+    )
+    name = here or there
+    container = find(session, name)
+    try:
+        if here:
+            copy_from(session.root, container.id, inner_source, inner_target, how)
+        else:
+            copy_to(session.root, container.id, inner_source, inner_target, how)
+    except ContainerError as error:
+        raise ProviderError(str(error).replace(container.id, name)) from error
+
+
+def _split(word: str) -> tuple[str, str]:
+    """Return container and path; a word with a slash before its colon is a path of the host."""
+    name, colon, path = word.partition(":")
+    if not colon or "/" in name or name in ("", "."):
+        return "", word
+    return name, path or "/"

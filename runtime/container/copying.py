@@ -1,0 +1,174 @@
+"""Copying between the host and a container's files, as the container sees them.
+
+Of one that runs that is all it has mounted; of one that has ended, its image and what it changed,
+without volumes. Paths in it are resolved inside its root, whatever links are there.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from errno import ENOENT, ENOTDIR
+from typing import TypeVar
+
+from runtime.container.config import ContainerConfig, read_config
+from runtime.container.folders import state_folder
+from runtime.container.state import status_of
+from runtime.errors import KernelError, NotFoundError, StateError
+from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
+from runtime.kernel.namespaces import CLONE_NEWNS, unshare
+from runtime.kernel.procfs import is_running
+from runtime.root import Root
+from runtime.rootfs.overlay import mount_overlay
+from runtime.rootfs.resolve import open_in_root
+from runtime.rootfs.transfer import How, copy, copy_members
+
+T = TypeVar("T")
+
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def copy_from(root: Root, container_id: str, path: str, destination: str, how: How) -> None:
+    """Copy *path* of the container to *destination* on the host.
+
+    As cp(1) does: into a folder that is there, else as a file or folder of that name; with a
+    *path* that ends in ``/.``, what is in the folder.
+
+    Raises:
+        NotFoundError: no such container, or no such *path* in it.
+        StateError: it has ended, and *path* is in a volume of it.
+        OSError: as of the calls.
+    """
+
+    def act(inside: int) -> None:
+        with ExitStack() as opened:
+            name = os.path.basename(path.rstrip("/")) or "."
+            if path.rstrip("/").endswith("/.") or name in (".", ".."):
+                folder = _open(inside, path, _READ)
+                opened.callback(os.close, folder)
+                with suppress(FileExistsError):
+                    os.mkdir(destination)
+                copy_members(folder, _host_folder(destination, opened), how)
+                return
+            parent = _open(inside, os.path.dirname(path.rstrip("/")) or "/", _READ)
+            opened.callback(os.close, parent)
+            _must_exist(parent, name, path)
+            into, new_name = _host_place(destination, name, opened)
+            copy(parent, name, into, new_name, how)
+
+    _with_files(root, container_id, path, act)
+
+
+def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> None:
+    """Copy *source* of the host to *path* in a container that runs; as `copy_from`.
+
+    Raises:
+        NotFoundError: no such container, or the folder *path* is to be in is not there.
+        StateError: it does not run.
+        OSError: as of the calls.
+    """
+    if status_of(root, container_id).state != "running":
+        raise StateError(f"cannot copy into {container_id}: it does not run")
+
+    def act(inside: int) -> None:
+        with ExitStack() as opened:
+            parent, name = os.path.split(source.rstrip("/"))
+            place = _inner_folder(inside, path)
+            if place >= 0:
+                opened.callback(os.close, place)
+            if name in ("", ".", ".."):
+                if place < 0:
+                    raise NotFoundError(f"no folder {path} in the container")
+                copy_members(_host_folder(source, opened), place, how)
+                return
+            new_name = name
+            if place < 0:
+                if path.endswith("/"):
+                    raise NotFoundError(f"no folder {path} in the container")
+                new_name = os.path.basename(path)
+                place = _open(inside, os.path.dirname(path) or "/", _READ)
+                opened.callback(os.close, place)
+            copy(_host_folder(parent or ".", opened), name, place, new_name, how)
+
+    _with_files(root, container_id, path, act)
+
+
+def _must_exist(parent: int, name: str, path: str) -> None:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        raise NotFoundError(f"no {path} in the container") from None
+
+
+def _host_folder(folder: str, opened: ExitStack) -> int:
+    fd = os.open(folder, _READ)
+    opened.callback(os.close, fd)
+    return fd
+
+
+def _host_place(destination: str, name: str, opened: ExitStack) -> tuple[int, str]:
+    """Return the folder that is to hold the copy, and its name there; links are the user's own."""
+    if os.path.isdir(destination):
+        return _host_folder(destination, opened), name
+    if destination.endswith("/"):
+        raise NotFoundError(f"no folder {destination}")
+    parent, new_name = os.path.split(destination)
+    return _host_folder(parent or ".", opened), new_name
+
+
+def _inner_folder(inside: int, path: str) -> int:
+    """Return the folder *path* of the container, -1 if it is none."""
+    try:
+        return _open(inside, path, _READ)
+    except NotFoundError:
+        return -1
+    except KernelError as error:
+        if error.errno == ENOTDIR:
+            return -1
+        raise
+
+
+def _open(inside: int, path: str, flags: int) -> int:
+    try:
+        return open_in_root(inside, path, flags)
+    except KernelError as error:
+        if error.errno == ENOENT:
+            raise NotFoundError(f"no {path} in the container") from error
+        raise
+
+
+def _with_files(root: Root, container_id: str, path: str, act: Callable[[int], T]) -> T:
+    """Call ``act(root folder)`` of the container."""
+    config = read_config(root, container_id)
+    found = status_of(root, container_id)
+    if found.state != "running":
+        with ThreadPoolExecutor(max_workers=1) as alone:
+            return alone.submit(_with_ended, root, config, path, act).result()
+    fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not is_running(found.pid, found.start_time):
+            raise StateError(f"{container_id} has ended just now")
+        return act(fd)
+    finally:
+        os.close(fd)
+
+
+def _with_ended(root: Root, config: ContainerConfig, path: str, act: Callable[[int], T]) -> T:
+    """Call *act* with the files of one that has ended, in a thread that may then end.
+
+    They are read-only there: the overlay its next start makes is the only one that may write.
+    """
+    normal = os.path.normpath("/" + path.lstrip("/"))
+    for each in config.spec.mounts:
+        if each.type in (None, "bind") and f"{normal}/".startswith(f"{each.destination}/"):
+            raise StateError(f"cannot copy {path}: that is a volume, and the container has ended")
+    upper = str(state_folder(root, config.id) / "upper")
+    unshare(CLONE_NEWNS)
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    place = str(state_folder(root, config.id) / "work")
+    mount_overlay((*config.layers, upper), None, None, target=place)
+    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return act(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,137 @@
+"""What happens to the containers of one world: from the supervisor, and from their folders.
+
+The supervisor knows nothing of a container before its start and after its end, so that it was
+made or removed is seen where it lives on disk.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from runtime.container.folders import config_file, private_folder
+from runtime.container.summary import find, summaries
+from runtime.errors import ContainerError
+from runtime.kernel.inotify import (
+    IN_CREATE,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    inotify_add_watch,
+    inotify_init1,
+    read_events,
+)
+from runtime.record import dataclass
+from runtime.root import Root
+from runtime.supervisor.client import Event, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened."""
+
+    time: float
+    """Seconds since the epoch."""
+    type: str
+    """``created``, ``removed``, and the types of runtime.supervisor.client.Event."""
+    id: str
+    name: str
+    details: dict[str, Any]
+    """``exitCode``, ``signal``, ``oomKilled`` of one that died; ``health`` and ``output``;
+    ``exec`` and ``exitCode`` of what was put into it; ``error`` of one that failed."""
+
+
+def happenings(root: Root, *, timeout: float | None = None) -> Iterator[Happening]:
+    """Yield what happens from now on, for *timeout* seconds or for ever.
+
+    Starts a supervisor if there is none.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    told: queue.SimpleQueue[Happening | Exception] = queue.SimpleQueue()
+    folders = _Folders(root)
+    for source in (folders.changes(), _from_supervisor(root, folders.names)):
+        threading.Thread(target=_feed, args=(source, told), daemon=True).start()
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            found = told.get(timeout=left)
+        except queue.Empty:
+            return
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+def _feed(source: Iterator[Happening], told: "queue.SimpleQueue[Happening | Exception]") -> None:
+    try:
+        for happening in source:
+            told.put(happening)
+    except Exception as error:
+        told.put(error)  # it is the reader's
+
+
+class _Folders:
+    """The folders of the containers, watched from now on."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._containers = root.state / "containers"
+        private_folder(self._containers)
+        self._inotify = inotify_init1()
+        mask = IN_CREATE | IN_MOVED_FROM
+        self._all = inotify_add_watch(self._inotify, str(self._containers), mask)
+        self._new: dict[int, str] = {}
+        """Watch -> id of those whose config is not there yet."""
+        self.names = {each.id: each.name for each in summaries(root)}
+        """Of all there are and were, by id."""
+
+    def changes(self) -> Iterator[Happening]:
+        """Yield who comes and goes."""
+        while True:
+            for watch, mask, name in read_events(self._inotify):
+                if watch != self._all:
+                    yield from self._come(self._new.get(watch, ""))
+                elif mask & IN_CREATE:
+                    with suppress(OSError):  # it has gone again
+                        folder = str(self._containers / name)
+                        self._new[inotify_add_watch(self._inotify, folder, IN_MOVED_TO)] = name
+                    yield from self._come(name)
+                elif name in self.names:
+                    yield Happening(time.time(), "removed", name, self.names[name], {})
+
+    def _come(self, container_id: str) -> Iterator[Happening]:
+        if container_id in self.names or not config_file(self._root, container_id).exists():
+            return
+        with suppress(ContainerError):
+            found = find(self._root, container_id)
+            self.names[found.id] = found.name
+            details = {"image": found.image, "command": list(found.arguments)}
+            yield Happening(found.created_at, "created", found.id, found.name, details)
+
+
+def _from_supervisor(root: Root, names: Mapping[str, str]) -> Iterator[Happening]:
+    for event in Supervisor(root).events():
+        if event.type not in ("present", "forgotten"):
+            name = names.get(event.status.id, event.status.id)
+            yield Happening(event.time, event.type, event.status.id, name, _details(event))
+
+
+def _details(event: Event) -> dict[str, Any]:
+    told = event.status
+    match event.type:
+        case "died":
+            found = {
+                "exitCode": told.exit_code,
+                "signal": told.signal,
+                "oomKilled": told.oom_killed,
+            }
+            return {**found, "restarting": told.state == "restarting"}
+        case "failed":
+            return {"error": told.error}
+        case "health":
+            return {"health": told.health, "output": told.health_output}
+        case "started" | "restarted":
+            return {"pid": told.pid}
+        case _:
+            return dict(event.details)

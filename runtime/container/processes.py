@@ -1,0 +1,60 @@
+"""The processes of a container, as /proc and its cgroup show them. Reads only."""
+
+import os
+import time
+
+from runtime.cgroup import Cgroup
+from runtime.kernel.procfs import PROC, read_stat, read_status, read_times
+from runtime.record import dataclass
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerProcess:
+    """One process. Times in seconds."""
+
+    pid: int
+    """As the host sees it."""
+    inner_pid: int
+    """As the container sees it."""
+    parent: int
+    """Pid of its parent, as the host sees it."""
+    uid: int
+    """As the host sees it."""
+    state: str
+    """One letter, as in ps(1)."""
+    age: float
+    cpu_time: float
+    rss_bytes: int
+    command: tuple[str, ...]
+    """Its arguments; the name in brackets where there are none."""
+
+
+def list_processes(group: Cgroup, *, proc: str = PROC) -> tuple[ContainerProcess, ...]:
+    """Return the processes of the container with that cgroup, by pid; none of what has ended."""
+    found = (_look(pid, proc) for pid in group.pids())
+    return tuple(process for process in found if process is not None)
+
+
+def _look(pid: int, proc: str) -> ContainerProcess | None:
+    stat, status = read_stat(pid, proc=proc), read_status(pid, proc=proc)
+    cpu_ticks = read_times(pid, proc=proc)
+    if stat is None or status is None or cpu_ticks is None:
+        return None
+    try:
+        with open(f"{proc}/{pid}/cmdline", "rb") as file:
+            words = file.read().decode(errors="replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return ContainerProcess(
+        pid=pid,
+        inner_pid=status.namespace_pids[-1],
+        parent=stat.ppid,
+        uid=status.uids[1],
+        state=stat.state,
+        age=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start_ticks / _TICKS),
+        cpu_time=cpu_ticks / _TICKS,
+        rss_bytes=status.rss_bytes,
+        command=tuple(words) or (f"[{stat.comm}]",),
+    )

@@ -1,0 +1,149 @@
+"""Copies between the host and containers, hostile ones too."""
+
+import os
+import stat
+import threading
+
+import pytest
+
+from tests.support.drift import container
+from tests.support.manifests import HEAD
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def box(bayplan):
+    """A running container ``p``; its shell is at /bin/sh."""
+    bayplan.apply(HEAD)
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98769")
+    yield bayplan
+    bayplan("rm", "-f", "p")
+    bayplan.delete("test")
+
+
+def sh(bayplan, script: str) -> str:
+    return bayplan("exec", "p", "sh", "-c", script).stdout
+
+
+def test_files_and_folders_go_both_ways(box, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub/deep").write_text("deep")
+    (tree / "run").write_text("#!/bin/sh\n")
+    (tree / "run").chmod(0o751)
+    (tree / "link").symlink_to("sub/deep")
+    os.utime(tree / "run", (1, 2))
+    box("cp", str(tree), "p:/new")
+    assert sh(box, "cat /new/link; stat -c %a:%u:%Y /new/run") == "deep751:0:2\n"
+    # Into a folder that is there; and what is in it.
+    box("cp", str(tree / "run"), "p:/new/sub")
+    box("cp", f"{tree}/.", "p:/new/sub/")
+    assert sh(box, "ls /new/sub /new/sub/sub") == (
+        "/new/sub:\ndeep\nlink\nrun\nsub\n\n/new/sub/sub:\ndeep\n"
+    )
+    back = tmp_path / "back"
+    box("cp", "p:/new", str(back))
+    assert sorted(p.name for p in back.iterdir()) == ["link", "run", "sub"]
+    assert (back / "sub/sub/deep").read_text() == "deep"
+    assert (back / "link").readlink().as_posix() == "sub/deep"
+    assert stat.S_IMODE((back / "run").stat().st_mode) == 0o751
+    box("cp", "p:/new/run", str(tmp_path / "other"))
+    assert (tmp_path / "other").read_text() == "#!/bin/sh\n"
+    box("cp", "p:new/.", str(back))
+    assert not (back / "new").exists()
+
+
+def test_what_is_wrong_is_told(box, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    for words, said in [
+        (("p:/nope", str(tmp_path)), "no /nope in the container"),
+        ((str(file), "p:/nope/"), "no folder /nope/ in the container"),
+        ((str(file), "p:/nope/x"), "no /nope in the container"),
+        ((str(tmp_path / "gone"), "p:/"), "gone"),
+        (("p:/bin", str(tmp_path / "no/way")), "/no: No such file"),
+    ]:
+        assert said in box("cp", *words, code=1).stderr
+    assert "exactly one" in box("cp", "p:/a", "p:/b", code=64).stderr
+    assert "exactly one" in box("cp", "a", "./b:c", code=64).stderr
+    assert "no container q" in box("cp", "q:/a", "b", code=1).stderr
+
+
+def test_links_of_a_container_lead_nowhere_else(box, tmp_path):
+    secret, mine = tmp_path / "secret", tmp_path / "mine"
+    secret.write_text("of the host")
+    mine.write_text("mine")
+    sh(box, f"mkdir /a; ln -s {secret} /a/abs; ln -s ../../../..{tmp_path} /a/up; ln -s / /a/root")
+    assert "no " in box("cp", "p:/a/up/secret", str(tmp_path / "got"), code=1).stderr
+    box("cp", "p:/a/abs", str(tmp_path / "got"))
+    assert (tmp_path / "got").is_symlink()
+    # A link in the place of the target is replaced, what it names is left alone.
+    box("cp", str(mine), "p:/a/abs")
+    assert secret.read_text() == "of the host"
+    assert sh(box, "cat /a/abs") == "mine"
+    box("cp", str(mine), "p:/a/root/there")
+    assert sh(box, "cat /there") == "mine"
+    assert not os.path.exists("/there")
+    # Inside the copied tree, too: what the host has there is a folder of ours.
+    (tmp_path / "out").mkdir()
+    box("cp", "p:/a/.", str(tmp_path / "out"))
+    assert (tmp_path / "out/root").is_symlink()
+    assert "sub" not in os.listdir(tmp_path)
+
+
+def test_a_race_of_links_leads_nowhere_else(box, tmp_path):
+    """Folder and link take turns at one name while it is copied from and to."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("of the host")
+    script = (
+        f"mkdir -p /d/x /k; ln -s {outside} /k/x; echo in > /d/x/secret; "
+        "while [ ! -e /stop ]; do mv /d/x /d/y; mv /k/x /d/x; mv /d/x /k/x; mv /d/y /d/x; done"
+    )
+    racing = threading.Thread(target=sh, args=(box, script))
+    racing.start()
+    (tmp_path / "put").write_text("put")
+    try:
+        for number in range(25):
+            got = tmp_path / f"got{number}"
+            box("cp", "p:/d/x/secret", str(got), code=None)
+            assert not got.exists() or got.read_text() == "in\n"
+            box("cp", str(tmp_path / "put"), "p:/d/x/put", code=None)
+    finally:
+        sh(box, "touch /stop")
+        racing.join()
+    assert os.listdir(outside) == ["secret"]
+
+
+def test_set_id_bits_devices_and_owners_need_a_word(box, tmp_path):
+    sh(box, "mkdir /a; cp /bin/busybox /a/suid; chown 7:8 /a/suid; chmod 4755 /a/suid; mkfifo /a/f")
+    inside = f"/proc/{container(box, 'p')['pid']}/root"
+    os.mknod(f"{inside}/a/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    said = box("cp", "p:/a", str(tmp_path / "plain")).stderr
+    assert "left out: plain/null is a device" in said
+    found = (tmp_path / "plain/suid").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o755, 0, 0)
+    assert stat.S_ISFIFO((tmp_path / "plain/f").lstat().st_mode)
+    assert not (tmp_path / "plain/null").exists()
+    box("cp", "-a", "p:/a", str(tmp_path / "whole"))
+    found = (tmp_path / "whole/suid").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o4755, 7, 8)
+    assert stat.S_ISCHR((tmp_path / "whole/null").lstat().st_mode)
+
+
+def test_out_of_one_that_has_ended(box, tmp_path):
+    (tmp_path / "vol").mkdir()
+    box(
+        *("run", "--name", "q", "--network", "none", "-v", f"{tmp_path}/vol:/vol"),
+        *("test/box", "sh", "-c", "echo made > /made; rm /bin/cat"),
+    )
+    assert container(box, "q")["state"] == "exited"
+    box("cp", "q:/made", str(tmp_path))
+    assert (tmp_path / "made").read_text() == "made\n"
+    box("cp", "q:/usr/bin", str(tmp_path / "bin"))
+    assert "cat" not in os.listdir(tmp_path / "bin")
+    assert "sh" in os.listdir(tmp_path / "bin")
+    assert "that is a volume" in box("cp", "q:/vol/x", str(tmp_path), code=1).stderr
+    assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
+    box("rm", "q")

@@ -1,0 +1,230 @@
+"""What people do with containers that run: stop them for a while, look at what they do."""
+
+import json
+import os
+import select
+import signal
+
+import pytest
+
+from tests.support.drift import container, kill
+from tests.support.manifests import HEAD, sleeper
+from tests.support.terminal import terminal
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def box(bayplan):
+    bayplan.apply(HEAD)
+    yield
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_a_paused_container_stands_still_and_its_health_is_not_looked_at(bayplan, box):
+    script = "i=0; while :; do echo $((i=i+1)); sleep 0.02; done"
+    health = ("--health-cmd", "true", "--health-interval", "50ms", "--health-timeout", "100ms")
+    bayplan(
+        "run", "-d", "--name", "p", "--restart", "always", *health, "test/box", "sh", "-c", script
+    )
+    wait_until(lambda: container(bayplan, "p")["health"] == "healthy")
+    bayplan("pause", "p")
+    bayplan("pause", "p")
+    assert "paused" in bayplan("ps").stdout
+    before = bayplan("logs", "p").stdout
+    found = container(bayplan, "p")
+    assert (found["state"], found["paused"]) == ("running", True)
+    said = bayplan("exec", "p", "true", code=125).stderr
+    assert "it is paused" in said
+    assert "bayplan unpause" in said
+    assert bayplan("logs", "p").stdout == before
+    assert container(bayplan, "p")["health"] == "healthy"
+    bayplan("unpause", "p")
+    bayplan("unpause", "p")
+    wait_until(lambda: bayplan("logs", "p").stdout != before)
+    after = container(bayplan, "p")
+    assert (after["paused"], after["pid"], after["restarts"]) == (False, found["pid"], 0)
+    bayplan("pause", "p")
+    bayplan("stop", "p")
+    assert container(bayplan, "p")["state"] == "exited"
+    assert "it is exited" in bayplan("pause", "p", code=1).stderr
+    assert "it is exited" in bayplan("unpause", "p", code=1).stderr
+    bayplan("rm", "p")
+
+
+def test_what_a_project_looks_after_is_paused_until_the_next_apply(bayplan):
+    manifest = HEAD + sleeper("one", "health: {exec: {command: ['true']}, interval: 100ms}")
+    bayplan.apply(manifest)
+    pid = container(bayplan, "test.one")["pid"]
+    assert "belongs to" in bayplan("pause", "test.one", code=1).stderr
+    bayplan("pause", "--override", "test.one")
+    (pending,) = [r for r in bayplan.plan(manifest)["resources"] if r["action"] != "noop"]
+    assert "paused by hand" in str(pending)
+    bayplan.apply(manifest)
+    found = container(bayplan, "test.one")
+    assert (found["paused"], found["pid"]) == (False, pid)
+    assert bayplan.apply(manifest)["changed"] is False
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_top_lists_what_runs_inside(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "-u", "1000", "test/box", "sh", "-c", "sleep 98763; :")
+    bayplan("exec", "-d", "p", "sleep", "98762")
+    wait_until(lambda: len(bayplan.json("top", "p")) == 3)
+    found = {" ".join(each["command"]): each for each in bayplan.json("top", "p")}
+    assert set(found) == {"sh -c sleep 98763; :", "sleep 98763", "sleep 98762"}
+    first, child = found["sh -c sleep 98763; :"], found["sleep 98763"]
+    assert first["pid"] == container(bayplan, "p")["pid"]
+    assert (first["innerPid"], first["uid"]) == (1, 1000)
+    assert child["parent"] == first["pid"]
+    text = bayplan("top", "p").stdout
+    assert text.splitlines()[0].split()[:3] == ["PID", "INNER", "PARENT"]
+    assert "sleep 98762" in text
+    bayplan("stop", "-t", "0s", "p")
+    assert "it is exited" in bayplan("top", "p", code=1).stderr
+    bayplan("rm", "p")
+
+
+def test_events_tell_the_story_of_a_container(bayplan, box):
+    with bayplan.start("events", "-o", "jsonl") as events:
+        told = map(json.loads, events.stdout)
+        story = []
+
+        def until(kind: str) -> dict:
+            for event in told:
+                if event["name"] == "p":
+                    story.append(event["type"])
+                    if event["type"] == kind:
+                        return event
+            raise AssertionError(f"no {kind} after {story}")
+
+        # Until it listens: what was before is not told.
+        while select.select([events.stdout], [], [], 0.1)[0] == []:
+            bayplan("run", "--rm", "--network", "none", "test/box", "true")
+        bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
+        assert until("created")["command"] == ["sleep", "98763"]
+        assert until("started")["pid"] == container(bayplan, "p")["pid"]
+        bayplan("exec", "p", "sh", "-c", "exit 3", code=3)
+        assert until("execEnded")["exitCode"] == 3
+        bayplan("pause", "p")
+        bayplan("unpause", "p")
+        bayplan("kill", "-s", "KILL", "p")
+        died = until("died")
+        assert (died["exitCode"], died["signal"], died["oomKilled"]) == (137, 9, False)
+        bayplan("rm", "p")
+        until("removed")
+        assert story == [
+            *("created", "started", "exec", "execEnded", "paused", "resumed", "died", "removed")
+        ]
+        events.send_signal(signal.SIGINT)
+        assert events.wait(10) == 130
+
+
+def test_events_of_one_as_text_for_a_while(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
+    with bayplan.start("events", "--until", "3s", "p") as events:
+        bayplan("run", "--rm", "--name", "q", "--network", "none", "test/box", "true")
+        bayplan("stop", "-t", "0s", "p")
+        lines = events.stdout.read().splitlines()
+        assert events.wait(10) == 0
+    assert {line.split()[1] for line in lines} == {"p"}
+    (died,) = [line for line in lines if line.split()[2] == "died"]
+    assert died.endswith("exitCode=137 signal=9")
+    assert "no end" in bayplan("events", "-o", "json", code=64).stderr
+    bayplan("rm", "p")
+
+
+def test_a_terminal_is_left_and_come_back_to(bayplan, box):
+    run = ("run", "-it", "--name", "p", "--network", "none", "test/box", "sh")
+    with terminal(bayplan, *run) as user:
+        user.expect(b"# ")
+        user.type(b"x=5; echo first $x\n")
+        user.expect(b"first 5\r\n")
+        user.type(b"\x10\x11")
+        assert user.ends() == 0
+    pid = container(bayplan, "p")["pid"]
+    look_on = ("attach", "--no-stdin", "p")
+    with terminal(bayplan, "attach", "p") as user, terminal(bayplan, *look_on) as other:
+        user.type(b"echo second $x; stty size\n")
+        user.expect(b"second 5\r\n31 97\r\n")
+        other.expect(b"second 5\r")
+        # What is not the whole of the keys is typed.
+        user.type(b"echo a\x10b | busybox od -c\n")
+        user.expect(b"020")
+        user.type(b"exit 4\n")
+        assert (user.ends(), other.ends()) == (4, 4)
+    assert container(bayplan, "p")["exitCode"] == 4
+    assert pid
+    bayplan("rm", "p")
+
+
+def test_who_looks_on_without_a_terminal_leaves_it_running(bayplan, box):
+    script = "echo early; while [ ! -e /go ]; do sleep 0.01; done; echo late; echo err >&2; exit 5"
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sh", "-c", script)
+    left = bayplan.start("attach", "p")
+    with bayplan.start("attach", "p") as attached:
+        wait_until(lambda: "inotify" in " ".join(fds_of(attached.pid, left.pid)))
+        left.send_signal(signal.SIGINT)
+        assert left.communicate(timeout=20) == ("", "")
+        assert left.returncode == 130
+        bayplan("exec", "p", "touch", "/go")
+        assert attached.communicate(timeout=20) == ("late\n", "err\n")
+        assert attached.returncode == 5
+    assert "it is exited" in bayplan("attach", "p", code=1).stderr
+    assert "no key" in bayplan("attach", "--detach-keys", "ctrl-ä", "p", code=64).stderr
+    bayplan("rm", "p")
+
+
+def fds_of(*pids: int) -> list[str]:
+    """Return what all of *pids* have open."""
+    found = [
+        {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        for pid in pids
+    ]
+    return sorted(set.intersection(*found))
+
+
+def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
+    before = container(bayplan, "p")
+    bayplan(
+        "update", "-m", "64Mi", "--cpus", "0.5", "--pids-limit", "7", "--restart", "always", "p"
+    )
+
+    def limits() -> dict:
+        found = bayplan.json("inspect", "p")[0]["config"]
+        return found["spec"]["linux"]["resources"] | {"restart": found["restart"]["policy"]}
+
+    assert limits()["memory"]["limit"] == 64 << 20
+    assert (limits()["cpu"]["quota"], limits()["pids"]["limit"]) == (50_000, 7)
+    (stats,) = bayplan.json("stats", "p")
+    assert stats["memoryLimitBytes"] == 64 << 20
+    # The rest stays; no limit again.
+    bayplan("update", "-m", "-1", "p")
+    assert limits()["cpu"]["quota"] == 50_000
+    assert limits()["restart"] == "always"
+    assert bayplan.json("stats", "p")[0].get("memoryLimitBytes") is None
+    assert container(bayplan, "p")["pid"] == before["pid"]
+    kill(before["pid"])
+    wait_until(lambda: container(bayplan, "p")["restarts"] == 1)
+    assert "in use" in bayplan("update", "-m", "1Ki", "p", code=1).stderr
+    assert "nothing to change" in bayplan("update", "p", code=64).stderr
+    bayplan("rm", "-f", "p")
+
+
+def test_a_new_name_is_known_everywhere(bayplan, box):
+    bayplan("run", "-d", "--name", "p", "test/box", "sleep", "98763")
+    bayplan("run", "-d", "--name", "q", "test/box", "sleep", "98763")
+    assert "is taken" in bayplan("rename", "p", "q", code=1).stderr
+    assert "lower case" in bayplan("rename", "p", "P!", code=64).stderr
+    pid = container(bayplan, "p")["pid"]
+    bayplan("rename", "p", "new")
+    assert container(bayplan, "new")["pid"] == pid
+    assert "no container p" in bayplan("rename", "p", "other", code=1).stderr
+    assert bayplan("exec", "q", "busybox", "nslookup", "new").returncode == 0
+    assert bayplan("exec", "q", "busybox", "nslookup", "p", code=None).returncode != 0
+    bayplan("rename", "new", "p")
+    bayplan("rm", "-f", "p", "q")
