@@ -25,7 +25,7 @@ def box(bayplan):
 
 def test_a_paused_container_stands_still_and_its_health_is_not_looked_at(bayplan, box):
     script = "i=0; while :; do echo $((i=i+1)); sleep 0.02; done"
-    health = ("--health-cmd", "true", "--health-interval", "50ms", "--health-timeout", "1s")
+    health = ("--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "1s")
     bayplan(
         "run", "-d", "--name", "p", "--restart", "always", *health, "test/box", "sh", "-c", script
     )
@@ -153,6 +153,8 @@ def test_a_terminal_is_left_and_come_back_to(bayplan, box):
     pid = container(bayplan, "p")["pid"]
     look_on = ("attach", "--no-stdin", "p")
     with terminal(bayplan, "attach", "p") as user, terminal(bayplan, *look_on) as other:
+        both = (user.process.pid, other.process.pid)
+        wait_until(lambda: "inotify" in " ".join(fds_of(*both)))
         user.type(b"echo second $x; stty size\n")
         user.expect(b"second 5\r\n31 97\r\n")
         other.expect(b"second 5\r")
