@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from provider.drivers.publication import with_backend
 from provider.engine.ledger import Ledger
 from provider.engine.observe import observe
@@ -107,6 +109,37 @@ def test_a_delete_that_failed_and_left_everything_is_over(tmp_path):
     assert host.plan(wanted).is_empty
     host.delete(delete_volumes=True)
     assert network not in host.world.things
+
+
+def test_a_volume_whose_deletion_was_cut_off_is_made_anew(tmp_path, monkeypatch):
+    host = Host(tmp_path)
+    wanted = b.desired(b.volume())
+    host.apply(wanted)
+    (lost,) = host.world.things
+
+    def die(self, instance):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            host.delete(delete_volumes=True)
+    assert host.world.things == {}
+    plan = host.plan(wanted)
+    assert (todo(plan), plan.refusals) == ({"Volume/data": "create"}, ())
+
+    def fail(step):
+        raise ApplyError(step)
+
+    host.world.before_step = lambda step: fail(step) if step.startswith("create") else None
+    assert host.apply(wanted).failed
+    host.world.before_step = lambda step: None
+    host.apply(wanted)
+    assert todo(host.plan(wanted)) == {}
+    (made,) = host.world.things
+    assert made != lost
+    del host.world.things[made]
+    assert "its data is lost" in host.plan(wanted).refusals[0]
 
 
 def test_a_volume_that_a_failed_delete_left_and_that_is_lost_later_is_protected(tmp_path):
