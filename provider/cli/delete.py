@@ -1,6 +1,7 @@
 """`bayplan delete`: take a project away again, in reverse order."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def delete(
     from provider.cli.planning import drivers, warn, who
     from provider.cli.show import carry_out
     from provider.engine.lock import project_lock
-    from provider.engine.observe import observe
+    from provider.engine.observe import observe, preflight
     from provider.manifest.select import select
     from provider.model.resource import Desired
     from provider.planning.options import PlanOptions
@@ -81,7 +82,10 @@ def delete(
         if known:
             recover(session.root)
         world = observe(state, name, actors, held=known)
-        plan = warn(make_delete_plan(name, world, wanted), warnings, output)
+        plan = make_delete_plan(name, world, wanted)
+        # What else is found is about what comes up or stays.
+        plan = replace(plan, refusals=preflight(plan, actors).refusals)
+        plan = warn(plan, warnings, output)
         if plan.refusals:
             raise RefusedError("\n".join(plan.refusals))
         _, code = carry_out(

@@ -94,10 +94,9 @@ def wants_colour(stream_is_terminal: bool) -> bool:
 
 def projects(session: Session) -> list[str]:
     """Return the projects that were ever applied in this world."""
-    try:
-        return sorted(os.listdir(session.root.state / "projects"))
-    except FileNotFoundError:
-        return []
+    from provider.engine.ledger import project_names
+
+    return project_names(session.root.state)
 
 
 def check_project(name: str) -> str:

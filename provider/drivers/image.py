@@ -6,6 +6,7 @@ from pathlib import Path
 
 from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.drivers.usage import in_use
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
 from provider.errors import ApplyError
@@ -68,7 +69,8 @@ class ImageObserver(PassiveObserver):
             yield entry.observed(deviations=(lost,))
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
-        """See that what images are made of is there."""
+        """See that what images are made of is there, and that nobody else needs what goes."""
+        yield from in_use(self._root, actions)
         for action in actions:
             if action.verb is Verb.DELETE or not action.after:
                 continue

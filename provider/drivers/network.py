@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.drivers.usage import in_use
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
 from provider.errors import ApplyError
@@ -77,6 +78,8 @@ class NetworkObserver(PassiveObserver):
         Also where nothing is to be done: they may have come since. What changes for the whole
         host is said, too.
         """
+        # One that was replaced is kept as long as somebody is on it, and keeps nobody from work.
+        yield from in_use(self._root, [a for a in actions if a.before is not None])
         if all(action.verb is Verb.DELETE for action in actions):
             try:
                 yield from (Finding(str(obstacle)) for obstacle in hindrances(self._root))

@@ -2,14 +2,15 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from provider.drivers.failing import failing
 from provider.drivers.mark import instance_of, mark_of
 from provider.drivers.passive import PassiveDriver, PassiveObserver
+from provider.drivers.usage import in_use
 from provider.engine.ledger import Entry
-from provider.engine.ports import Context, Outcome
+from provider.engine.ports import Context, Finding, Outcome
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Verb
 from provider.model.resource import Deviation, Observed
@@ -48,6 +49,10 @@ class VolumeObserver(PassiveObserver):
                     deviations=self._deviations(found.id, {}),
                     status=self._status(found.id),
                 )
+
+    def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
+        """See that nobody else has what is to be deleted."""
+        return in_use(self._root, actions)
 
     def _status(self, object_id: str) -> Tree:
         return {"path": str(volume.data_folder(self._root, object_id))}

@@ -72,6 +72,14 @@ class Entry:
         )
 
 
+def project_names(state: Path) -> list[str]:
+    """Return the projects that were ever applied in this world."""
+    try:
+        return sorted(os.listdir(state / "projects"))
+    except FileNotFoundError:
+        return []
+
+
 class Ledger:
     """The entries of one project. Making a Ledger touches nothing on disk."""
 

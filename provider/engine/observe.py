@@ -43,7 +43,7 @@ def observe(
     observed: list[Observed] = []
     for observer in observers:
         own = _of_kinds(entries, observer.kinds)
-        observed.extend(observer.observe(project, own))
+        observed.extend(_unharmed(found) for found in observer.observe(project, own))
     resources = desired.resources if desired else ()
     return World(
         observed=tuple(observed),
@@ -70,6 +70,16 @@ def _under_way(entry: Entry) -> Entry:
     if attempt is None or attempt.error or attempt.verb == Verb.RUN:
         return entry
     return replace(entry, attempt=None)
+
+
+def _unharmed(found: Observed) -> Observed:
+    """Return *found* without the delete that failed, or was refused, and left it as it was."""
+    attempt = found.attempt
+    if attempt is None or attempt.verb != Verb.DELETE or not attempt.error:
+        return found
+    if found.effective is None or found.deviations:
+        return found
+    return replace(found, attempt=None)
 
 
 def preflight(plan: Plan, observers: Sequence[Observer]) -> Plan:

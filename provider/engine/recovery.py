@@ -9,7 +9,7 @@ from provider.engine.entry import found_entry
 from provider.engine.journal import Interrupted, Journal, Step, fold
 from provider.engine.ledger import Entry, Ledger
 from provider.engine.revision import Revisions
-from provider.model.ids import InstanceId, Kind
+from provider.model.ids import InstanceId
 from provider.model.plan import Verb
 from provider.model.resource import Observed
 from provider.model.tree import Tree
@@ -19,7 +19,8 @@ from provider.planning.report import Fate
 def take_up(state: Path, project: str, observed: Iterable[Observed]) -> None:
     """Move what is known of an interrupted run into ledger and history. Idempotent.
 
-    Its journal tells, and so do the objects *observed*, until a reboot: they know how a Job ended.
+    Its journal tells, and so do the objects *observed*, until a reboot: they know how a Job ended,
+    and whether a delete that failed has done any harm.
     The caller holds the project's lock. Once an action was started, there is a revision.
     """
     _close_journal(state, project)
@@ -27,11 +28,11 @@ def take_up(state: Path, project: str, observed: Iterable[Observed]) -> None:
 
 
 def _write_ends(ledger: Ledger, observed: Iterable[Observed]) -> None:
-    """Make durable how Jobs ended that nobody waited for."""
-    jobs = [(ledger.get(f.id), f) for f in observed if f.id.resource.kind is Kind.JOB]
+    """Make durable how Jobs ended that nobody waited for, and which deletes left all as it was."""
+    recorded = [(ledger.get(found.id), found) for found in observed if not found.is_stray]
     ended = [
         found_entry(entry, found)
-        for entry, found in jobs
+        for entry, found in recorded
         if entry and entry.attempt and entry.attempt != found.attempt
     ]
     for entry in ended:

@@ -67,7 +67,7 @@ def decide(
         return _undecided(wanted, found)
     if found is not None and found.is_stray:
         return _adopt(wanted, found)
-    if found is None or found.effective is None:
+    if found is None or found.effective is None or _is_deleted(found):
         return _create(wanted, found)
     before = found.effective
     after, warnings = _wish(wanted, before, found)
@@ -145,6 +145,17 @@ def unfinished(found: Observed) -> tuple[Consequence, str] | None:
     if attempt.verb in (Verb.CREATE, Verb.DELETE):
         return Consequence.REPLACE, reason
     return Consequence(attempt.consequence), reason
+
+
+def _is_deleted(found: Observed) -> bool:
+    """Tell whether *found* is a volume whose deletion got as far as its data, and no further.
+
+    Perhaps it was then to be made anew, and that did not get through either: a record is there
+    before a creation only then.
+    """
+    deleted = found.attempt is not None and found.attempt.verb in (Verb.DELETE, Verb.CREATE)
+    lost = any(d.consequence == Consequence.DATA_LOSS for d in found.deviations)
+    return found.id.resource.kind is Kind.VOLUME and deleted and lost
 
 
 def is_undecided(wanted: Wanted, found: Observed | None, options: PlanOptions) -> bool:

@@ -22,10 +22,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.folders import bury, clear
 from runtime.container.making import making
 from runtime.documents import parse_state
-from runtime.errors import ConflictError, ContainerError, DamagedError, NotFoundError
+from runtime.errors import ConflictError, ContainerError, DamagedError, NotFoundError, StateError
 from runtime.kernel.flock import flock_within, leave_note, read_note
 from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
@@ -125,9 +126,24 @@ def delete_volume(root: Root, volume_id: str) -> None:
     """Remove the volume and all it holds; idempotent. Killed in the middle, none of it is left.
 
     Then ``half_deleted`` has it; beside the others, for they may be on a disk of their own.
+
+    Raises:
+        StateError: containers have it mounted; names them. What is lost already may go.
     """
     folder = root.state / "volumes" / volume_id
+    if (folder / "data").exists():
+        configs = list_configs(root, skip_damaged=True)
+        users = sorted(config.name for config in configs if is_mounted(root, volume_id, config))
+        if users:
+            raise StateError(f"cannot delete volume {volume_id}: used by {', '.join(users)}")
     bury(folder, folder.with_name(_GRAVE + volume_id))
+
+
+def is_mounted(root: Root, volume_id: str, config: ContainerConfig) -> bool:
+    """Tell whether the container of *config* has the volume, or a part of it, whenever it runs."""
+    folder = root.state / "volumes" / volume_id
+    sources = [mount.source for mount in config.spec.mounts if mount.source]
+    return any(Path(source).is_relative_to(folder) for source in sources)
 
 
 def half_deleted(root: Root) -> list[Path]:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.support.manifests import HEAD, document, sleeper
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -94,3 +95,21 @@ def test_an_unrecorded_volume_that_lost_its_data_is_data_loss(site):
     site("apply", "-f", "-", stdin=MANIFEST, code=1)
     site.apply(MANIFEST, "--accept-data-loss")
     assert pending(site) == []
+
+
+def test_a_deletion_that_was_killed_is_finished_and_the_volume_made_anew(site):
+    (volume,) = (site.folder / "lib/volumes").iterdir()
+    for number in range(20_000):  # it takes a while to delete them
+        (volume / f"data/{number}").touch()
+    delete = site.start("delete", "-p", "test", "--delete-volumes")
+    wait_until(lambda: not volume.exists())
+    delete.kill()
+    delete.communicate()
+    assert volume.with_name(f".removed-{volume.name}").exists()
+    actions = {each["id"]: each["action"] for each in site.plan(MANIFEST)["resources"]}
+    assert actions["Volume/data"] == "create"
+    site.apply(MANIFEST)
+    assert pending(site) == []
+    assert site("doctor").stdout == "all is well\n"
+    (made,) = (site.folder / "lib/volumes").iterdir()
+    assert list((made / "data").iterdir()) == []

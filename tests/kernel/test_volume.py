@@ -11,8 +11,10 @@ from contextlib import suppress
 import pytest
 
 from runtime.container import doctor, recovery, volume
-from runtime.errors import ConflictError, KernelError
+from runtime.container.config import ContainerConfig, write_config
+from runtime.errors import ConflictError, KernelError, StateError
 from runtime.root import Root
+from runtime.spec import Mount, Process, Spec
 from tests.support.fuse import Fuse
 from tests.support.testhost import test_host
 
@@ -278,3 +280,16 @@ def test_what_somebody_puts_in_the_way_of_a_copy_that_was_cut_off_stays(root, la
     volume.prepare(root, "v1", [layer], "/seed")
     assert (data / "file/mine").read_text() == "mine"
     assert sorted(p.name for p in data.parent.iterdir()) == ["data", "lock", "meta.json"]
+
+
+def test_a_volume_that_a_container_has_mounted_is_not_deleted(root):
+    data = full(root)
+    mounts = (Mount("/data", "bind", str(data)),)
+    config = ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts))
+    write_config(root, config)
+    with pytest.raises(StateError, match="cannot delete volume v1: used by web"):
+        volume.delete_volume(root, "v1")
+    assert (data / "precious").exists()
+    shutil.rmtree(data)
+    volume.delete_volume(root, "v1")
+    assert not data.parent.exists()

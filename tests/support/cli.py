@@ -74,6 +74,7 @@ class Bayplan:
         for container in self.json("ps", "-a", code=None):
             self("rm", "-f", "--override", container["id"], code=None)
         projects = self.folder / "lib" / "projects"
-        for project in projects.iterdir() if projects.is_dir() else ():
+        found = list(projects.iterdir()) if projects.is_dir() else []
+        for project in found * 2:  # one may lend to another
             self("delete", "-p", project.name, "--delete-volumes", code=None)
         self("doctor", "--mend", code=None)

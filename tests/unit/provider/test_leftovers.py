@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from provider.drivers.publication import with_backend
+from provider.engine.ledger import Ledger
 from provider.engine.observe import observe
+from provider.errors import ApplyError
 from provider.model import specs
 from provider.model.ids import Kind
 from provider.model.plan import UNKNOWN, Verb
@@ -84,3 +88,72 @@ def test_a_network_that_is_replaced_takes_other_addresses(tmp_path):
     assert {change.path: change.after for change in network.changes}["subnet"] == UNKNOWN
     assert not host.apply(wanted).failed
     assert todo(host.plan(wanted)) == {}
+
+
+def test_a_delete_that_failed_and_left_everything_is_over(tmp_path):
+    host = Host(tmp_path)
+    wanted = b.desired(b.image(), b.network(), b.volume(), b.config(), b.container())
+    host.apply(wanted)
+
+    def refuse(step):
+        if step.startswith("delete"):
+            raise ApplyError("somebody is on it")
+
+    host.world.before_step = refuse
+    assert host.delete(delete_volumes=True).failed
+    host.world.before_step = lambda step: None
+    assert todo(host.plan(wanted)) == {}
+    host.apply(wanted)
+    assert all(entry.attempt is None for entry in Ledger(tmp_path, b.PROJECT).read().values())
+    (network,) = [i for i, thing in host.world.things.items() if thing.kind is Kind.NETWORK]
+    assert host.plan(wanted).is_empty
+    host.delete(delete_volumes=True)
+    assert network not in host.world.things
+
+
+def test_a_volume_whose_deletion_was_cut_off_is_made_anew(tmp_path, monkeypatch):
+    host = Host(tmp_path)
+    wanted = b.desired(b.volume())
+    host.apply(wanted)
+    (lost,) = host.world.things
+
+    def die(self, instance):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            host.delete(delete_volumes=True)
+    assert host.world.things == {}
+    plan = host.plan(wanted)
+    assert (todo(plan), plan.refusals) == ({"Volume/data": "create"}, ())
+
+    def fail(step):
+        raise ApplyError(step)
+
+    host.world.before_step = lambda step: fail(step) if step.startswith("create") else None
+    assert host.apply(wanted).failed
+    host.world.before_step = lambda step: None
+    host.apply(wanted)
+    assert todo(host.plan(wanted)) == {}
+    (made,) = host.world.things
+    assert made != lost
+    del host.world.things[made]
+    assert "its data is lost" in host.plan(wanted).refusals[0]
+
+
+def test_a_volume_that_a_failed_delete_left_and_that_is_lost_later_is_protected(tmp_path):
+    host = Host(tmp_path)
+    wanted = b.desired(b.volume())
+    host.apply(wanted)
+
+    def refuse(step):
+        if step.startswith("delete"):
+            raise ApplyError("somebody has it")
+
+    host.world.before_step = refuse
+    assert host.delete(delete_volumes=True).failed
+    host.world.before_step = lambda step: None
+    host.apply(wanted)
+    host.world.things.clear()
+    assert "its data is lost" in host.plan(wanted).refusals[0]
