@@ -95,7 +95,7 @@ def _examine(root: Root) -> tuple[Finding, ...]:
         lambda: _folders(root, owners),
         lambda: _mounts(root),
         lambda: _files(root),
-        lambda: _volumes(root, unread),
+        lambda: _volumes(root, unread, configs),
         lambda: _networks(root, owners),
     ]
     if not found:
@@ -254,14 +254,21 @@ def _files(root: Root) -> Iterator[Finding]:
         yield Finding("file", str(path), "was never finished")
 
 
-def _volumes(root: Root, unread: Collection[str]) -> Iterator[Finding]:
+def _volumes(
+    root: Root, unread: Collection[str], configs: Sequence[ContainerConfig]
+) -> Iterator[Finding]:
     """Yield folders without a record, and records without their folder."""
     for path in volume.folders(root):
         data = path / "data"
         if path.name not in unread and not volume.record_file(root, path.name).exists():
-            full = data.is_dir() and any(data.iterdir())
-            problem = "belongs to no volume" + (", but there is data in it" if full else "")
-            yield Finding("volume", str(path), problem, mendable=not full)
+            problem, mendable = "belongs to no volume", False
+            if data.is_dir() and any(data.iterdir()):
+                problem += ", but there is data in it"
+            elif any(volume.is_mounted(root, path.name, config) for config in configs):
+                problem += ", but a container has it"
+            else:
+                mendable = True
+            yield Finding("volume", str(path), problem, mendable=mendable)
         elif not data.is_dir():
             problem = "lost its data: put it back, or begin with an empty one"
             problem += " (bayplan apply --accept-data-loss)"

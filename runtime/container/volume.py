@@ -131,7 +131,7 @@ def delete_volume(root: Root, volume_id: str) -> None:
         StateError: containers have it mounted; names them. What is lost already may go.
     """
     folder = root.state / "volumes" / volume_id
-    if (folder / "data").exists():
+    if (folder / "data").is_dir():
         configs = list_configs(root, skip_damaged=True)
         users = sorted(config.name for config in configs if is_mounted(root, volume_id, config))
         if users:

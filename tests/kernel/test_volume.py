@@ -282,11 +282,25 @@ def test_what_somebody_puts_in_the_way_of_a_copy_that_was_cut_off_stays(root, la
     assert sorted(p.name for p in data.parent.iterdir()) == ["data", "lock", "meta.json"]
 
 
-def test_a_volume_that_a_container_has_mounted_is_not_deleted(root):
+def mounted(root):
+    """Make volume v1, with a file in it, and container web that has it."""
     data = full(root)
     mounts = (Mount("/data", "bind", str(data)),)
-    config = ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts))
-    write_config(root, config)
+    write_config(root, ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts)))
+    return data
+
+
+def test_doctor_keeps_a_volume_without_a_record_that_a_container_has_mounted(root):
+    data = mounted(root)
+    (data / "precious").unlink()
+    volume.record_file(root, "v1").unlink()
+    (found,) = [finding for finding in doctor.mend(root) if finding.kind == "volume"]
+    assert found.problem == "belongs to no volume, but a container has it"
+    assert data.is_dir()
+
+
+def test_a_volume_that_a_container_has_mounted_is_not_deleted(root):
+    data = mounted(root)
     with pytest.raises(StateError, match="cannot delete volume v1: used by web"):
         volume.delete_volume(root, "v1")
     assert (data / "precious").exists()
