@@ -238,9 +238,17 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             with suppress(NotFoundError):
                 self._containers.stop(old)
         self._create(action.id, after, object_id, context)
+        if old:
+            self._pass_on(old, object_id)
         if after.get("state", "running") == "running":
             for warning in self._containers.start(object_id):
                 context.progress(warning)
+
+    def _pass_on(self, old: str, object_id: str) -> None:
+        """Let the new container have the addresses it asks for, where the old one holds them."""
+        for join in read_config(self._root, object_id).joins:
+            if join.ip:
+                network.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
 
     def _create(self, instance: InstanceId, after: Tree, object_id: str, context: Context) -> None:
         container: Tree = after["container"]

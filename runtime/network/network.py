@@ -175,6 +175,21 @@ def park(root: Root, container_id: str) -> None:
                 _put(root, record, replace(lease, netns=""))
 
 
+def pass_on(root: Root, network_id: str, ip: str, *, former: str, heir: str) -> None:
+    """Give *heir*, which has none there, the address that *former* holds but does not use.
+
+    Whoever holds another address, or is attached, keeps it. Idempotent.
+    """
+    with host_lock(root, f"pass {ip} on to {heir}"):
+        record = store.load(root, network_id)
+        lease = record.lease_of(former)
+        if lease is None or lease.ip != ip or lease.netns or record.lease_of(heir):
+            return
+        _drop(root, record, former)
+        rest = tuple(other for other in record.leases if other is not lease)
+        _put(root, replace(record, leases=rest), replace(lease, container=heir, link="", names=()))
+
+
 def release(root: Root, container_id: str) -> None:
     """Give back all leases and names of the container; links die with its netns; idempotent."""
     with host_lock(root, f"release {container_id}"):
