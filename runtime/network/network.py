@@ -4,7 +4,7 @@ Every function is idempotent and leaves what is right alone. Records are written
 is changed: what a crash leaves is a deviation, which observe names and repair mends.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from runtime.errors import ConflictError, NotFoundError, StateError
@@ -106,13 +106,15 @@ def attach(
     netns: str,
     *,
     ip: str | None = None,
+    avoid: Collection[str] = (),
     names: Sequence[str] = (),
     interface: str = "eth0",
     servers: Sequence[str] = (),
 ) -> Attachment:
     """Give the container an address, a link in the namespace pinned at *netns*, and its names.
 
-    A container already holding a lease keeps its address. *interface* is ``eth`` and a number;
+    A container already holding a lease keeps its address; without *ip*, a new one gets none of
+    *avoid*, which others will ask for. *interface* is ``eth`` and a number;
     the default route is that of the lowest on a network that is not internal. *servers* answer
     what our DNS server does not know, instead of the host's.
 
@@ -126,7 +128,7 @@ def attach(
         record = store.load(root, network_id)
         lease = record.lease_of(container_id)
         if lease is None:
-            lease = _lease(root, record, container_id, ip)
+            lease = _lease(record, container_id, ip, avoid)
         elif ip is not None and ip != lease.ip:
             raise ConflictError(
                 f"container {container_id} holds {lease.ip} on network {network_id}, not {ip}"
@@ -306,13 +308,13 @@ def _uplink_mtu(netlink: Netlink, routes: tuple[rtnetlink.Route, ...]) -> int:
     return _DEFAULT_MTU
 
 
-def _lease(root: Root, record: Record, container_id: str, ip: str | None) -> Lease:
+def _lease(record: Record, container_id: str, ip: str | None, avoid: Collection[str]) -> Lease:
     holders = {lease.ip: lease.container for lease in record.leases}
     if ip is not None and ip in holders:
         raise ConflictError(f"address {ip} is held by container {holders[ip]}")
     address = ipam.choose_address(
         record.network.subnet,
-        holders.keys(),
+        {*holders, *(avoid if ip is None else ())},
         gateway=record.network.gateway,
         after=record.cursor,
         wanted=ip,

@@ -72,3 +72,32 @@ def test_a_replacement_at_its_address_converges_killed_at_some_steps(world):
             break
     assert kills > 1
     bayplan("delete", "-p", "test")
+
+
+def test_an_address_asked_for_is_left_to_who_asks_for_it(bayplan: Bayplan):
+    bayplan.apply(site(member("a"), member("b"), member("z", "2"), member("y", "3")))
+    found = addresses(bayplan)
+    assert (found["z"], found["y"]) == ("2", "3")
+    bayplan.delete("test")
+
+
+def test_an_address_somebody_else_keeps_is_refused_before_anything_is_stopped(bayplan: Bayplan):
+    bayplan.apply(site(member("b", "50"), member("a")))
+    before = addresses(bayplan)
+    wanted = site(member("b", before["a"]), member("a"))
+    said = (
+        f"Container/b: address {SUBNET}.{before['a']} of Network/net is held by container test.a:"
+        " take another one, or replace that one first"
+    )
+    assert bayplan.plan(wanted, code=1)["refusals"] == [said]
+    assert said in bayplan("apply", "-f", "-", stdin=wanted, code=1).stderr
+    assert addresses(bayplan) == before
+    bayplan.delete("test")
+
+
+def test_an_address_goes_from_a_container_that_is_deleted_to_a_new_one(bayplan: Bayplan):
+    bayplan.apply(site(member("a"), member("b", "60")))
+    given = addresses(bayplan)["a"]
+    bayplan.apply(site(member("c", "60"), member("d", given)))
+    assert addresses(bayplan) == {"c": "60", "d": given}
+    bayplan.delete("test")
