@@ -4,6 +4,7 @@ Every function is idempotent and leaves what is right alone. Records are written
 is changed: what a crash leaves is a deviation, which observe names and repair mends.
 """
 
+import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -56,6 +57,17 @@ def ensure_network(
         plumbing.ensure_bridge(netlink, record)
         dns.write_zones(root)
     return network
+
+
+def check_subnet(root: Root, subnet: str, *, leaving: Collection[str] = ()) -> None:
+    """Refuse what ``ensure_network`` would refuse once the networks *leaving* are gone. Read-only.
+
+    Raises:
+        ConflictError: the subnet overlaps another network or a route of the host.
+        NetworkError: the subnet cannot be used.
+    """
+    with Netlink() as netlink:
+        ipam.check_subnet(subnet, _taken(root, rtnetlink.routes(netlink), leaving))
 
 
 def uplink_mtu() -> int:
@@ -267,8 +279,7 @@ def _new(
     mtu: int | None,
 ) -> Network:
     routes = rtnetlink.routes(netlink)
-    taken = [(route.destination, "a route of this host") for route in routes]
-    taken += [(r.network.subnet, f"network {r.network.id}") for r in store.load_all(root)]
+    taken = _taken(root, routes)
     if subnet is None:
         start = int(root.tag or "0", 16)
         subnet = ipam.choose_subnet((other for other, _ in taken), start=start)
@@ -284,6 +295,18 @@ def _new(
         internal=internal,
         mtu=mtu or _uplink_mtu(netlink, routes),
     )
+
+
+def _taken(
+    root: Root, routes: Sequence[rtnetlink.Route], leaving: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return subnets in use and what uses them, but for networks that are *leaving*."""
+    records = store.load_all(root)
+    bridges = {r.network.bridge for r in records if r.network.id in leaving}
+    going = {index for index, name in socket.if_nameindex() if name in bridges}
+    taken = [(r.destination, "a route of this host") for r in routes if r.index not in going]
+    staying = (r.network for r in records if r.network.id not in leaving)
+    return taken + [(network.subnet, f"network {network.id}") for network in staying]
 
 
 def _changed(

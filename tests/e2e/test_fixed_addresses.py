@@ -101,3 +101,13 @@ def test_an_address_goes_from_a_container_that_is_deleted_to_a_new_one(bayplan: 
     bayplan.apply(site(member("c", "60"), member("d", given)))
     assert addresses(bayplan) == {"c": "60", "d": given}
     bayplan.delete("test")
+
+
+def test_a_subnet_of_another_network_is_refused_before_anything_is_touched(bayplan: Bayplan):
+    bayplan.apply(site(member("a", "7")))
+    other = site(member("a", "7")).replace("name: test}", "name: other}")
+    (said,) = bayplan.plan(other, code=1)["refusals"]
+    assert said.startswith(f"Network/net: subnet {SUBNET}.0/24 overlaps {SUBNET}.")
+    assert said in bayplan("apply", "-f", "-", stdin=other, code=1).stderr
+    assert [c["name"] for c in bayplan.json("ps", "-a")] == ["test.a"]
+    bayplan.delete("test")
