@@ -169,6 +169,7 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
             gateway=None if after["gateway"] == UNKNOWN else after["gateway"],
             internal=after["internal"],
             mtu=_mtu(action.before or {}, after),
+            avoid=context.subnets(),
         )
         # Only now: without the new one, the old one has to stay.
         if fresh and action.object_id:

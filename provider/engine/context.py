@@ -46,6 +46,11 @@ class ApplyContext:
         found = (self.facts.get(instance) for instance in self.facts.instances(resource))
         return tuple(observed for observed in found if observed is not None)
 
+    def subnets(self) -> Collection[str]:
+        """Return the subnets that wanted networks ask for."""
+        networks = (r.spec for r in self.desired.resources if r.id.kind is Kind.NETWORK)
+        return [spec["subnet"] for spec in networks if spec["subnet"]]
+
     def asked_for(self, project: str | None, network: str) -> Collection[str]:
         """Return the fixed addresses of a network, of what is wanted and of what stays."""
         return self.addresses.get((project or self.desired.project, network), ())

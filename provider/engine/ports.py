@@ -116,6 +116,10 @@ class Context(Protocol):
         """Return all instances of a resource (replicas of a Service by index, then its ports)."""
         ...
 
+    def subnets(self) -> Collection[str]:
+        """Return the subnets that wanted networks ask for."""
+        ...
+
     def asked_for(self, project: str | None, network: str) -> Collection[str]:
         """Return the fixed addresses of a network, of what is wanted and of what stays."""
         ...

@@ -26,12 +26,13 @@ def ensure_network(
     gateway: str | None = None,
     internal: bool = False,
     mtu: int | None = None,
+    avoid: Collection[str] = (),
 ) -> Network:
     """Make the network, or bring it to what is asked, and return it.
 
     Bridge, addresses, sysctls and firewall are in place afterwards. None means: as it is, or for a
-    new one a free /24, the subnet's first address, ``uplink_mtu``. *mtu* changes live, for the
-    containers on it too. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
+    new one a free /24 outside the subnets to *avoid*, the subnet's first address, ``uplink_mtu``.
+    *mtu* changes live, for the containers on it too. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
 
     Raises:
         ConflictError: another subnet or gateway than it has, or the other kind of network
@@ -43,7 +44,7 @@ def ensure_network(
         try:
             record = store.load(root, network_id)
         except NotFoundError:
-            network = _new(root, netlink, network_id, subnet, gateway, internal, mtu)
+            network = _new(root, netlink, network_id, subnet, gateway, internal, mtu, avoid)
             record = Record(network)
             store.save(root, record, durable=True)
         else:
@@ -277,12 +278,13 @@ def _new(
     gateway: str | None,
     internal: bool,
     mtu: int | None,
+    avoid: Collection[str],
 ) -> Network:
     routes = rtnetlink.routes(netlink)
     taken = _taken(root, routes)
     if subnet is None:
         start = int(root.tag or "0", 16)
-        subnet = ipam.choose_subnet((other for other, _ in taken), start=start)
+        subnet = ipam.choose_subnet((*avoid, *(other for other, _ in taken)), start=start)
     else:
         subnet = ipam.check_subnet(subnet, taken)
     number = store.next_number(root, "network")

@@ -111,3 +111,21 @@ def test_a_subnet_of_another_network_is_refused_before_anything_is_touched(baypl
     assert said in bayplan("apply", "-f", "-", stdin=other, code=1).stderr
     assert [c["name"] for c in bayplan.json("ps", "-a")] == ["test.a"]
     bayplan.delete("test")
+
+
+def test_a_subnet_asked_for_is_left_to_the_network_that_asks_for_it(bayplan: Bayplan):
+    def subnets() -> dict[str, str]:
+        found = bayplan.json("get", "-p", "test")["resources"]
+        return {
+            network["id"]: network["status"]["subnet"]
+            for network in found
+            if network["id"].startswith("Network/")
+        }
+
+    any_one = HEAD + document("Network", "a", "{}")
+    bayplan.apply(any_one)
+    first = subnets()["Network/a"]
+    bayplan.delete("test")
+    bayplan.apply(any_one + document("Network", "z", f"{{subnet: {first}}}"))
+    assert subnets()["Network/z"] == first
+    bayplan.delete("test")
