@@ -238,9 +238,23 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             with suppress(NotFoundError):
                 self._containers.stop(old)
         self._create(action.id, after, object_id, context)
+        if old:
+            self._pass_on(old, object_id)
         if after.get("state", "running") == "running":
-            for warning in self._containers.start(object_id):
+            for warning in self._start(after, object_id, context):
                 context.progress(warning)
+
+    def _start(self, after: Tree, object_id: str, context: Context) -> tuple[str, ...]:
+        """Start it, at addresses that nobody else asks for."""
+        networks = after["container"]["networks"]
+        avoid = {use["id"]: context.asked_for(use["project"], use["name"]) for use in networks}
+        return self._containers.start(object_id, avoid=avoid)
+
+    def _pass_on(self, old: str, object_id: str) -> None:
+        """Let the new container have the addresses it asks for, where the old one holds them."""
+        for join in read_config(self._root, object_id).joins:
+            if join.ip:
+                network.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
 
     def _create(self, instance: InstanceId, after: Tree, object_id: str, context: Context) -> None:
         container: Tree = after["container"]
@@ -306,7 +320,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         )
         warnings = list(self._containers.update(config))
         if action.consequence is Consequence.RESTART and after["state"] == "running":
-            warnings += self._containers.start(before.id)
+            warnings += self._start(after, before.id, context)
         network_observe.repair(
             self._root,
             containers=frozenset({before.id}),

@@ -1,6 +1,7 @@
 """What can be known to be in the way of a container before anything is touched."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from provider.drivers.port_preflight import Ports
@@ -8,8 +9,10 @@ from provider.drivers.publication import owner_of
 from provider.engine.ports import Finding
 from provider.model.plan import UNKNOWN, Action, Verb
 from provider.model.tree import Tree
-from runtime.errors import ContainerError
+from runtime.container.config import read_config
+from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.image.store import ImageStore
+from runtime.network import store
 from runtime.network.firewall import Publication
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
@@ -21,6 +24,9 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
     if not wanted:
         return
     leaving = {owner_of(a.id.resource) for a in actions if a.verb is Verb.DELETE}
+    # What goes frees its addresses, and must not keep the apply from coming to that.
+    passing = {i for a in actions for i in a.leftovers}
+    passing |= {a.object_id for a in actions if a.verb is Verb.DELETE}
     ports = Ports(root)
     for action in wanted:
         after: Tree = action.after or {}
@@ -31,6 +37,7 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
         if "container" in after:
             yield from _sources(action, after["container"])
             yield from _account(root, action, after["container"])
+            yield from _addresses(root, action, after["container"], passing)
 
 
 def _sources(action: Action, container: Tree) -> Iterable[Finding]:
@@ -44,6 +51,31 @@ def _sources(action: Action, container: Tree) -> Iterable[Finding]:
     for use in container["devices"]:
         if not Path(use["path"]).exists():
             yield Finding(f"device {use['path']} does not exist", action.id, refusal=True)
+
+
+def _addresses(
+    root: Root, action: Action, container: Tree, passing: Collection[str]
+) -> Iterable[Finding]:
+    """Look for those that hold an address the container asks for, and keep it."""
+    for use in container["networks"]:
+        if not use["ip"] or use["id"] == UNKNOWN:
+            continue
+        with suppress(NotFoundError):
+            for lease in store.load(root, use["id"]).leases:
+                holder = lease.container
+                if lease.ip == use["ip"] and holder != action.object_id and holder not in passing:
+                    yield Finding(
+                        f"address {lease.ip} of Network/{use['name']} is held by container"
+                        f" {_name(root, holder)}: take another one, or replace that one first",
+                        action.id,
+                        refusal=True,
+                    )
+
+
+def _name(root: Root, container_id: str) -> str:
+    with suppress(NotFoundError, DamagedError):
+        return read_config(root, container_id).name
+    return container_id
 
 
 def _account(root: Root, action: Action, container: Tree) -> Iterable[Finding]:

@@ -9,6 +9,7 @@ from provider.drivers.passive import PassiveDriver, PassiveObserver
 from provider.drivers.usage import in_use
 from provider.engine.ledger import Entry
 from provider.engine.ports import Context, Finding, Outcome
+from provider.engine.step import makes_object
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.plan import UNKNOWN, Action, Consequence, Verb
@@ -86,6 +87,7 @@ class NetworkObserver(PassiveObserver):
             except ContainerError as error:
                 yield Finding(str(error))
             return
+        yield from self._subnets(actions)
         for action in actions:
             if _needs_its_own_subnet(action):
                 yield Finding(
@@ -104,6 +106,19 @@ class NetworkObserver(PassiveObserver):
                 " passes packets on between its links"
             )
         yield from (Finding(str(obstacle)) for obstacle in obstacles)
+
+    def _subnets(self, actions: Sequence[Action]) -> Iterable[Finding]:
+        """Look for subnets of new networks that somebody has who keeps them."""
+        going = {action.object_id for action in actions if action.verb is Verb.DELETE}
+        for action in actions:
+            subnet = (action.after or {}).get("subnet", UNKNOWN)
+            if subnet == UNKNOWN or not makes_object(action):
+                continue
+            same = (n.id for n in network.networks(self._root) if _makes_room(action, n.id))
+            try:
+                network.check_subnet(self._root, subnet, leaving={*going, *same})
+            except ContainerError as error:
+                yield Finding(str(error), action.id, refusal=True)
 
 
 class NetworkDriver(NetworkObserver, PassiveDriver):
@@ -157,6 +172,7 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
             gateway=None if after["gateway"] == UNKNOWN else after["gateway"],
             internal=after["internal"],
             mtu=_mtu(action.before or {}, after),
+            avoid=context.subnets(),
         )
         # Only now: without the new one, the old one has to stay.
         if fresh and action.object_id:
@@ -175,7 +191,7 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
         """
         wanted = IPv4Network(subnet)
         for found in network.networks(self._root):
-            same = found.id.startswith(network_id(action.id, "")) or found.id == action.object_id
+            same = _makes_room(action, found.id)
             if found.id == object_id or not same or not wanted.overlaps(IPv4Network(found.subnet)):
                 continue
             for holder, lease in network.leases(self._root):
@@ -201,6 +217,11 @@ def to_deviation(found: observe.Deviation) -> Deviation:
         effects=found.consequences,
         consequence="restart" if found.code == "netns-gone" else "live",
     )
+
+
+def _makes_room(action: Action, found: str) -> bool:
+    """Tell whether the network *found* goes where the one of *action* needs its addresses."""
+    return found.startswith(network_id(action.id, "")) or found == action.object_id
 
 
 def _mtu(before: Tree, after: Tree) -> int | None:

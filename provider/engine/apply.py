@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from provider.engine.books import Books
-from provider.engine.context import ApplyContext
+from provider.engine.context import ApplyContext, fixed_addresses
 from provider.engine.crew import Crew, Message
 from provider.engine.interrupt import Interrupt
 from provider.engine.journal import Journal
@@ -159,7 +159,8 @@ class _Run:
         self.facts = initial_facts(world, going)
         self.books = Books(state, plan.project, self.facts, apply_id=self.apply_id, going=going)
         self.crew = Crew(options.workers)
-        self.context = ApplyContext(self.apply_id, desired, self.facts, self.crew.tell)
+        addresses = fixed_addresses(desired, world, going)
+        self.context = ApplyContext(self.apply_id, desired, self.facts, self.crew.tell, addresses)
         self.walk = Walk(plan.actions)
         self.actions = {action.id: action for action in plan}
         self.results: dict[InstanceId, Result] = {}

@@ -2,14 +2,14 @@
 
 import base64
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind, ResourceId
-from provider.model.resource import Desired, Observed
+from provider.model.resource import Desired, Observed, World
 from provider.model.secret import SecretValue
-from provider.model.tree import Json
+from provider.model.tree import Json, Tree
 from provider.planning.change import is_fingerprint
 from provider.planning.facts import Facts
 from runtime.record import dataclass, field
@@ -27,6 +27,8 @@ class ApplyContext:
     desired: Desired
     facts: Facts
     tell: Callable[[InstanceId, str], None]
+    addresses: Mapping[tuple[str, str], Collection[str]] = field(default_factory=dict)
+    """Fixed ones, by project and name of the network."""
     stopping: threading.Event = field(default_factory=threading.Event)
     object_id: str = ""
     instance: InstanceId | None = None
@@ -43,6 +45,15 @@ class ApplyContext:
         """Return all instances of a resource."""
         found = (self.facts.get(instance) for instance in self.facts.instances(resource))
         return tuple(observed for observed in found if observed is not None)
+
+    def subnets(self) -> Collection[str]:
+        """Return the subnets that wanted networks ask for."""
+        networks = (r.spec for r in self.desired.resources if r.id.kind is Kind.NETWORK)
+        return [spec["subnet"] for spec in networks if spec["subnet"]]
+
+    def asked_for(self, project: str | None, network: str) -> Collection[str]:
+        """Return the fixed addresses of a network, of what is wanted and of what stays."""
+        return self.addresses.get((project or self.desired.project, network), ())
 
     def config(self, name: str) -> Mapping[str, bytes]:
         """Return the content of a Config of this project, by key.
@@ -93,3 +104,22 @@ class ApplyContext:
 
 def _decoded(item: Json) -> bytes:
     return base64.b64decode(item["base64"]) if isinstance(item, dict) else str(item).encode()
+
+
+def fixed_addresses(
+    desired: Desired, world: World, going: Collection[InstanceId]
+) -> dict[tuple[str, str], set[str]]:
+    """Return ``ApplyContext.addresses``: of what is wanted, and of what is not and stays."""
+    wanted = {resource.id for resource in desired.resources}
+    stay = (found for found in world.observed if found.id.resource not in wanted)
+    trees: Iterable[Tree] = (
+        *(resource.spec for resource in desired.resources),
+        *(found.effective for found in stay if found.effective and found.id not in going),
+    )
+    fixed: dict[tuple[str, str], set[str]] = {}
+    for tree in trees:
+        for use in tree.get("container", {}).get("networks", ()):
+            if use["ip"]:
+                network = (use["project"] or desired.project, use["name"])
+                fixed.setdefault(network, set()).add(use["ip"])
+    return fixed

@@ -30,7 +30,7 @@ What travels between kinds is agreed here:
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from provider.engine.ledger import Entry
@@ -114,6 +114,14 @@ class Context(Protocol):
 
     def instances(self, resource: ResourceId) -> tuple[Observed, ...]:
         """Return all instances of a resource (replicas of a Service by index, then its ports)."""
+        ...
+
+    def subnets(self) -> Collection[str]:
+        """Return the subnets that wanted networks ask for."""
+        ...
+
+    def asked_for(self, project: str | None, network: str) -> Collection[str]:
+        """Return the fixed addresses of a network, of what is wanted and of what stays."""
         ...
 
     def config(self, name: str) -> Mapping[str, bytes]:

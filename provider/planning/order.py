@@ -92,16 +92,25 @@ def order_deletes(
     )
 
 
-def hand_over(actions: Sequence[Action], deletes: Sequence[Action]) -> tuple[Action, ...]:
-    """Return *actions*, those that take a published port in need of the delete that frees it."""
-    held = {port: action.id for action in deletes for port in _ports(action.before)}
+def hand_over(
+    actions: Sequence[Action], deletes: Sequence[Action], given: Mapping[str, str]
+) -> tuple[Action, ...]:
+    """Return *actions*, those that take a port or an address in need of the delete that frees it.
+
+    *given* are the addresses that objects have, asked for or not.
+    """
+    held = {claim: action.id for action in deletes for claim in _claims(action.before)}
+    for action in deletes:
+        for object_id in (action.object_id, *action.leftovers):
+            if object_id in given:
+                held[given[object_id]] = action.id
     if not held:
         return tuple(actions)
     needs = {a.id: [need.target for need in a.needs] for a in (*actions, *deletes)}
     result = []
     for action in actions:
-        for port in _ports(action.after):
-            holder = held.get(port)
+        for claim in _claims(action.after):
+            holder = held.get(claim)
             if holder and action.verb is not Verb.NOOP and not _leads_to(holder, action.id, needs):
                 needs[action.id].append(holder)
                 action = replace(action, needs=(*action.needs, Need(holder)))
@@ -133,9 +142,15 @@ def arrange(actions: Sequence[Action]) -> tuple[Action, ...]:
     return tuple(ordered)
 
 
-def _ports(tree: Tree | None) -> list[tuple[int, str]]:
-    """Return the ports a tree publishes; addresses are left out: overlap is what counts."""
-    return [(p["port"], p["protocol"]) for p in (tree or {}).get("publish", ())]
+def _claims(tree: Tree | None) -> list[tuple[int, str] | str]:
+    """Return the ports a tree publishes, and the addresses of networks it asks for.
+
+    Addresses of the host are left out: overlap is what counts.
+    """
+    tree = tree or {}
+    networks = tree.get("container", {}).get("networks", ())
+    ports = [(p["port"], p["protocol"]) for p in tree.get("publish", ())]
+    return [*ports, *(use["ip"] for use in networks if use["ip"])]
 
 
 def _leads_to(

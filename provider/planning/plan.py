@@ -299,7 +299,9 @@ class _Planning:
         """Return the plan: needs complete, ordered, guarded."""
         pending = [action for action in self.actions if action.verb is not Verb.NOOP]
         deletes = order_deletes(self.deletes, pending, self.records)
-        actions = (*hand_over(self.actions, deletes), *deletes)
+        found = (o for o in self.world.observed if o.status.get("address"))
+        given = {o.object_id: o.status["address"] for o in found}
+        actions = (*hand_over(self.actions, deletes, given), *deletes)
         if any(action.needs for action in actions):
             actions = arrange(actions)
         recorded = {instance.resource for instance in self.records}

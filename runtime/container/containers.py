@@ -9,7 +9,7 @@ cleans up after any of them.
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from signal import SIGKILL
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from runtime.container.folders import (
 from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
-from runtime.container.wiring import connect, write_etc
+from runtime.container.wiring import NOTHING, connect, write_etc
 from runtime.errors import DamagedError, ImageError, LaunchError, NotFoundError, StateError
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
@@ -90,11 +90,13 @@ class Containers:
         *,
         streams: Mapping[str, int] = _NO_STREAMS,
         size: os.terminal_size | None = None,
+        avoid: Mapping[str, Collection[str]] = NOTHING,
     ) -> tuple[str, ...]:
         """Start a created or ended container; return warnings of the host. Running is fine.
 
         *streams* are pipes for ``stdin``, ``stdout``, ``stderr``, see Supervisor.launch, and
-        *size* is that of its terminal, if it has one.
+        *size* is that of its terminal, if it has one. Of each network, addresses
+        to *avoid* are left to those that will ask for them.
 
         Raises:
             NotFoundError: there is no such container.
@@ -104,7 +106,7 @@ class Containers:
         config = read_config(self.root, container_id)
         if self.status(container_id).state in ("running", "restarting"):
             return ()
-        attachments = connect(self.root, config)
+        attachments = connect(self.root, config, avoid=avoid)
         write_etc(self.root, config, attachments)
         group = self.cgroup(container_id)
         warnings = group.create(config.spec.linux.resources)

@@ -1,6 +1,8 @@
 """A container's network side: its namespace, links and addresses, and the /etc files about them."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.container.config import ContainerConfig, Join
 from runtime.container.etc import hosts_file
@@ -11,6 +13,7 @@ from runtime.network.model import Attachment
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
 
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 ETC_FILES = ("hosts", "hostname", "resolv.conf")
 
 
@@ -19,14 +22,20 @@ def etc_source(root: Root, container_id: str, name: str) -> Path:
     return run_folder(root, container_id) / "etc" / name
 
 
-def connect(root: Root, config: ContainerConfig) -> tuple[Attachment, ...]:
-    """Give the container its namespace and links; returns what it is attached to."""
+def connect(
+    root: Root, config: ContainerConfig, *, avoid: Mapping[str, Collection[str]] = NOTHING
+) -> tuple[Attachment, ...]:
+    """Give the container its namespace and links; returns what it is attached to.
+
+    Of each network, addresses to *avoid* are left to those that will ask for them.
+    """
     if config.network_mode == "host":
         return ()
     path = str(netns_path(root, config.id))
     netns.create(path)
     attachments = tuple(
-        _attach(root, config, path, join, position) for position, join in enumerate(config.joins)
+        _attach(root, config, path, join, position, avoid.get(join.network, ()))
+        for position, join in enumerate(config.joins)
     )
     gateways = [a.gateway for a in attachments]
     if gateways:
@@ -35,7 +44,12 @@ def connect(root: Root, config: ContainerConfig) -> tuple[Attachment, ...]:
 
 
 def _attach(
-    root: Root, config: ContainerConfig, path: str, join: Join, position: int
+    root: Root,
+    config: ContainerConfig,
+    path: str,
+    join: Join,
+    position: int,
+    avoid: Collection[str],
 ) -> Attachment:
     return network.attach(
         root,
@@ -43,6 +57,7 @@ def _attach(
         config.id,
         path,
         ip=join.ip,
+        avoid=avoid,
         names=join.names,
         interface=f"eth{position}",
         servers=config.dns_servers,

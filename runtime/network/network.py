@@ -4,7 +4,8 @@ Every function is idempotent and leaves what is right alone. Records are written
 is changed: what a crash leaves is a deviation, which observe names and repair mends.
 """
 
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from runtime.errors import ConflictError, NotFoundError, StateError
@@ -25,12 +26,13 @@ def ensure_network(
     gateway: str | None = None,
     internal: bool = False,
     mtu: int | None = None,
+    avoid: Collection[str] = (),
 ) -> Network:
     """Make the network, or bring it to what is asked, and return it.
 
     Bridge, addresses, sysctls and firewall are in place afterwards. None means: as it is, or for a
-    new one a free /24, the subnet's first address, ``uplink_mtu``. *mtu* changes live, for the
-    containers on it too. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
+    new one a free /24 outside the subnets to *avoid*, the subnet's first address, ``uplink_mtu``.
+    *mtu* changes live, for the containers on it too. *network_id* is ``[a-z0-9][a-z0-9._-]*``.
 
     Raises:
         ConflictError: another subnet or gateway than it has, or the other kind of network
@@ -42,7 +44,7 @@ def ensure_network(
         try:
             record = store.load(root, network_id)
         except NotFoundError:
-            network = _new(root, netlink, network_id, subnet, gateway, internal, mtu)
+            network = _new(root, netlink, network_id, subnet, gateway, internal, mtu, avoid)
             record = Record(network)
             store.save(root, record, durable=True)
         else:
@@ -56,6 +58,17 @@ def ensure_network(
         plumbing.ensure_bridge(netlink, record)
         dns.write_zones(root)
     return network
+
+
+def check_subnet(root: Root, subnet: str, *, leaving: Collection[str] = ()) -> None:
+    """Refuse what ``ensure_network`` would refuse once the networks *leaving* are gone. Read-only.
+
+    Raises:
+        ConflictError: the subnet overlaps another network or a route of the host.
+        NetworkError: the subnet cannot be used.
+    """
+    with Netlink() as netlink:
+        ipam.check_subnet(subnet, _taken(root, rtnetlink.routes(netlink), leaving))
 
 
 def uplink_mtu() -> int:
@@ -106,13 +119,15 @@ def attach(
     netns: str,
     *,
     ip: str | None = None,
+    avoid: Collection[str] = (),
     names: Sequence[str] = (),
     interface: str = "eth0",
     servers: Sequence[str] = (),
 ) -> Attachment:
     """Give the container an address, a link in the namespace pinned at *netns*, and its names.
 
-    A container already holding a lease keeps its address. *interface* is ``eth`` and a number;
+    A container already holding a lease keeps its address; without *ip*, a new one gets none of
+    *avoid*, which others will ask for. *interface* is ``eth`` and a number;
     the default route is that of the lowest on a network that is not internal. *servers* answer
     what our DNS server does not know, instead of the host's.
 
@@ -126,7 +141,7 @@ def attach(
         record = store.load(root, network_id)
         lease = record.lease_of(container_id)
         if lease is None:
-            lease = _lease(root, record, container_id, ip)
+            lease = _lease(record, container_id, ip, avoid)
         elif ip is not None and ip != lease.ip:
             raise ConflictError(
                 f"container {container_id} holds {lease.ip} on network {network_id}, not {ip}"
@@ -173,6 +188,21 @@ def park(root: Root, container_id: str) -> None:
             lease = record.lease_of(container_id)
             if lease is not None and lease.netns:
                 _put(root, record, replace(lease, netns=""))
+
+
+def pass_on(root: Root, network_id: str, ip: str, *, former: str, heir: str) -> None:
+    """Give *heir*, which has none there, the address that *former* holds but does not use.
+
+    Whoever holds another address, or is attached, keeps it. Idempotent.
+    """
+    with host_lock(root, f"pass {ip} on to {heir}"):
+        record = store.load(root, network_id)
+        lease = record.lease_of(former)
+        if lease is None or lease.ip != ip or lease.netns or record.lease_of(heir):
+            return
+        _drop(root, record, former)
+        rest = tuple(other for other in record.leases if other is not lease)
+        _put(root, replace(record, leases=rest), replace(lease, container=heir, link="", names=()))
 
 
 def release(root: Root, container_id: str) -> None:
@@ -248,13 +278,13 @@ def _new(
     gateway: str | None,
     internal: bool,
     mtu: int | None,
+    avoid: Collection[str],
 ) -> Network:
     routes = rtnetlink.routes(netlink)
-    taken = [(route.destination, "a route of this host") for route in routes]
-    taken += [(r.network.subnet, f"network {r.network.id}") for r in store.load_all(root)]
+    taken = _taken(root, routes)
     if subnet is None:
         start = int(root.tag or "0", 16)
-        subnet = ipam.choose_subnet((other for other, _ in taken), start=start)
+        subnet = ipam.choose_subnet((*avoid, *(other for other, _ in taken)), start=start)
     else:
         subnet = ipam.check_subnet(subnet, taken)
     number = store.next_number(root, "network")
@@ -267,6 +297,18 @@ def _new(
         internal=internal,
         mtu=mtu or _uplink_mtu(netlink, routes),
     )
+
+
+def _taken(
+    root: Root, routes: Sequence[rtnetlink.Route], leaving: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return subnets in use and what uses them, but for networks that are *leaving*."""
+    records = store.load_all(root)
+    bridges = {r.network.bridge for r in records if r.network.id in leaving}
+    going = {index for index, name in socket.if_nameindex() if name in bridges}
+    taken = [(r.destination, "a route of this host") for r in routes if r.index not in going]
+    staying = (r.network for r in records if r.network.id not in leaving)
+    return taken + [(network.subnet, f"network {network.id}") for network in staying]
 
 
 def _changed(
@@ -291,13 +333,13 @@ def _uplink_mtu(netlink: Netlink, routes: tuple[rtnetlink.Route, ...]) -> int:
     return _DEFAULT_MTU
 
 
-def _lease(root: Root, record: Record, container_id: str, ip: str | None) -> Lease:
+def _lease(record: Record, container_id: str, ip: str | None, avoid: Collection[str]) -> Lease:
     holders = {lease.ip: lease.container for lease in record.leases}
     if ip is not None and ip in holders:
         raise ConflictError(f"address {ip} is held by container {holders[ip]}")
     address = ipam.choose_address(
         record.network.subnet,
-        holders.keys(),
+        {*holders, *(avoid if ip is None else ())},
         gateway=record.network.gateway,
         after=record.cursor,
         wanted=ip,

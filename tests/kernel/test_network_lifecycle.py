@@ -147,6 +147,24 @@ def test_an_address_asked_for_is_given_or_its_holder_named(stage: Stage) -> None
     assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
 
 
+def test_an_address_not_in_use_is_passed_on_to_one_that_asks_for_it(stage: Stage) -> None:
+    network.ensure_network(stage.root, "a", subnet="10.99.0.0/24")
+    address = stage.join("c1", ip="10.99.0.77").ip
+    network.pass_on(stage.root, "a", address, former="c1", heir="c2")
+    assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
+
+    network.park(stage.root, "c1")
+    netns.delete(stage.host.namespace("c1"))
+    network.pass_on(stage.root, "a", "10.99.0.78", former="c1", heir="c2")
+    assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
+    for _ in range(2):
+        network.pass_on(stage.root, "a", address, former="c1", heir="c2")
+    assert [lease.container for _, lease in network.leases(stage.root)] == ["c2"]
+    assert observe.observe(stage.root).deviations == ()
+    assert stage.join("c2", ip="10.99.0.77").ip == address
+    assert observe.observe(stage.root, inside=True).deviations == ()
+
+
 def test_a_network_in_use_is_not_deleted_and_says_by_whom(stage: Stage) -> None:
     network.ensure_network(stage.root, "a")
     stage.join("c2")

@@ -36,3 +36,21 @@ def test_that_the_host_will_forward_is_said(world: Path) -> None:
         network.delete_network(root, "shop.front.1")
         run("sysctl -q -w net.ipv4.ip_forward=0")
         assert said(root, Verb.UPDATE) == [SAID]
+
+
+def test_a_subnet_in_use_is_refused_unless_it_becomes_free(world: Path) -> None:
+    root = Root.at(world)
+    with test_host(world):
+        run("ip link add other type bridge")
+        run("ip addr add 10.79.1.128/25 dev other")
+        run("ip link set other up")
+        assert "subnet 10.79.1.0/24 overlaps 10.79.1.128/25 of a route of this host" in said(
+            root, Verb.CREATE
+        )
+        run("ip link del other")
+        # One of the same name, left by an apply that was cut off, makes room.
+        network.ensure_network(root, "shop.front.1", subnet=TREE["subnet"])
+        assert said(root, Verb.CREATE) == []
+        network.delete_network(root, "shop.front.1")
+        network.ensure_network(root, "shop.back.1", subnet=TREE["subnet"])
+        assert any("overlaps 10.79.1.0/24 of" in text for text in said(root, Verb.CREATE))
