@@ -287,7 +287,7 @@ def test_the_options_of_run_reach_the_program(box, tmp_path):
 def test_health_labels_and_restarts_of_run(box):
     box(
         *("run", "-d", "--network", "none", "--name", "sick", "-l", "tier=front"),
-        *("--health-cmd", "false", "--health-interval", "50ms", "--health-retries", "1"),
+        *("--health-cmd", "false", "--health-interval", "100ms", "--health-retries", "1"),
         *("--restart", "on-failure:1", "--stop-signal", "KILL", "test/box", "sleep", "1000000"),
     )
     wait_until(lambda: "unhealthy" in box("ps").stdout)
