@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 STAGED = "--staged"
 _CGROUPS = Path("/sys/fs/cgroup")
+_SWEEP_S = 10.0
 _PACKAGES = {
     "podman": ("podman", "crun", "netavark", "aardvark-dns", "iptables"),
     "dockerd": ("docker.io", "iptables"),
@@ -60,9 +62,19 @@ def _top_groups() -> list[Path]:
 
 
 def _remove(group: Path) -> None:
-    for child in [g for g in group.iterdir() if g.is_dir()]:
-        _remove(child)
-    group.rmdir()
+    """Remove a cgroup and all below it, while its last helpers end and do the same."""
+    deadline = time.monotonic() + _SWEEP_S
+    while group.exists():
+        try:
+            for child in [g for g in group.iterdir() if g.is_dir()]:
+                _remove(child)
+            group.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def call(*command: str, check: bool = True, env: dict[str, str] | None = None) -> None:

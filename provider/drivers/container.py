@@ -113,7 +113,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             return Outcome("", {})
         after = action.after or {}
         containers = [backend["id"] for backend in after["backends"]]
-        publish(self._root, owner, self._wanted(after["publish"], containers), former=former)
+        wanted = self._wanted(after["publish"], containers)
+        publish(self._root, owner, wanted, former=former, takes_over=_takes_over(action))
         traffic.follow(self._root)
         return Outcome(owner, after)
 
@@ -158,7 +159,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if resource.kind is Kind.CONTAINER:
             former = owner_of(action.renamed_from.resource) if action.renamed_from else None
             wanted = self._wanted(after["publish"], [object_id])
-            publish(self._root, owner_of(resource), wanted, former=former)
+            takes_over = _takes_over(action)
+            publish(self._root, owner_of(resource), wanted, former=former, takes_over=takes_over)
         gone = {*action.leftovers, action.object_id} - {"", object_id}
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
@@ -331,9 +333,16 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
 
 def publish(
-    root: Root, owner: str, wanted: tuple[Publication, ...], *, former: str | None = None
+    root: Root,
+    owner: str,
+    wanted: tuple[Publication, ...],
+    *,
+    former: str | None = None,
+    takes_over: Collection[str] = (),
 ) -> None:
     """Make *wanted* all that *owner* publishes, and *former* publish nothing; idempotent.
+
+    It may be published by those it *takes_over* from.
 
     A commit costs a call of nft, so there is none where nothing changes and nothing is wrong.
     """
@@ -344,11 +353,15 @@ def publish(
             if former and former in current:
                 change.unpublish(former)
             if wanted:
-                change.publish(owner, wanted)
+                change.publish(owner, wanted, takes_over=takes_over)
             elif owner in current:
                 change.unpublish(owner)
     if wanted:
         network_observe.repair(root, networks=frozenset(), containers=frozenset())
+
+
+def _takes_over(action: Action) -> tuple[str, ...]:
+    return tuple(owner_of(resource) for resource in action.takes_over)
 
 
 def _home(env: tuple[str, ...]) -> str:

@@ -114,7 +114,7 @@ class _View:
             cause = f"container {entry.object_id} is gone"
             lost = self._lost_ports(entry.object_id)
             gone = Deviation("kernel.container", "present", "missing", cause, lost, "replace")
-            return entry.observed(deviations=(gone,))
+            return entry.observed(deviations=(gone,), status=self._publishes(entry))
         status = self._statuses[config.id]
         deviations = list(self._state(effective, status, attempted=entry.attempt is not None))
         if status.state == "running" and not deviations:
@@ -125,14 +125,15 @@ class _View:
             deviations += self._links(config)
             if "publish" in effective:  # a replica's ports are the Service's
                 deviations += self._published(entry, effective, [config.id])
-        return entry.observed(deviations=tuple(deviations), status=self.status_of(config))
+        facts = self.status_of(config) | self._publishes(entry)
+        return entry.observed(deviations=tuple(deviations), status=facts)
 
     def ports(self, entry: Entry, effective: Tree) -> Observed:
         """Return the published ports of a Service."""
         backends = [backend["id"] for backend in effective["backends"]]
         deviations = tuple(self._published(entry, effective, backends))
         ready = sum(1 for b in backends if self._is_ready(b))
-        status: Tree = {"replicas": len(backends), "ready": ready}
+        status = {"replicas": len(backends), "ready": ready, **self._publishes(entry)}
         return entry.observed(deviations=deviations, status=status)
 
     def job(self, entry: Entry) -> Observed:
@@ -180,6 +181,12 @@ class _View:
             "address": self._addresses.get(config.id),
             "image": config.image,
         }
+
+    def _publishes(self, entry: Entry) -> Tree:
+        """Return the ports that are the resource's now, for who takes them over."""
+        known = self._snapshot.publications.get(owner_of(entry.id.resource), ())
+        ports = [{"ip": p.ip, "port": p.port, "protocol": p.protocol} for p in known]
+        return {} if entry.id.index >= 0 else {"publishes": ports}
 
     def _is_ready(self, container_id: str) -> bool:
         status = self._statuses.get(container_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 from provider.drivers.port_preflight import Ports
 from provider.drivers.publication import owner_of
 from provider.engine.ports import Finding
-from provider.model.plan import UNKNOWN, Action, Verb
+from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.tree import Tree
 from runtime.container.config import read_config
 from runtime.errors import ContainerError, DamagedError, NotFoundError
@@ -33,11 +33,27 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
         own = {owner_of(a.resource) for a in (action.id, action.renamed_from) if a}
         for port in after.get("publish") or ():
             publication = Publication(port["port"], port["protocol"], ip=port["ip"])
-            yield from ports.in_the_way(publication, own=own, leaving=leaving, instance=action.id)
+            yield from ports.in_the_way(
+                publication,
+                own=own,
+                leaving={*leaving, *map(owner_of, action.takes_over)},
+                instance=action.id,
+            )
         if "container" in after:
             yield from _sources(action, after["container"])
             yield from _account(root, action, after["container"])
-            yield from _addresses(root, action, after["container"], passing)
+            asks = any(use["ip"] for use in after["container"]["networks"])
+            released = passing | _released_before(action, actions) if asks else passing
+            yield from _addresses(root, action, after["container"], released)
+
+
+def _released_before(action: Action, actions: Sequence[Action]) -> set[str]:
+    """Return the containers that are replaced by others before *action* begins."""
+    needs = {need.target for need in action.needs}
+    replaced = (
+        a for a in actions if a.id in needs and a.consequence.rank >= Consequence.REPLACE.rank
+    )
+    return {i for a in replaced for i in (a.object_id, *a.leftovers)}
 
 
 def _sources(action: Action, container: Tree) -> Iterable[Finding]:

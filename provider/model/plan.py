@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from provider.errors import Origin
-from provider.model.ids import InstanceId
+from provider.model.ids import InstanceId, ResourceId
 from provider.model.resource import Condition
 from provider.model.tree import Tree
 from runtime.record import dataclass, field
@@ -97,6 +97,8 @@ class Action:
     """What it takes at least, however the unknown parts of *after* turn out."""
     renamed_from: InstanceId | None = None
     """The record to take over (``metadata.formerName``)."""
+    takes_over: tuple[ResourceId, ...] = ()
+    """Whose published ports become its own, in the step in which it publishes them."""
     record: Tree = field(default_factory=dict)
     origin: Origin | None = None
     provenance: Tree = field(default_factory=dict)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provider.model.ids import InstanceId
-from provider.model.plan import Action, Consequence, Need, Verb
+from provider.model.plan import Action, Consequence, Need
 from provider.model.resource import Condition, Observed, Resource
-from provider.model.tree import Tree
 from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
 from provider.planning.facts import Facts
@@ -92,32 +91,6 @@ def order_deletes(
     )
 
 
-def hand_over(
-    actions: Sequence[Action], deletes: Sequence[Action], given: Mapping[str, str]
-) -> tuple[Action, ...]:
-    """Return *actions*, those that take a port or an address in need of the delete that frees it.
-
-    *given* are the addresses that objects have, asked for or not.
-    """
-    held = {claim: action.id for action in deletes for claim in _claims(action.before)}
-    for action in deletes:
-        for object_id in (action.object_id, *action.leftovers):
-            if object_id in given:
-                held[given[object_id]] = action.id
-    if not held:
-        return tuple(actions)
-    needs = {a.id: [need.target for need in a.needs] for a in (*actions, *deletes)}
-    result = []
-    for action in actions:
-        for claim in _claims(action.after):
-            holder = held.get(claim)
-            if holder and action.verb is not Verb.NOOP and not _leads_to(holder, action.id, needs):
-                needs[action.id].append(holder)
-                action = replace(action, needs=(*action.needs, Need(holder)))
-        result.append(action)
-    return tuple(result)
-
-
 def arrange(actions: Sequence[Action]) -> tuple[Action, ...]:
     """Return *actions* with each after what it needs, otherwise in the order given."""
     position = {action.id: number for number, action in enumerate(actions)}
@@ -140,28 +113,3 @@ def arrange(actions: Sequence[Action]) -> tuple[Action, ...]:
         stuck = ", ".join(str(a.id) for n, a in enumerate(actions) if waiting[n])
         raise AssertionError(f"needs go in a circle: {stuck}")
     return tuple(ordered)
-
-
-def _claims(tree: Tree | None) -> list[tuple[int, str] | str]:
-    """Return the ports a tree publishes, and the addresses of networks it asks for.
-
-    Addresses of the host are left out: overlap is what counts.
-    """
-    tree = tree or {}
-    networks = tree.get("container", {}).get("networks", ())
-    ports = [(p["port"], p["protocol"]) for p in tree.get("publish", ())]
-    return [*ports, *(use["ip"] for use in networks if use["ip"])]
-
-
-def _leads_to(
-    start: InstanceId, goal: InstanceId, needs: Mapping[InstanceId, Sequence[InstanceId]]
-) -> bool:
-    seen, todo = {start}, [start]
-    while todo:
-        current = todo.pop()
-        if current == goal:
-            return True
-        fresh = [n for n in needs.get(current, ()) if n not in seen]
-        seen.update(fresh)
-        todo.extend(fresh)
-    return False

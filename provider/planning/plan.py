@@ -25,8 +25,9 @@ from provider.planning.guards import (
     guard_prune,
     guard_users,
 )
+from provider.planning.handover import hand_over
 from provider.planning.options import PlanOptions
-from provider.planning.order import arrange, hand_over, needs_of, order_deletes, roll
+from provider.planning.order import arrange, needs_of, order_deletes, roll
 from provider.planning.partial import left_behind
 from provider.planning.rename import (
     Renames,
@@ -299,9 +300,7 @@ class _Planning:
         """Return the plan: needs complete, ordered, guarded."""
         pending = [action for action in self.actions if action.verb is not Verb.NOOP]
         deletes = order_deletes(self.deletes, pending, self.records)
-        found = (o for o in self.world.observed if o.status.get("address"))
-        given = {o.object_id: o.status["address"] for o in found}
-        actions = (*hand_over(self.actions, deletes, given), *deletes)
+        actions = hand_over((*self.actions, *deletes), self.world.observed)
         if any(action.needs for action in actions):
             actions = arrange(actions)
         recorded = {instance.resource for instance in self.records}

@@ -7,7 +7,7 @@ it.
 
 import ipaddress
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,8 +53,12 @@ class Change:
         resting = self._resting & backends
         return Wanted(dict(self._zones), dict(self._publications), resting)
 
-    def publish(self, owner: str, publications: Sequence[Publication]) -> None:
+    def publish(
+        self, owner: str, publications: Sequence[Publication], *, takes_over: Collection[str] = ()
+    ) -> None:
         """Make *publications* all that *owner* publishes.
+
+        What owners it *takes_over* from publish of that is withdrawn there.
 
         Raises:
             ConflictError: another owner publishes the port, on that address or on all of them
@@ -66,11 +70,12 @@ class Change:
         mine = {publication.key: publication for publication in publications}
         if len(mine) < len(publications):
             raise ConflictError(f"{owner} publishes one port twice")
-        for other, theirs in self._publications.items():
-            for known in theirs if other != owner else ():
-                for publication in publications:
-                    if publication.meets(known):
-                        raise ConflictError(f"port {publication} is published by {other}")
+        for other, theirs in tuple(self._publications.items()):
+            met = {k: p for k in theirs if other != owner for p in publications if p.meets(k)}
+            if met and other not in takes_over:
+                raise ConflictError(f"port {next(iter(met.values()))} is published by {other}")
+            if met:
+                self.publish(other, [known for known in theirs if known not in met])
         if mine:
             self._publications[owner] = tuple(sorted(mine.values()))
         else:

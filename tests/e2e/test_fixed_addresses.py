@@ -103,6 +103,18 @@ def test_an_address_goes_from_a_container_that_is_deleted_to_a_new_one(bayplan: 
     bayplan.delete("test")
 
 
+def test_an_address_goes_from_one_that_stays_to_another(bayplan: Bayplan):
+    bayplan.apply(site(member("a", "60"), member("b")))
+    wanted = site(member("a", "90"), member("b", "60"))
+    bayplan.apply(wanted)
+    assert addresses(bayplan) == {"a": "90", "b": "60"}
+    assert settled(bayplan, wanted)
+    # A swap needs one in between.
+    (said,) = bayplan.plan(site(member("a", "60"), member("b", "90")), code=1)["refusals"]
+    assert "is held by container test.a: take another one, or replace that one first" in said
+    bayplan.delete("test")
+
+
 def test_a_subnet_of_another_network_is_refused_before_anything_is_touched(bayplan: Bayplan):
     bayplan.apply(site(member("a", "7")))
     other = site(member("a", "7")).replace("name: test}", "name: other}")

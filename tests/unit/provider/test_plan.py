@@ -486,18 +486,6 @@ def test_a_network_goes_after_its_containers_have_moved(host):
     assert log.index("replace Container/app") < log.index("delete Network/old")
 
 
-def test_a_port_is_freed_before_it_is_taken(host):
-    host.apply(project(b.container("old", publish=(specs.Publish(80, 80),))))
-    wanted = project(b.container("new", publish=(specs.Publish(80, 80),)))
-    plan = host.plan(wanted)
-    order = [str(a.id) for a in plan.pending]
-    assert order == ["Container/old", "Container/new"]
-    host.apply(wanted)
-    assert host.world.log.index("delete Container/old") < host.world.log.index(
-        "create Container/new"
-    )
-
-
 def test_services_are_needed_as_ports_and_replicas(host):
     waits = (b.wait_for(Kind.SERVICE, "web", Condition.HEALTHY, timeout_s=7),)
     plan = host.plan(project(b.service(), b.container(dependencies=waits)))

@@ -1,0 +1,138 @@
+"""What goes from one resource to another in one plan: who waits for whom, and who takes over."""
+
+import pytest
+
+from provider.model import specs
+from provider.model.ids import Kind
+from provider.model.resource import Condition
+from tests.support import builders as b
+from tests.support.memory import Host
+
+GROUND = (b.image(), b.network(), b.volume())
+STOP_FIRST = specs.Update(order="stop-first")
+OLD, NEW = b.iid(Kind.CONTAINER, "old"), b.iid(Kind.CONTAINER, "new")
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def project(*resources):
+    return b.desired(*GROUND, *resources)
+
+
+def on_port(name, *ports, ip="0.0.0.0", **more):
+    return b.container(name, publish=tuple(specs.Publish(p, 80, ip=ip) for p in ports), **more)
+
+
+def holding(name, spec, **more):
+    return b.container(name, spec=b.container_spec(**spec), update=STOP_FIRST, **more)
+
+
+def order(plan):
+    return [str(action.id) for action in plan.pending]
+
+
+def of(plan, instance):
+    (action,) = (a for a in plan.pending if a.id == instance)
+    return action
+
+
+def waits_for(plan, instance):
+    return {need.target: need.condition for need in of(plan, instance).needs}
+
+
+def test_a_port_is_taken_over_before_its_holder_goes(host):
+    host.apply(project(on_port("old", 80)))
+    wanted = project(on_port("new", 80))
+    plan = host.plan(wanted)
+    assert order(plan) == ["Container/new", "Container/old"]
+    assert of(plan, NEW).takes_over == (OLD.resource,)
+    assert of(plan, NEW).reason == "not there yet; takes over port 80/tcp of Container/old"
+    assert waits_for(plan, OLD) == {NEW: Condition.HEALTHY}
+    host.apply(wanted)
+    assert host.plan(wanted).is_empty
+
+
+def test_a_port_is_taken_over_of_one_that_stays(host):
+    host.apply(project(on_port("old", 80, 81), on_port("new", 90)))
+    plan = host.plan(project(on_port("old", 81), on_port("new", 80, 90)))
+    assert order(plan) == ["Container/new", "Container/old"]
+    assert of(plan, NEW).takes_over == (OLD.resource,)
+
+
+def test_who_takes_a_port_may_wait_for_who_gives_it_up(host):
+    host.apply(project(on_port("old", 80)))
+    needs = (b.wait_for(Kind.CONTAINER, "old"),)
+    plan = host.plan(project(on_port("old"), on_port("new", 80, dependencies=needs)))
+    assert order(plan) == ["Container/old", "Container/new"]
+    assert of(plan, NEW).takes_over == (OLD.resource,)
+
+
+def test_ports_that_change_places_go_over_one_after_the_other(host):
+    host.apply(project(on_port("old", 80), on_port("new", 81)))
+    wanted = project(on_port("old", 81), on_port("new", 80))
+    plan = host.plan(wanted)
+    assert {a.id: a.takes_over for a in plan.pending} == {
+        OLD: (NEW.resource,),
+        NEW: (OLD.resource,),
+    }
+    assert order(plan) == ["Container/old", "Container/new"]
+    host.apply(wanted)
+    assert host.plan(wanted).is_empty
+
+
+def test_one_port_on_two_addresses_is_no_concern_of_either(host):
+    host.apply(project(on_port("old", 80, ip="127.0.0.1")))
+    plan = host.plan(project(on_port("new", 80, ip="127.0.0.2")))
+    assert of(plan, NEW).takes_over == ()
+    plan = host.plan(project(on_port("new", 80)))
+    assert of(plan, NEW).takes_over == (OLD.resource,)
+
+
+def test_a_service_takes_over_with_its_ports(host):
+    ports = (specs.Publish(80, 80),)
+    host.apply(project(b.service("blue", publish=ports), b.service("green", publish=())))
+    plan = host.plan(project(b.service("blue", publish=()), b.service("green", publish=ports)))
+    assert order(plan) == ["Service/green", "Service/blue"]
+    assert of(plan, b.iid(Kind.SERVICE, "green")).takes_over == (b.rid(Kind.SERVICE, "blue"),)
+
+
+DATA = specs.VolumeMount("/data", volume="data", project=b.PROJECT)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"volumes": (DATA,)},
+        {"network_mode": "host"},
+        {"devices": (specs.Device("/dev/fuse", "/dev/fuse"),)},
+        {"networks": (specs.NetworkJoin("front", ip="10.0.0.9"),)},
+    ],
+    ids=lambda spec: next(iter(spec)),
+)
+def test_what_cannot_be_shared_is_let_go_first(host, spec):
+    host.apply(project(holding("old", spec)))
+    plan = host.plan(project(holding("new", spec)))
+    assert order(plan) == ["Container/old", "Container/new"]
+    assert waits_for(plan, NEW)[OLD] is Condition.STARTED
+
+    # Also by one that stays: its old container is gone when the new one has settled.
+    plan = host.plan(project(b.container("old"), holding("new", spec)))
+    assert order(plan) == ["Container/old", "Container/new"]
+    assert waits_for(plan, NEW)[OLD] is Condition.HEALTHY
+
+
+def test_a_volume_that_is_shared_or_only_read_keeps_nobody_waiting(host):
+    read = specs.VolumeMount("/data", volume="data", project=b.PROJECT, read_only=True)
+    host.apply(project(holding("old", {"volumes": (read,)})))
+    plan = host.plan(project(holding("new", {"volumes": (DATA,)})))
+    assert OLD not in waits_for(plan, NEW)
+
+
+def test_a_volume_goes_before_the_port_that_goes_with_it(host):
+    ports = (specs.Publish(80, 80),)
+    host.apply(project(holding("old", {"volumes": (DATA,)}, publish=ports)))
+    plan = host.plan(project(holding("new", {"volumes": (DATA,)}, publish=ports)))
+    assert order(plan) == ["Container/old", "Container/new"]
