@@ -17,7 +17,6 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +264,8 @@ def _copy(layers: Sequence[str], target: str, destination: Path, lock: int) -> b
     Runs in a thread with a mount namespace of its own: kernels before 6.13 make an overlay only
     where it is mounted, and nobody else is to see that.
     """
+    from concurrent.futures import ThreadPoolExecutor  # and logging with it: most runs copy nothing
+
     with ThreadPoolExecutor(max_workers=1) as alone:
         return alone.submit(_copy_from_mounted, layers, target, destination, lock).result()
 

@@ -19,6 +19,7 @@ import stat
 from pathlib import Path
 
 from runtime.errors import ImageError, LayerError
+from runtime.image.applied import Applied
 from runtime.image.folders import FOLDER_FLAGS, Folders, is_whiteout
 from runtime.image.limits import DEFAULT_LIMITS, Limits
 from runtime.image.names import OPAQUE, WHITEOUT, show_name, split_name, whited_out
@@ -31,23 +32,6 @@ _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 # The fault of the host and not of the layer.
 _HOST_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE})
 _REFUSALS = (OSError, OverflowError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What unpacking a layer came to. Names are without leading slash."""
-
-    entries: int
-    size: int
-    """Bytes of all files, holes included."""
-    devices: tuple[str, ...] = ()
-    """Device nodes made: ``c 1:3 dev/null``."""
-    dropped: tuple[str, ...] = ()
-    """Extended attributes that were not kept: ``path name``."""
-    implicit: tuple[str, ...] = ()
-    """Folders the layer uses but does not describe; made root-owned, 0755."""
-    opaque_root: bool = False
-    """The layer hides everything below it, which overlayfs cannot say of a root."""
 
 
 @dataclass(slots=True)

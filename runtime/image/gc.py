@@ -9,7 +9,7 @@ Files are unlinked under the store's exclusive lock, so that nobody counts on a 
 Folders are only renamed under it and deleted afterwards, which may take seconds.
 """
 
-import secrets
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -206,7 +206,7 @@ def _mark(blobs: BlobStore, roots: list[str]) -> _Marks:
 def _set_aside(path: Path) -> Path:
     """Rename *path* to a temporary's name: if we are killed now, the next sweep finds it."""
     # A name of its own: one that an earlier sweep set aside may still be there.
-    aside = path.with_name(f"{TEMPORARY}gone-{path.name}-{secrets.token_hex(4)}")
+    aside = path.with_name(f"{TEMPORARY}gone-{path.name}-{os.urandom(4).hex()}")
     path.rename(aside)
     return aside
 

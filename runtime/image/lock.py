@@ -10,7 +10,6 @@ the process dies, however it dies. So whoever sweeps can tell a leftover by taki
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +59,7 @@ def create_temporary_file(folder: Path) -> tuple[Path, int]:
 
     The caller holds the store's lock shared, or a sweep could come between the file and its lock.
     """
-    path = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+    path = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return path, fd
@@ -72,7 +71,7 @@ def create_temporary_folder(folder: Path, *, label: str = "") -> tuple[Path, int
     With *label*, `writer_of` finds whose it is.
     """
     mine = f"{label}.{os.getpid()}." if label else ""
-    path = folder / f"{TEMPORARY}{mine}{secrets.token_hex(8)}"
+    path = folder / f"{TEMPORARY}{mine}{os.urandom(8).hex()}"
     path.mkdir(0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(fd, fcntl.LOCK_EX)

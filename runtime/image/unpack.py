@@ -25,15 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ConflictError, ImageError
-from runtime.image.apply import Applied, apply_layer
+from runtime.image.applied import Applied
 from runtime.image.blobs import BlobStore
 from runtime.image.digest import hex_of
 from runtime.image.folders import FOLDER_FLAGS
-from runtime.image.limits import DEFAULT_LIMITS
 from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
 from runtime.image.model import Descriptor
-from runtime.image.stream import open_layer
-from runtime.image.tarreader import TarReader
 from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
@@ -164,6 +161,12 @@ class LayerFolders:
         name: str,
         inherit: dict[str, os.stat_result] | None,
     ) -> UnpackedLayer:
+        # Imported when used: most runs unpack nothing.
+        from runtime.image.apply import apply_layer
+        from runtime.image.limits import DEFAULT_LIMITS
+        from runtime.image.stream import open_layer
+        from runtime.image.tarreader import TarReader
+
         with self._lock.shared():
             temporary, fd = create_temporary_folder(self.folder, label=name)
         try:

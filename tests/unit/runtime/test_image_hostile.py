@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ImageError, LayerError
-from runtime.image.apply import Applied, apply_layer
+from runtime.image.applied import Applied
+from runtime.image.apply import apply_layer
 from runtime.image.limits import Limits
 from runtime.image.tarreader import TarReader
 from tests.support.tarball import (

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.image.apply import Applied, apply_layer
+from runtime.image.applied import Applied
+from runtime.image.apply import apply_layer
 from runtime.image.pack import pack_folder
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarreader import TarReader

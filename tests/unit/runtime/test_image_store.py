@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import ConflictError, ImageError, NotFoundError
+from runtime.image import apply, unpack, unswept
 from runtime.image import lock as lock_module
-from runtime.image import unpack, unswept
 from runtime.image.digest import digest_of
 from runtime.image.gc import GcReport, Loose
 from runtime.image.lock import StoreLock
@@ -330,14 +330,14 @@ def test_a_layer_that_another_unpacks_is_not_waited_for_without_end(
     """As that may be stopped, or its disk hang."""
     image = put_image(store, b"one")
     begun, go_on = threading.Event(), threading.Event()
-    apply = unpack.apply_layer
+    really = apply.apply_layer
 
     def slow(*args: Any, **named: Any) -> Any:
         begun.set()
         go_on.wait()
-        return apply(*args, **named)
+        return really(*args, **named)
 
-    monkeypatch.setattr(unpack, "apply_layer", slow)
+    monkeypatch.setattr(apply, "apply_layer", slow)
     monkeypatch.setattr(unpack, "_WAIT_S", 0.05)
     with ThreadPoolExecutor(1) as other:
         first = other.submit(store.layers, image)
