@@ -21,7 +21,7 @@ from dataclasses import replace
 from runtime.errors import LaunchError, StateError
 from runtime.kernel.procfs import read_stat, start_ticks
 from runtime.kernel.program import Program
-from runtime.supervisor import adoption, exits, record, status
+from runtime.supervisor import adoption, exits, record, status, transition
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
@@ -34,6 +34,7 @@ from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.request import LaunchRequest
 from runtime.supervisor.restart import End, decide
 from runtime.supervisor.status import Status
+from runtime.supervisor.waiters import Ended, Survives, Waiters
 
 LAUNCH_TIMEOUT_S = 60.0
 
@@ -66,9 +67,7 @@ class Container:
         self._timer: Timer | None = None
         """To SIGKILL while running, to the next start while restarting."""
         self._on_launched: list[Reply] = []
-        self._on_end: list[Callable[[Status], None]] = []
-        self._on_stop: list[tuple[Callable[[Status], None], Callable[[StateError], None]]] = []
-        """Who waits for its end, and does not wait for ever."""
+        self._waiters = Waiters()
 
     @property
     def active(self) -> bool:
@@ -115,23 +114,16 @@ class Container:
         else:
             reply(self, None)
 
-    def stop(
-        self,
-        ended: Callable[[Status], None],
-        survives: Callable[[StateError], None],
-        *,
-        number: int,
-        grace: float,
-    ) -> None:
+    def stop(self, ended: Ended, survives: Survives, *, number: int, grace: float) -> None:
         """Send signal *number*, SIGKILL *grace* seconds later, and call *ended* in the end.
 
         Or else *survives*, where not even SIGKILL ends it within SURVIVAL_S. No policy starts it
         again. May be repeated, with less grace too.
         """
-        self._on_stop.append((ended, survives))
+        self._waiters.stop(ended, survives)
         if self.status.ended:
             self._save(replace(self.status, stop_requested=True))
-            self._tell_ended()
+            self._waiters.tell_ended(self.status)
         elif self._starting is not None:
             self._save(replace(self.status, stop_requested=True))
             self._starting.abandon("stopped while it was being launched")
@@ -191,16 +183,11 @@ class Container:
         if self.status.ending and self.status.kill_at is None and not self.status.ended:
             self._save(replace(self.status, ending=False))
 
-    def wait(self, ended: Callable[[Status], None]) -> Callable[[], None]:
+    def wait(self, ended: Ended) -> Callable[[], None]:
         """Call *ended* once it has ended for good; return what takes that back."""
-        self._on_end.append(ended)
+        cancel = self._waiters.wait(ended)
         if self.status.ended:
-            self._tell_ended()
-
-        def cancel() -> None:
-            if ended in self._on_end:
-                self._on_end.remove(ended)
-
+            self._waiters.tell_ended(self.status)
         return cancel
 
     def configure(self, changed: LaunchRequest) -> None:
@@ -328,37 +315,11 @@ class Container:
         self._tell_launched(None)
 
     def _as_started(self, pid: int) -> Status:
-        return replace(
-            self.status,
-            state="running",
-            pid=pid,
-            start_time=start_ticks(pid) or 0,
-            started_at=time.time(),
-            restarts=self.status.restarts + (self.status.state == "restarting"),
-            health="starting" if self.request.health else "none",
-            health_output="",
-            # It may come up for long: only its health check tells when it is there again.
-            resting=self.status.resting and self.request.health is not None,
-            ending=False,
-            paused=False,
-            error="",
-            next_start=None,
-            oom_killed=False,
-            oom_count=self._oom_count(),
-        )
+        return transition.started(self.status, self.request, pid, oom_count=self._oom_count())
 
     def _launch_failed(self, error: LaunchError) -> None:
         self._starting = None
-        self.status = replace(
-            self.status,
-            pid=0,
-            start_time=0,
-            error=str(error),
-            exit_code=error.exit_code,
-            signal=None,
-            finished_at=time.time(),
-            resting=self.request.balanced,
-        )
+        self.status = transition.not_started(self.status, self.request, error)
         if self.status.state == "restarting":
             self._decide(exit_code=error.exit_code, ran_for=0.0, ended_as="dead")
         else:
@@ -402,9 +363,7 @@ class Container:
         stat = read_stat(pid)
         how = f"state {stat.state} in ps(1)" if stat is not None else "gone, but not collected"
         text = f"{self.request.id} does not end: its process {pid} survives SIGKILL ({how})"
-        waiting, self._on_stop = self._on_stop, []
-        for _ended, survives in waiting:
-            survives(StateError(text))
+        self._waiters.tell_survives(StateError(text))
 
     def _died(self, code: int | None) -> None:
         self._process = None
@@ -412,20 +371,7 @@ class Container:
         self._stop_probing()
         self._output.process_ended()
         before = self.status
-        oom = self._oom_count() > before.oom_count
-        self.status = replace(
-            before,
-            pid=0,
-            start_time=0,
-            exit_code=None if code is None else exits.shell_code(code),
-            signal=-code if code is not None and code < 0 else None,
-            finished_at=time.time(),
-            kill_at=None,
-            paused=False,
-            resting=self.request.balanced,
-            oom_killed=oom,
-            error="" if code is not None else "nobody could tell how it ended",
-        )
+        self.status = transition.died(before, self.request, code, oom_count=self._oom_count())
         self._decide(
             exit_code=self.status.exit_code,
             ran_for=time.time() - (before.started_at or 0.0),
@@ -464,13 +410,7 @@ class Container:
         """Let go of everything and tell whoever waits; status is saved already."""
         self._output.finish()
         self._context.emit(event, self.status, {})
-        self._tell_ended()
-
-    def _tell_ended(self) -> None:
-        waiting = [*self._on_end, *(ended for ended, _survives in self._on_stop)]
-        self._on_end, self._on_stop = [], []
-        for ended in waiting:
-            ended(self.status)
+        self._waiters.tell_ended(self.status)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -503,9 +443,7 @@ class Container:
         """Take in what a probe has shown."""
         before = self.status
         if (state, output) != (before.health, before.health_output):
-            resting = self.request.balanced and (state == "unhealthy" or before.resting)
-            resting = resting and state != "healthy"
-            self._save(replace(before, health=state, health_output=output, resting=resting))
+            self._save(transition.judged(before, self.request, state, output))
         if state == before.health:
             return
         self._context.emit("health", self.status, {})
