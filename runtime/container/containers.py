@@ -146,11 +146,7 @@ class Containers:
             NotFoundError: there is no such container.
             StateError: not even SIGKILL ends its process.
         """
-        try:
-            config = read_config(self.root, container_id)
-            wanted: tuple[int | None, float | None] = (config.stop_signal, config.stop_grace)
-        except DamagedError:
-            wanted = (None, None)  # the supervisor knows what was asked for at the start
+        wanted = self._end_wanted(container_id)
         if not self.status(container_id).ended:
             with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
                 self._thaw(container_id)
@@ -159,7 +155,8 @@ class Containers:
                     signal=wanted[0] if signal is None else signal,
                     grace=wanted[1] if grace is None else grace,
                 )
-        self._let_go(container_id)
+        network.park(self.root, container_id)
+        self._dismantle(container_id)
 
     def pause(self, container_id: str) -> None:
         """Have all processes of the container stand still; its health is not looked at meanwhile.
@@ -202,14 +199,16 @@ class Containers:
         with traffic.withdrawn(self.root, container_id) if signal == SIGKILL else nullcontext():
             Supervisor(self.root).kill(container_id, signal)
 
-    def remove(self, container_id: str, *, force: bool = False) -> None:
+    def remove(self, container_id: str, *, force: bool = False, gently: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.
 
-        Content of images that nobody needs any more is left to `recovery.sweep_images`.
+        With *force* also one that runs, which is killed; *gently*, it ends as by `stop`. Content of
+        images that nobody needs any more is left to `recovery.sweep_images`.
 
         Raises:
             StateError: it runs and *force* is not given, or not even SIGKILL ends its process.
         """
+        # Its links are not parked, as a stop does: what is written for all is written once.
         on_run_network = False
         image: str | None = ""
         with suppress(NotFoundError):
@@ -220,8 +219,8 @@ class Containers:
             except DamagedError:
                 on_run_network = True  # perhaps; it is deleted only if nobody is on it
                 image = None
-        self._end_and_forget(container_id, force=force)
-        self._let_go(container_id)
+        self._end_and_forget(container_id, force=force, gently=gently)
+        self._dismantle(container_id)
         owner = self.publications_owner(container_id)
         if owner in firewall.publications(self.root):
             firewall.unpublish(self.root, owner)
@@ -241,7 +240,19 @@ class Containers:
         if image != "":
             self._leave_image(image)
 
-    def _end_and_forget(self, container_id: str, *, force: bool) -> None:
+    def _end_wanted(self, container_id: str) -> tuple[int | None, float | None]:
+        """Return the stop signal and the grace; None is what the supervisor was told at the start.
+
+        Raises:
+            NotFoundError: there is no such container.
+        """
+        try:
+            config = read_config(self.root, container_id)
+        except DamagedError:
+            return None, None
+        return config.stop_signal, config.stop_grace
+
+    def _end_and_forget(self, container_id: str, *, force: bool, gently: bool) -> None:
         with suppress(NotFoundError):
             found = self.status(container_id)
             if not found.ended:
@@ -249,9 +260,12 @@ class Containers:
                 runs = found.state != "created"
                 if runs and not force:
                     raise StateError(f"cannot remove {container_id}: it is {found.state}")
+                wanted = self._end_wanted(container_id) if gently else (SIGKILL, 0.0)
                 with traffic.withdrawn(self.root, container_id), suppress(NotFoundError):
                     self._thaw(container_id)
-                    Supervisor(self.root, start=runs).stop(container_id, signal=SIGKILL, grace=0.0)
+                    Supervisor(self.root, start=runs).stop(
+                        container_id, signal=wanted[0], grace=wanted[1]
+                    )
         # Without a supervisor there is nobody to forget it.
         with suppress(NotFoundError, StateError):
             Supervisor(self.root, start=False).forget(container_id)
@@ -328,9 +342,8 @@ class Containers:
             if all(tag.digest != image for tag in store.catalog.tags()):
                 store.unswept.set_due()
 
-    def _let_go(self, container_id: str) -> None:
-        """Give back what only a running container needs. Idempotent."""
-        network.park(self.root, container_id)
+    def _dismantle(self, container_id: str) -> None:
+        """Take away what only a running container needs. Idempotent."""
         netns.delete(str(netns_path(self.root, container_id)))
         group = self.cgroup(container_id)
         group.kill()
