@@ -7,7 +7,7 @@ not prove itself is left beside the old one, which goes on serving; the next app
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,13 @@ from provider.drivers.failing import failing
 from provider.drivers.passive import PassiveDriver
 from provider.drivers.publication import (
     addresses_of,
+    handed_over,
     in_order,
-    owner_of,
     publications,
     with_backend,
 )
 from provider.engine.ports import Context, Outcome
+from provider.engine.step import settles
 from provider.errors import ApplyError
 from provider.model.ids import InstanceId, Kind
 from provider.model.plan import Action, Consequence, Verb
@@ -106,15 +107,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def _perform_ports(self, action: Action, context: Context) -> Outcome:
         """Publish the ports of a Service in front of its replicas, or withdraw them."""
-        owner = owner_of(action.id.resource)
-        former = owner_of(action.renamed_from.resource) if action.renamed_from else None
+        owner = action.id.resource.owner
         if action.verb is Verb.DELETE:
-            publish(self._root, action.object_id or owner, ())
+            withdraw(self._root, action.object_id or owner)
             return Outcome("", {})
         after = action.after or {}
-        containers = [backend["id"] for backend in after["backends"]]
-        wanted = self._wanted(after["publish"], containers)
-        publish(self._root, owner, wanted, former=former, takes_over=_takes_over(action))
+        self._publish(action, [backend["id"] for backend in after["backends"]])
         traffic.follow(self._root)
         return Outcome(owner, after)
 
@@ -145,22 +143,16 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         else:
             object_id = action.object_id
             self._update(action, after, context)
-        settles = after.get("state", "running") == "running" and (
-            replaces or action.consequence is Consequence.RESTART
-        )
-        if not settles:
+        if not settles(action):
             self._hand_over(action, object_id, context)
         # What a Job has done is not undone by new names around it.
         return Outcome(object_id, after, record={} if replaces else action.record)
 
     def _hand_over(self, action: Action, object_id: str, context: Context) -> None:
         """Let published traffic go to the container that is ready, and remove those before it."""
-        resource, after = action.id.resource, action.after or {}
+        resource = action.id.resource
         if resource.kind is Kind.CONTAINER:
-            former = owner_of(action.renamed_from.resource) if action.renamed_from else None
-            wanted = self._wanted(after["publish"], [object_id])
-            takes_over = _takes_over(action)
-            publish(self._root, owner_of(resource), wanted, former=former, takes_over=takes_over)
+            self._publish(action, [object_id])
         gone = {*action.leftovers, action.object_id} - {"", object_id}
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
@@ -171,14 +163,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def _remove(self, container_id: str) -> None:
         """Let it end, by its stop signal and within its grace, and remove it. Idempotent."""
-        with suppress(NotFoundError):
-            self._containers.stop(container_id)
-        self._containers.remove(container_id, force=True)
+        self._containers.remove(container_id, force=True, gently=True)
 
     def _withdraw(self, action: Action, going: Collection[str], context: Context) -> None:
         """Let no more published traffic go to containers that are about to end."""
         if action.id.resource.kind is Kind.CONTAINER and action.verb is Verb.DELETE:
-            publish(self._root, owner_of(action.id.resource), ())
+            withdraw(self._root, action.id.resource.owner)
         elif action.id.resource.kind is Kind.SERVICE:
             self._move_backends(action, context, remove=going)
 
@@ -206,7 +196,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         ports = context.find(InstanceId(action.id.resource, action.id.host))
         if ports is None or not ports.effective:
             return
-        owner = owner_of(action.id.resource)
+        owner = action.id.resource.owner
         addresses = addresses_of(store.load_all(self._root))
         with firewall.commit(self._root) as change:
             current = change.wanted.publications.get(owner, ())
@@ -220,8 +210,30 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             if wanted != in_order(current):
                 change.publish(owner, wanted)
 
-    def _wanted(self, ports: Sequence[Tree], containers: Sequence[str]) -> tuple[Publication, ...]:
-        return publications(ports, containers, addresses_of(store.load_all(self._root)))
+    def _publish(self, action: Action, containers: Sequence[str]) -> None:
+        """Lead to *containers* what is published, and what others are still to take over.
+
+        A commit costs a call of nft, so there is none where nothing changes and nothing is wrong.
+        """
+        owner, ports = action.id.resource.owner, (action.after or {})["publish"]
+        former = action.renamed_from.resource.owner if action.renamed_from else owner
+        addresses = addresses_of(store.load_all(self._root))
+        wanted = publications(ports, containers, addresses)
+
+        def whole(known: Mapping[str, Sequence[Publication]]) -> tuple[Publication, ...]:
+            has = (*known.get(owner, ()), *(known.get(former, ()) if former != owner else ()))
+            still = handed_over(has, action.hands_over, containers, addresses)
+            return in_order((*wanted, *still))
+
+        known = firewall.publications(self._root)
+        if in_order(known.get(owner, ())) != whole(known) or (former != owner and former in known):
+            with firewall.commit(self._root) as change:
+                target = whole(change.wanted.publications)
+                if former != owner:
+                    change.unpublish(former)
+                change.publish(owner, target, takes_over=action.takes_over)
+        if wanted:
+            network_observe.repair(self._root, networks=frozenset(), containers=frozenset())
 
     @staticmethod
     def _proves_first(action: Action, after: Tree) -> bool:
@@ -332,36 +344,10 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             context.progress(warning)
 
 
-def publish(
-    root: Root,
-    owner: str,
-    wanted: tuple[Publication, ...],
-    *,
-    former: str | None = None,
-    takes_over: Collection[str] = (),
-) -> None:
-    """Make *wanted* all that *owner* publishes, and *former* publish nothing; idempotent.
-
-    It may be published by those it *takes_over* from.
-
-    A commit costs a call of nft, so there is none where nothing changes and nothing is wrong.
-    """
-    current = firewall.publications(root)
-    changed = in_order(current.get(owner, ())) != wanted
-    if changed or (former and former in current):
-        with firewall.commit(root) as change:
-            if former and former in current:
-                change.unpublish(former)
-            if wanted:
-                change.publish(owner, wanted, takes_over=takes_over)
-            elif owner in current:
-                change.unpublish(owner)
-    if wanted:
-        network_observe.repair(root, networks=frozenset(), containers=frozenset())
-
-
-def _takes_over(action: Action) -> tuple[str, ...]:
-    return tuple(owner_of(resource) for resource in action.takes_over)
+def withdraw(root: Root, owner: str) -> None:
+    """Let *owner* publish nothing; idempotent."""
+    if owner in firewall.publications(root):
+        firewall.unpublish(root, owner)
 
 
 def _home(env: tuple[str, ...]) -> str:

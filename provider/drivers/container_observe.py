@@ -9,7 +9,7 @@ from provider.drivers.container_preflight import check_actions
 from provider.drivers.mark import instance_of
 from provider.drivers.network import to_deviation
 from provider.drivers.passive import PassiveObserver
-from provider.drivers.publication import addresses_of, in_order, owner_of, publications
+from provider.drivers.publication import addresses_of, in_order, publications
 from provider.engine.entry import ended_job, object_of_run
 from provider.engine.ledger import Entry
 from provider.engine.ports import Finding
@@ -25,6 +25,7 @@ from runtime.container.mounted import compare_mounts
 from runtime.container.state import is_before_boot
 from runtime.errors import NotFoundError
 from runtime.network import observe as network_observe
+from runtime.network.firewall import Publication
 from runtime.root import Root
 from runtime.supervisor.status import Status
 
@@ -69,12 +70,13 @@ class ContainerObserver(PassiveObserver):
             else:
                 yield view.container(entry, entry.effective)
         strays = set()
+        recorded = {instance.resource.owner for instance in entries}
         for config in view.configs:
             owner = instance_of(config.mark)
             if owner and owner.resource.project == project and config.id not in known:
                 strays.add(config.id)
-                yield view.stray(owner, config)
-        yield from _unclaimed_ports(project, entries, snapshot, strays)
+                yield view.stray(owner, config, recorded)
+        yield from _unclaimed_ports(project, recorded, snapshot, strays)
 
     def preflight(self, actions: Sequence[Action]) -> Iterable[Finding]:
         """Check ports, bind sources and devices."""
@@ -145,12 +147,23 @@ class _View:
         status = self.status_of(config) if config else {}
         return entry.observed(status=status | {"result": entry.record.get("result")})
 
-    def stray(self, owner: InstanceId, config: ContainerConfig) -> Observed:
-        """Return a container that is in no ledger, and what goes with it."""
-        effects = list(self._lost_ports(config.id))
-        return Observed(
-            owner, config.id, None, status=self.status_of(config) | {"effects": effects}
-        )
+    def stray(
+        self, instance: InstanceId, config: ContainerConfig, recorded: Collection[str]
+    ) -> Observed:
+        """Return a container that is in no ledger, and what goes with it.
+
+        *recorded* are the owners of ports that the ledger knows.
+        """
+        address = self._addresses.get(config.id)
+        status = self.status_of(config) | {"effects": list(self._lost_ports(config.id))}
+        status["publishes"] = [
+            _port(owner, port)
+            for owner, published in self._snapshot.publications.items()
+            if owner.startswith(f"{instance.resource.project}/") and owner not in recorded
+            for port in published
+            if any(address == ip for ip, _ in port.backends)
+        ]
+        return Observed(instance, config.id, None, status=status)
 
     def _interrupted_job(self, entry: Entry) -> Observed:
         """Ask the container nobody waited for how the Job ended."""
@@ -184,9 +197,11 @@ class _View:
 
     def _publishes(self, entry: Entry) -> Tree:
         """Return the ports that are the resource's now, for who takes them over."""
-        known = self._snapshot.publications.get(owner_of(entry.id.resource), ())
-        ports = [{"ip": p.ip, "port": p.port, "protocol": p.protocol} for p in known]
-        return {} if entry.id.index >= 0 else {"publishes": ports}
+        if entry.id.index >= 0:
+            return {}
+        owner = entry.id.resource.owner
+        known = self._snapshot.publications.get(owner, ())
+        return {"publishes": [_port(owner, port) for port in known]}
 
     def _is_ready(self, container_id: str) -> bool:
         status = self._statuses.get(container_id)
@@ -245,7 +260,7 @@ class _View:
     def _published(
         self, entry: Entry, effective: Tree, containers: Sequence[str]
     ) -> Iterable[Deviation]:
-        owner = owner_of(entry.id.resource)
+        owner = entry.id.resource.owner
         # That a container is gone is another line.
         held = set(self._addresses.values())
         recorded = in_order(
@@ -267,15 +282,14 @@ class _View:
 
 def _unclaimed_ports(
     project: str,
-    entries: Mapping[InstanceId, Entry],
+    recorded: Collection[str],
     snapshot: network_observe.Snapshot,
     strays: Collection[str],
 ) -> Iterable[Observed]:
-    """Yield what the project publishes for resources that are in no ledger.
+    """Yield what the project publishes for owners that are not *recorded* in its ledger.
 
     Ports of *strays* alone go with them.
     """
-    recorded = {owner_of(instance.resource) for instance in entries}
     addresses = addresses_of(snapshot.records)
     leaving = {addresses[container] for container in strays if container in addresses}
     for owner, published in snapshot.publications.items():
@@ -285,7 +299,13 @@ def _unclaimed_ports(
             continue
         if mine.startswith(f"{project}/") and owner not in recorded:
             resource = ResourceId(project, Kind.SERVICE, name)
-            yield Observed(InstanceId(resource), owner, None)
+            status = {"publishes": [_port(owner, port) for port in published]}
+            yield Observed(InstanceId(resource), owner, None, status=status)
+
+
+def _port(owner: str, port: Publication) -> Tree:
+    """Return a published port as *owner*'s, for who takes it over."""
+    return {"ip": port.ip, "port": port.port, "protocol": port.protocol, "owner": owner}
 
 
 def _to_deviation(found: inside.Difference) -> Deviation:

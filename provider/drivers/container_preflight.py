@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from provider.drivers.port_preflight import Ports
-from provider.drivers.publication import owner_of
 from provider.engine.ports import Finding
 from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.tree import Tree
@@ -23,20 +22,21 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
     wanted = [a for a in actions if a.verb is not Verb.DELETE and a.after is not None]
     if not wanted:
         return
-    leaving = {owner_of(a.id.resource) for a in actions if a.verb is Verb.DELETE}
+    leaving = {a.id.resource.owner for a in actions if a.verb is Verb.DELETE}
+    leaving |= {a.object_id for a in actions if a.verb is Verb.DELETE}  # what no ledger knows
     # What goes frees its addresses, and must not keep the apply from coming to that.
     passing = {i for a in actions for i in a.leftovers}
     passing |= {a.object_id for a in actions if a.verb is Verb.DELETE}
     ports = Ports(root)
     for action in wanted:
         after: Tree = action.after or {}
-        own = {owner_of(a.resource) for a in (action.id, action.renamed_from) if a}
+        own = {a.resource.owner for a in (action.id, action.renamed_from) if a}
         for port in after.get("publish") or ():
             publication = Publication(port["port"], port["protocol"], ip=port["ip"])
             yield from ports.in_the_way(
                 publication,
                 own=own,
-                leaving={*leaving, *map(owner_of, action.takes_over)},
+                leaving={*leaving, *action.takes_over},
                 instance=action.id,
             )
         if "container" in after:

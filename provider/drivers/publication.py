@@ -3,18 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from provider.model.ids import ResourceId
 from provider.model.tree import Tree
 from runtime.network.firewall import Publication
 from runtime.network.model import Lease, Record
 
 Addresses = Mapping[str, str]
 """Container id -> its address on its first network that is not internal."""
-
-
-def owner_of(resource: ResourceId) -> str:
-    """Return the name under which the resource's ports are published."""
-    return f"{resource.project}/{resource.kind}/{resource.name}"
 
 
 def addresses_of(records: Iterable[Record]) -> Addresses:
@@ -45,6 +39,22 @@ def publications(
         for port in publish
     )
     return in_order(found)
+
+
+def handed_over(
+    current: Iterable[Publication],
+    ports: Sequence[Tree],
+    containers: Iterable[str],
+    addresses: Addresses,
+) -> tuple[Publication, ...]:
+    """Return those of *current* that others take over, as *ports* says, led to *containers*."""
+    keys = {(port["ip"], port["protocol"], port["port"]) for port in ports}
+    reachable = sorted(addresses[c] for c in containers if c in addresses)
+    return tuple(
+        replace(port, backends=tuple((address, port.backends[0][1]) for address in reachable))
+        for port in current
+        if port.key in keys and port.backends
+    )
 
 
 def with_backend(

@@ -157,7 +157,7 @@ class _Run:
         self.apply_id = options.new_id()
         going = {action.id for action in plan if action.verb is Verb.DELETE}
         self.facts = initial_facts(world, going)
-        self.books = Books(state, plan.project, self.facts, apply_id=self.apply_id, going=going)
+        self.books = Books(state, plan.project, self.facts, apply_id=self.apply_id)
         self.crew = Crew(options.workers)
         addresses = fixed_addresses(desired, world, going)
         self.context = ApplyContext(self.apply_id, desired, self.facts, self.crew.tell, addresses)

@@ -1,6 +1,5 @@
 """What an apply writes down as it goes: the ledger, and the facts for the actions that follow."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 from provider.engine.entry import failed_entry, performed_entry, settled_entry
@@ -23,13 +22,11 @@ class Books:
         facts: Facts,
         *,
         apply_id: str,
-        going: Collection[InstanceId],
     ) -> None:
         self._ledger = Ledger(state, project)
         self._entries = read_entries(state, project)
         self._facts = facts
         self._apply_id = apply_id
-        self._going = going
         self._touched: set[InstanceId] = set()
 
     def performed(self, action: Action, outcome: Outcome) -> None:
@@ -39,7 +36,7 @@ class Books:
             return
         former = action.renamed_from or action.id
         before = self._entries.get(former)
-        entry = performed_entry(action, outcome, before, self._apply_id, self._going)
+        entry = performed_entry(action, outcome, before, self._apply_id)
         self._write(entry, outcome.status)
         if former != action.id:
             self._forget(former)

@@ -1,6 +1,6 @@
 """What the ledger says after an action: pure functions from outcome to entry."""
 
-from collections.abc import Collection, Container
+from collections.abc import Container
 from dataclasses import replace
 
 from provider.engine.ledger import Entry
@@ -17,13 +17,11 @@ def performed_entry(
     outcome: Outcome,
     before: Entry | None,
     apply_id: str,
-    going: Collection[InstanceId],
 ) -> Entry:
     """Return the entry of an action that was performed.
 
     What has to prove itself is not done when it was started: until it has settled, its entry says
-    so, and what it replaces is a leftover that may have to serve on. *going* are the instances
-    this plan removes.
+    so, and what it replaces is a leftover that may have to serve on.
     """
     fresh = before is None or action.verb in (Verb.CREATE, Verb.RUN)
     anew = fresh or action.consequence.rank >= Consequence.RESTART.rank
@@ -38,7 +36,7 @@ def performed_entry(
         effective=outcome.effective,
         provenance=action.provenance,
         record=outcome.record,
-        needs=lasting_needs(action, going),
+        needs=lasting_needs(action),
         generation=apply_id if anew or before is None else before.generation,
         stamp=apply_id,
         attempt=attempt,
@@ -123,14 +121,6 @@ def found_entry(entry: Entry, found: Observed) -> Entry:
     )
 
 
-def lasting_needs(action: Action, going: Collection[InstanceId]) -> tuple[InstanceId, ...]:
-    """Return what *action* builds upon, and does not just wait for in an apply.
-
-    *going* are the instances its plan removes.
-    """
-    return tuple(need.target for need in action.needs if _lasts(action, need.target, going))
-
-
-def _lasts(action: Action, target: InstanceId, going: Collection[InstanceId]) -> bool:
-    turn = target.resource == action.id.resource and action.id.index >= 0
-    return not turn and target not in going
+def lasting_needs(action: Action) -> tuple[InstanceId, ...]:
+    """Return what *action* builds upon, and does not just wait for in an apply."""
+    return tuple(need.target for need in action.needs if need.lasts)

@@ -70,7 +70,6 @@ class Journal:
         self.path = state / "projects" / project / "journal"
         self._stream: BinaryIO | None = None
         self._planned: dict[InstanceId, Tree | None] = {}
-        self._going: set[InstanceId] = set()
 
     def begin(
         self,
@@ -85,7 +84,6 @@ class Journal:
             UnwritableError: there is no space, or the disk is broken.
         """
         self._planned = {action.id: action.after for action in actions}
-        self._going = {action.id for action in actions if action.verb is Verb.DELETE}
         header = {
             "journalVersion": JOURNAL_VERSION,
             "applyId": apply_id,
@@ -110,7 +108,7 @@ class Journal:
         """
         mark: Tree = {"started": encode_instance(action.id)}
         if action.verb is not Verb.DELETE:
-            needs = lasting_needs(action, self._going)
+            needs = lasting_needs(action)
             mark["needs"] = [encode_instance(need) for need in needs]
         if action.after != self._planned[action.id]:
             mark["intended"] = action.after

@@ -35,6 +35,8 @@ def settles(action: Action) -> bool:
         return False
     if action.verb is Verb.DELETE or (action.after or {}).get("state") == "stopped":
         return False
+    if action.takes_over and action.verb is Verb.UPDATE:
+        return True  # ready for the traffic it takes, before it takes it
     return makes_object(action) or action.consequence is Consequence.RESTART
 
 

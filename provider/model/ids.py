@@ -35,6 +35,11 @@ class ResourceId:
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
 
+    @property
+    def owner(self) -> str:
+        """Name under which its ports are published: ``shop/Service/web``."""
+        return f"{self.project}/{self.kind}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class InstanceId:

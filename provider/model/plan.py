@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from provider.errors import Origin
-from provider.model.ids import InstanceId, ResourceId
+from provider.model.ids import InstanceId
 from provider.model.resource import Condition
 from provider.model.tree import Tree
 from runtime.record import dataclass, field
@@ -71,6 +71,8 @@ class Need:
     condition: Condition = Condition.STARTED
     timeout_s: float | None = None
     """None: what the target itself may take, by its health check and ``healthyFor``."""
+    lasts: bool = True
+    """False: a turn in this apply alone; what waits is not built upon the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,10 @@ class Action:
     """What it takes at least, however the unknown parts of *after* turn out."""
     renamed_from: InstanceId | None = None
     """The record to take over (``metadata.formerName``)."""
-    takes_over: tuple[ResourceId, ...] = ()
-    """Whose published ports become its own, in the step in which it publishes them."""
+    takes_over: tuple[str, ...] = ()
+    """Owners whose published ports become its own, in the step in which it publishes them."""
+    hands_over: tuple[Tree, ...] = ()
+    """Published ports that others take over; it serves them until they have."""
     record: Tree = field(default_factory=dict)
     origin: Origin | None = None
     provenance: Tree = field(default_factory=dict)

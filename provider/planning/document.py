@@ -80,7 +80,7 @@ def _planned(action: Action, *, changed: bool) -> Tree:
     if action.renamed_from:
         document["renamedFrom"] = str(action.renamed_from)
     if action.takes_over:
-        document["takesOver"] = [str(resource) for resource in action.takes_over]
+        document["takesOver"] = list(action.takes_over)
     if action.needs:
         document["needs"] = [_need(need) for need in action.needs]
     return document

@@ -2,11 +2,11 @@
 
 A fixed address is free only when its holder has let go, and so is what cannot be shared by those
 whose ``update.order`` is stop-first: who takes it waits for that. A published port is taken over
-in one step once the taker is ready for traffic, and only then does its holder go on: no
-connection is refused in between.
+in one step once the taker is ready for traffic, and its holder serves until then: no connection
+is refused in between.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provider.model.ids import InstanceId
@@ -25,24 +25,31 @@ _Port = tuple[str, int, str]
 _ANY = "0.0.0.0"
 
 
-def hand_over(actions: Sequence[Action], observed: Iterable[Observed]) -> tuple[Action, ...]:
-    """Return *actions* with what they need, and take over, of one another.
+def hand_over(actions: Sequence[Action], observed: Collection[Observed]) -> tuple[Action, ...]:
+    """Return *actions* with what they need, take over and hand over of one another.
 
-    What they hold is what is *observed*; of ports, what is recorded where nothing was. Where
-    needs would go in a circle (a swap) the port is closed from the one step to the other.
+    What they hold is what is *observed*; of ports, what is recorded where nobody has looked.
     """
     moving = {action.id: action for action in actions if action.verb is not Verb.NOOP}
-    statuses = {found.id: found.status for found in observed}
     given = {o.object_id: o.status["address"] for o in observed if o.status.get("address")}
     waits = _Waits(actions)
     _release_first(moving, given, waits)
-    taken: dict[InstanceId, list[_Transfer]] = {}
-    for transfer in _transfers(moving.values(), statuses):
-        taken.setdefault(transfer.taker.id, []).append(transfer)
+    transfers = tuple(_transfers(moving.values(), observed))
+    for transfer in transfers:
         waits.add(transfer.giver.id, _done(transfer.taker))
+    taken, left = _by(transfers, "taker"), _by(transfers, "giver")
     return tuple(
-        _taking(replace(a, needs=(*a.needs, *waits.added.get(a.id, ()))), taken.get(a.id, ()))
-        for a in actions
+        replace(
+            _taking(action, taken.get(action.id, ())),
+            needs=(*action.needs, *waits.added.get(action.id, ())),
+            hands_over=tuple(
+                {"protocol": protocol, "port": port, "ip": ip}
+                for protocol, port, ip in sorted(
+                    {port for transfer in left.get(action.id, ()) for port in transfer.former}
+                )
+            ),
+        )
+        for action in actions
     )
 
 
@@ -116,28 +123,69 @@ class _Transfer:
     taker: Action
     giver: Action
     ports: tuple[_Port, ...]
+    former: Mapping[_Port, str]
+    """As the giver has them, and in whose name."""
 
 
-def _transfers(
-    moving: Iterable[Action], statuses: Mapping[InstanceId, Tree]
-) -> Iterable[_Transfer]:
-    held = {
-        action.id: _ports(statuses.get(action.renamed_from or action.id), "publishes")
-        for action in moving
-    }
-    left = {a.id: (_ports(a.before) | held[a.id]) - _ports(a.after) for a in moving}
+def _transfers(moving: Iterable[Action], observed: Iterable[Observed]) -> Iterable[_Transfer]:
+    seen = _Seen(observed)
+    left = {action.id: seen.left_by(action) for action in moving}
     givers = [action for action in moving if left[action.id]]
     for taker in moving if givers else ():
-        known = taker.id in statuses and "publishes" in statuses[taker.id]
-        wanted = _ports(taker.after) - (held[taker.id] if known else _ports(taker.before))
+        wanted = _ports(taker.after) - seen.held_by(taker).keys()
         for giver in givers:
-            ports = [p for p in wanted if any(_meet(p, other) for other in left[giver.id])]
-            if ports and giver.id != taker.id and giver.id.host == taker.id.host:
-                yield _Transfer(taker, giver, tuple(sorted(ports)))
+            former = {
+                port: owner
+                for port, owner in left[giver.id].items()
+                if any(_meet(port, other) for other in wanted)
+            }
+            if former and giver.id != taker.id and giver.id.host == taker.id.host:
+                ports = (p for p in wanted if any(_meet(p, other) for other in former))
+                yield _Transfer(taker, giver, tuple(sorted(ports)), former)
 
 
-def _ports(tree: Tree | None, member: str = "publish") -> set[_Port]:
-    return {(p["protocol"], p["port"], p["ip"]) for p in (tree or {}).get(member, ())}
+class _Seen:
+    """What is published, and in whose name."""
+
+    def __init__(self, observed: Iterable[Observed]) -> None:
+        looked_at = [found for found in observed if "publishes" in found.status]
+        self._recorded = {o.id: o.status["publishes"] for o in looked_at if not o.is_stray}
+        self._strays = {o.object_id: o.status["publishes"] for o in looked_at if o.is_stray}
+
+    def held_by(self, action: Action) -> Mapping[_Port, str]:
+        """Return what it publishes now; as recorded, where nobody has looked."""
+        found = self._recorded.get(action.renamed_from or action.id)
+        if found is None:
+            found = self._strays.get(action.object_id)
+        if found is None:
+            return self._recorded_by(action)
+        return {_port(each): each["owner"] for each in found}
+
+    def left_by(self, action: Action) -> Mapping[_Port, str]:
+        """Return what it has, or should have, and will have no more."""
+        kept = _ports(action.after)
+        known = {**self._recorded_by(action), **self.held_by(action)}
+        return {port: owner for port, owner in known.items() if port not in kept}
+
+    @staticmethod
+    def _recorded_by(action: Action) -> Mapping[_Port, str]:
+        owner = (action.renamed_from or action.id).resource.owner
+        return dict.fromkeys(_ports(action.before), owner)
+
+
+def _by(transfers: Iterable[_Transfer], side: str) -> Mapping[InstanceId, list[_Transfer]]:
+    found: dict[InstanceId, list[_Transfer]] = {}
+    for transfer in transfers:
+        found.setdefault(getattr(transfer, side).id, []).append(transfer)
+    return found
+
+
+def _ports(tree: Tree | None) -> set[_Port]:
+    return set(map(_port, (tree or {}).get("publish", ())))
+
+
+def _port(tree: Tree) -> _Port:
+    return tree["protocol"], tree["port"], tree["ip"]
 
 
 def _meet(one: _Port, other: _Port) -> bool:
@@ -149,18 +197,18 @@ def _done(action: Action) -> Need:
     """Return the need of an action that is over, its old object gone."""
     proves = action.verb is not Verb.DELETE and not is_ports(action.id)
     running = (action.after or {}).get("state", "running") == "running"
-    return Need(action.id, Condition.HEALTHY if proves and running else Condition.STARTED)
+    condition = Condition.HEALTHY if proves and running else Condition.STARTED
+    return Need(action.id, condition, lasts=False)
 
 
 def _taking(action: Action, transfers: Iterable[_Transfer]) -> Action:
     """Return *action* as one that takes over ports, and says so."""
     for transfer in transfers:
-        giver = transfer.giver
         ports = ", ".join(f"{port}/{protocol}" for protocol, port, _ in transfer.ports)
-        names = (giver.id, giver.renamed_from) if giver.renamed_from else (giver.id,)
+        owners = dict.fromkeys(transfer.former.values())
         action = replace(
             action,
-            reason=f"{action.reason}; takes over port {ports} of {giver.id.resource}",
-            takes_over=(*action.takes_over, *(name.resource for name in names)),
+            reason=f"{action.reason}; takes over port {ports} of {transfer.giver.id.resource}",
+            takes_over=(*action.takes_over, *owners),
         )
     return action

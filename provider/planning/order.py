@@ -57,7 +57,7 @@ def roll(actions: Sequence[Action]) -> tuple[Action, ...]:
     stopped = wanted is not None and wanted["state"] == "stopped"
     condition = Condition.STARTED if stopped else Condition.HEALTHY
     before = {
-        late.id: Need(early.id, condition)
+        late.id: Need(early.id, condition, lasts=False)
         for early, late in zip(grave, grave[batch:], strict=False)
     }
     return tuple(

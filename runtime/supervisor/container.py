@@ -195,11 +195,11 @@ class Container:
         before, self.request = self.request, changed
         record.write_request(self._folder, self.request)
         self._output.configure(changed.logs)
-        if before.health != changed.health and self._process is not None:
+        if before.health != changed.health and not self.status.ended:
             self._stop_probing()
             health = "starting" if changed.health else "none"
             resting = self.status.resting and changed.health is not None
-            self._save(replace(self.status, health=health, resting=resting))
+            self._save(replace(self.status, health=health, health_output="", resting=resting))
             self._context.emit("health", self.status, {})
             self._start_probing()
 

@@ -1,6 +1,7 @@
 """A published port that goes from one resource to another in one apply, without a gap."""
 
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +21,14 @@ def site(*resources: str) -> str:
     return HEAD + document("Network", "net", "{}") + "".join(resources)
 
 
-def page(kind: str, name: str, *ports: int, probe: int = 80) -> str:
-    """Return one that serves its name on *ports*, and is well if *probe* answers."""
+def page(kind: str, name: str, *ports: int, probe: int = 80, after_s: float = 0) -> str:
+    """Return one that serves its name on *ports*, and is well if *probe* answers.
+
+    It serves *after_s* seconds after its start.
+    """
     publish = ", ".join(f"{{port: {port}, targetPort: 80}}" for port in ports)
-    health = f"health: {{tcp: {{port: {probe}}}, interval: 100ms, retries: 3, startPeriod: 0s}}"
-    command = PAGE.format(name=name)
+    health = f"health: {{tcp: {{port: {probe}}}, startPeriod: 9s, interval: 100ms, retries: 3}}"
+    command = f"sleep {after_s}; {PAGE.format(name=name)}"
     return document(
         kind,
         name,
@@ -77,13 +81,71 @@ def test_a_new_one_takes_over_of_one_that_goes_and_no_request_is_lost(bayplan: B
     bayplan.delete("test")
 
 
-def test_two_services_change_places(bayplan: Bayplan):
+@pytest.mark.parametrize("kind", ["Service", "Container"])
+def test_two_change_places_and_no_request_is_lost(bayplan: Bayplan, kind: str):
+    """Also if they are replaced for something else, and one takes its time to come up."""
+    before = site(page(kind, "blue", PORT), page(kind, "green", OTHER))
+    after = site(page(kind, "blue", OTHER), page(kind, "green", PORT, after_s=2))
+    bayplan.apply(before)
+    assert (answer(PORT), answer(OTHER)) == ("blue", "green")
+    with Visitor(PORT) as one, Visitor(OTHER) as other:
+        bayplan.apply(after)
+    assert (one.failures, other.failures) == ([], [])
+    assert (answer(PORT), answer(OTHER)) == ("green", "blue")
+    assert_empty(bayplan, after)
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_a_port_stays_where_it_is_if_who_takes_it_does_not_get_well(bayplan: Bayplan):
     before = site(page("Service", "blue", PORT), page("Service", "green", OTHER))
-    after = site(page("Service", "blue", OTHER), page("Service", "green", PORT))
-    for manifest, names in ((before, ("blue", "green")), (after, ("green", "blue"))):
-        bayplan.apply(manifest)
-        assert (answer(PORT), answer(OTHER)) == names
-        assert_empty(bayplan, manifest)
+    bayplan.apply(before)
+    with Visitor(PORT) as visitor:
+        sick = page("Service", "green", PORT, probe=81).replace("startPeriod: 9s, ", "")
+        bayplan.apply(site(page("Service", "blue", OTHER), sick), code=1)
+    assert visitor.failures == []
+    assert answer() == "blue"
+    wanted = site(page("Service", "blue", OTHER), page("Service", "green", PORT))
+    bayplan.apply(wanted)
+    assert (answer(PORT), answer(OTHER)) == ("green", "blue")
+    assert_empty(bayplan, wanted)
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_one_that_runs_already_and_is_not_well_takes_nothing(bayplan: Bayplan):
+    probe = "exec: {command: [test, -e, /www/ok]}, onUnhealthy: none"
+    green = page("Container", "green", OTHER).replace("tcp: {port: 80}", probe)
+    green = green.replace("startPeriod: 9s, ", "")
+    bayplan.apply(site(page("Container", "blue", PORT), green), code=1)
+    moved = green.replace(f"port: {OTHER}", f"port: {PORT}")
+    report = bayplan.apply(site(page("Container", "blue"), moved), code=1)
+    outcomes = {r["id"]: r["outcome"] for r in report["resources"]}
+    assert (outcomes["Container/green"], outcomes["Container/blue"]) == ("failed", "skipped")
+    assert answer() == "blue"
+    bayplan("exec", "test.green", "busybox", "touch", "/www/ok")
+    wanted = site(page("Container", "blue"), moved)
+    with Visitor(PORT) as visitor:
+        bayplan.apply(wanted)
+    assert visitor.failures == []
+    assert answer() == "green"
+    assert_empty(bayplan, wanted)
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+@pytest.mark.parametrize("kind", ["Service", "Container"])
+def test_a_port_that_no_ledger_knows_is_taken_over(bayplan: Bayplan, world: Path, kind: str):
+    bayplan.apply(site(page(kind, "blue", PORT)))
+    for entry in (world / "lib").rglob(f"{kind}*blue*"):
+        if entry.is_file():
+            entry.unlink()
+    wanted = site(page(kind, "green", PORT))
+    with Visitor(PORT) as visitor:
+        bayplan.apply(wanted)
+    assert visitor.failures == []
+    assert answer() == "green"
+    assert_empty(bayplan, wanted)
     bayplan.delete("test")
     bayplan.delete("test")
 

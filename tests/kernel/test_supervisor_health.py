@@ -109,6 +109,17 @@ def test_unhealthy_without_restart_is_only_told(host, flags):
     assert (told.state, told.restarts) == ("running", 0)
 
 
+def test_a_verdict_of_another_check_is_forgotten_also_while_it_waits_for_its_restart(host, flags):
+    slowly = Restart(policy="always", backoff=1000, max_backoff=1000)
+    launch(host, flags, exec_check(host, "echo no; exit 1"), restart=slowly)
+    told = host.wait_status("a", lambda s: s.state == "restarting")
+    assert (told.health, told.health_output) == ("unhealthy", "no")
+    host.client.configure("a", health=exec_check(host, "exit 0"), restart=slowly)
+    told = host.client.status("a")
+    assert (told.state, told.health, told.health_output) == ("restarting", "starting", "")
+    host.client.stop("a", signal=signal.SIGKILL, grace=0)
+
+
 def test_failures_in_the_start_period_do_not_count(host, flags):
     check = exec_check(host, "[ -e /flags/ready ]", start_period=1000)
     launch(host, flags, check)

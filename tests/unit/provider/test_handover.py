@@ -48,7 +48,8 @@ def test_a_port_is_taken_over_before_its_holder_goes(host):
     wanted = project(on_port("new", 80))
     plan = host.plan(wanted)
     assert order(plan) == ["Container/new", "Container/old"]
-    assert of(plan, NEW).takes_over == (OLD.resource,)
+    assert of(plan, NEW).takes_over == ("shop/Container/old",)
+    assert of(plan, OLD).hands_over == ({"protocol": "tcp", "port": 80, "ip": "0.0.0.0"},)
     assert of(plan, NEW).reason == "not there yet; takes over port 80/tcp of Container/old"
     assert waits_for(plan, OLD) == {NEW: Condition.HEALTHY}
     host.apply(wanted)
@@ -59,7 +60,7 @@ def test_a_port_is_taken_over_of_one_that_stays(host):
     host.apply(project(on_port("old", 80, 81), on_port("new", 90)))
     plan = host.plan(project(on_port("old", 81), on_port("new", 80, 90)))
     assert order(plan) == ["Container/new", "Container/old"]
-    assert of(plan, NEW).takes_over == (OLD.resource,)
+    assert of(plan, NEW).takes_over == ("shop/Container/old",)
 
 
 def test_who_takes_a_port_may_wait_for_who_gives_it_up(host):
@@ -67,7 +68,27 @@ def test_who_takes_a_port_may_wait_for_who_gives_it_up(host):
     needs = (b.wait_for(Kind.CONTAINER, "old"),)
     plan = host.plan(project(on_port("old"), on_port("new", 80, dependencies=needs)))
     assert order(plan) == ["Container/old", "Container/new"]
-    assert of(plan, NEW).takes_over == (OLD.resource,)
+    assert of(plan, NEW).takes_over == ("shop/Container/old",)
+
+
+@pytest.mark.parametrize("moves", ["port", "address"])
+def test_what_was_waited_for_once_is_nothing_to_build_upon(host, moves):
+    fixed = {"networks": (specs.NetworkJoin("front", ip="10.0.0.9"),)}
+    if moves == "port":
+        first, then = (on_port("old", 80), on_port("new")), (on_port("old"), on_port("new", 80))
+    else:
+        first = holding("old", fixed), b.container("new")
+        then = b.container("old"), holding("new", fixed)
+    host.apply(project(*first))
+    host.apply(project(*then))
+    # The other way round, now for good, and all of it goes.
+    waits = b.wait_for(*(Kind.CONTAINER, "new" if moves == "address" else "old"))
+    late = "old" if moves == "address" else "new"
+    turned = b.container(late, dependencies=(waits,))
+    early = b.container("new" if late == "old" else "old")
+    host.apply(project(early, turned))
+    host.apply(project())
+    assert host.plan(project()).is_empty
 
 
 def test_ports_that_change_places_go_over_one_after_the_other(host):
@@ -75,8 +96,8 @@ def test_ports_that_change_places_go_over_one_after_the_other(host):
     wanted = project(on_port("old", 81), on_port("new", 80))
     plan = host.plan(wanted)
     assert {a.id: a.takes_over for a in plan.pending} == {
-        OLD: (NEW.resource,),
-        NEW: (OLD.resource,),
+        OLD: ("shop/Container/new",),
+        NEW: ("shop/Container/old",),
     }
     assert order(plan) == ["Container/old", "Container/new"]
     host.apply(wanted)
@@ -88,7 +109,7 @@ def test_one_port_on_two_addresses_is_no_concern_of_either(host):
     plan = host.plan(project(on_port("new", 80, ip="127.0.0.2")))
     assert of(plan, NEW).takes_over == ()
     plan = host.plan(project(on_port("new", 80)))
-    assert of(plan, NEW).takes_over == (OLD.resource,)
+    assert of(plan, NEW).takes_over == ("shop/Container/old",)
 
 
 def test_a_service_takes_over_with_its_ports(host):
@@ -96,7 +117,7 @@ def test_a_service_takes_over_with_its_ports(host):
     host.apply(project(b.service("blue", publish=ports), b.service("green", publish=())))
     plan = host.plan(project(b.service("blue", publish=()), b.service("green", publish=ports)))
     assert order(plan) == ["Service/green", "Service/blue"]
-    assert of(plan, b.iid(Kind.SERVICE, "green")).takes_over == (b.rid(Kind.SERVICE, "blue"),)
+    assert of(plan, b.iid(Kind.SERVICE, "green")).takes_over == ("shop/Service/blue",)
 
 
 DATA = specs.VolumeMount("/data", volume="data", project=b.PROJECT)

@@ -122,7 +122,8 @@ def test_a_journal_tells_what_was_started(tmp_path):
 def test_a_journal_tells_what_only_the_apply_could_know(tmp_path):
     data = b.iid(Kind.VOLUME, "data")
     going = b.iid(Kind.CONTAINER, "going")
-    create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=(Need(data), Need(going)))
+    needs = (Need(data), Need(going, lasts=False))
+    create = Action(APP, Verb.CREATE, after={"id": UNKNOWN}, needs=needs)
     journal = begun(tmp_path, create, Action(going, Verb.DELETE), app="o1")
     journal.started(replace(create, after={"id": "d1"}))
     journal.close()
