@@ -132,7 +132,7 @@ class Scope:
         Raises:
             UsageError: a selector cannot be read, or a name matches nothing.
         """
-        from provider.manifest.select import select
+        from provider.manifest.select import jobs, select
         from provider.planning.options import PlanOptions
 
         chosen = select(desired, selector=self.selector or "", only=tuple(self.only or ()))
@@ -145,7 +145,7 @@ class Scope:
             accept_data_loss=self.accept_data_loss,
             delete_volumes=self.delete_volumes,
             refresh_images=self.refresh_images,
-            rerun_jobs=frozenset(self.rerun_job or ()),
+            rerun_jobs=jobs(chosen.desired.resources, self.rerun_job or ()),
         )
 
 

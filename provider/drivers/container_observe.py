@@ -4,6 +4,7 @@ import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from provider.drivers.container_preflight import check_actions
 from provider.drivers.mark import instance_of
@@ -21,6 +22,7 @@ from provider.planning.expand import is_ports
 from runtime.container import inside
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
+from runtime.container.folders import is_whole
 from runtime.container.mounted import compare_mounts
 from runtime.container.state import is_before_boot
 from runtime.errors import NotFoundError
@@ -42,6 +44,10 @@ _FIELD = {
     "unified.io.weight": "container.resources.io.weight",
 }
 """What runtime.cgroup calls a limit -> the field of the spec it comes from."""
+
+
+_OTHER_UNITS = frozenset({"container.resources.cpus", "container.resources.cpuWeight"})
+"""Fields whose values are not those of the kernel's file."""
 
 
 class ContainerObserver(PassiveObserver):
@@ -112,11 +118,14 @@ class _View:
     def container(self, entry: Entry, effective: Tree) -> Observed:
         """Return one container with what is wrong with it."""
         config = self._configs.get(entry.object_id)
-        if config is None:
-            cause = f"container {entry.object_id} is gone"
-            lost = self._lost_ports(entry.object_id)
+        whole = config is not None and is_whole(self._containers.root, config.id)
+        if config is None or not whole:
+            lacks = "gone" if config is None else "without its writable layer"
+            cause = f"container {entry.object_id} is {lacks}"
+            lost = self._lost_ports(entry.object_id) if config is None else ()
             gone = Deviation("kernel.container", "present", "missing", cause, lost, "replace")
-            return entry.observed(deviations=(gone,), status=self._publishes(entry))
+            facts = self.status_of(config) if config else {}
+            return entry.observed(deviations=(gone,), status=facts | self._publishes(entry))
         status = self._statuses[config.id]
         deviations = list(self._state(effective, status, attempted=entry.attempt is not None))
         if status.state == "running" and not deviations:
@@ -238,7 +247,12 @@ class _View:
                 continue
             path = _FIELD.get(found.field, f"kernel.cgroup.{found.field}")
             cause = f"{found.file} was changed by hand"
-            yield Deviation(path, found.expected, found.actual, cause)
+            expected: object = found.expected
+            actual: object = found.actual
+            if path in _OTHER_UNITS:
+                expected = effective["container"]["resources"][path.rpartition(".")[2]]
+                actual = f"{found.actual} in {Path(found.file).name}"
+            yield Deviation(path, expected, actual, cause)
 
     def _mounts(self, config: ContainerConfig, status: Status) -> Iterable[Deviation]:
         found = compare_mounts(config, status.pid, self._containers.hierarchy)

@@ -58,8 +58,10 @@ def compile_documents(
     for document, verdict in verdicts:
         found += verdict.problems
         if not _is_lost(document, verdict):
+            # A name that is not allowed is one to go by all the same.
+            gaps = [path for path in verdict.unknown if path != _NAME]
             draft, more = normalise(
-                document, project=named.name, folder=folders[document.path], gaps=verdict.unknown
+                document, project=named.name, folder=folders[document.path], gaps=gaps
             )
             drafts.append(draft)
             found += more
@@ -95,8 +97,9 @@ def compile_documents(
     return Compiled(desired, assembly.sources, assembly.values), tuple(found)
 
 
-_NEEDED: tuple[TreePath, ...] = ((), ("kind",), ("metadata",), ("metadata", "name"), ("spec",))
-"""Without one of these nothing can be said of a document."""
+_NAME: TreePath = ("metadata", "name")
+_NEEDED: tuple[TreePath, ...] = ((), ("kind",), ("metadata",), ("spec",))
+"""Without one of these, or its name, nothing can be said of a document."""
 
 
 def _is_lost(document: Document, verdict: Verdict) -> bool:
@@ -105,7 +108,8 @@ def _is_lost(document: Document, verdict: Verdict) -> bool:
 
 def _lost_names(verdicts: Iterable[tuple[Document, Verdict]]) -> Iterator[tuple[str, str]]:
     for document, verdict in verdicts:
-        if not _is_lost(document, verdict):
+        # Who refers to something not named rightly means this, or what it should have been.
+        if not _is_lost(document, verdict) and _NAME not in verdict.unknown:
             continue
         has_kind = document.kind in schemas.KINDS and ("kind",) not in verdict.unknown
         # What has neither kind nor metadata is something else that lies in the folder.

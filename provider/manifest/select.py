@@ -117,7 +117,9 @@ def _named(resources: Sequence[Resource], patterns: Sequence[str]) -> frozenset[
         kind = kinds.get(word.lower())
         if kind is None or not slash or not name:
             meant = did_you_mean(word, kinds.values()) if kind is None else ""
-            raise UsageError(f"not KIND/NAME: {pattern!r}", hint=meant)
+            called = [str(r.id) for r in resources if not slash and r.id.name == word]
+            hint = f"did you mean {' or '.join(called)}?" if called else meant
+            raise UsageError(f"not KIND/NAME: {pattern!r}", hint=hint)
         found = [
             r.id for r in resources if r.id.kind is kind and fnmatch.fnmatchcase(r.id.name, name)
         ]
@@ -126,6 +128,25 @@ def _named(resources: Sequence[Resource], patterns: Sequence[str]) -> frozenset[
             raise UsageError(f"nothing in the manifests is {kind}/{name}", hint=meant)
         named.update(found)
     return frozenset(named)
+
+
+def jobs(resources: Sequence[Resource], names: Sequence[str]) -> frozenset[str]:
+    """Return the names of Jobs among *resources* that are meant by *names*: NAME or Job/NAME.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    from provider.manifest.suggest import did_you_mean
+
+    known = {r.id.name for r in resources if r.id.kind is Kind.JOB}
+    found = set()
+    for text in names:
+        kind, slash, name = text.rpartition("/")
+        if (slash and kind.lower() != Kind.JOB.lower()) or name not in known:
+            hint = did_you_mean(name, known) or "name one of kind Job"
+            raise UsageError(f"nothing to run again is Job/{name}: {text!r}", hint=hint)
+        found.add(name)
+    return frozenset(found)
 
 
 def _closure(desired: Desired, chosen: frozenset[ResourceId]) -> set[ResourceId]:

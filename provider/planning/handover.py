@@ -34,9 +34,10 @@ def hand_over(actions: Sequence[Action], observed: Collection[Observed]) -> tupl
     given = {o.object_id: o.status["address"] for o in observed if o.status.get("address")}
     waits = _Waits(actions)
     _release_first(moving, given, waits)
-    transfers = tuple(_transfers(moving.values(), observed))
-    for transfer in transfers:
-        waits.add(transfer.giver.id, _done(transfer.taker))
+    transfers = [
+        replace(t, gone=not waits.add(t.giver.id, _done(t.taker)) and t.giver.verb is Verb.DELETE)
+        for t in _transfers(moving.values(), observed)
+    ]
     taken, left = _by(transfers, "taker"), _by(transfers, "giver")
     return tuple(
         replace(
@@ -60,11 +61,13 @@ class _Waits:
         self._targets = {a.id: [need.target for need in a.needs] for a in actions}
         self.added: dict[InstanceId, list[Need]] = {}
 
-    def add(self, waiter: InstanceId, need: Need) -> None:
-        """Let *waiter* wait, unless what it would wait for waits for it."""
-        if waiter != need.target and not self._leads_to(need.target, waiter):
-            self._targets[waiter].append(need.target)
-            self.added.setdefault(waiter, []).append(need)
+    def add(self, waiter: InstanceId, need: Need) -> bool:
+        """Let *waiter* wait, and return True, unless what it would wait for waits for it."""
+        if waiter == need.target or self._leads_to(need.target, waiter):
+            return False
+        self._targets[waiter].append(need.target)
+        self.added.setdefault(waiter, []).append(need)
+        return True
 
     def _leads_to(self, start: InstanceId, goal: InstanceId) -> bool:
         seen, todo = {start}, [start]
@@ -125,6 +128,8 @@ class _Transfer:
     ports: tuple[_Port, ...]
     former: Mapping[_Port, str]
     """As the giver has them, and in whose name."""
+    gone: bool = False
+    """The giver goes first; until the taker is ready there is nobody."""
 
 
 def _transfers(moving: Iterable[Action], observed: Iterable[Observed]) -> Iterable[_Transfer]:
@@ -206,9 +211,11 @@ def _taking(action: Action, transfers: Iterable[_Transfer]) -> Action:
     for transfer in transfers:
         ports = ", ".join(f"{port}/{protocol}" for protocol, port, _ in transfer.ports)
         owners = dict.fromkeys(transfer.former.values())
+        when = ", which goes first: closed meanwhile" if transfer.gone else ""
+        giver = transfer.giver.id.resource
         action = replace(
             action,
-            reason=f"{action.reason}; takes over port {ports} of {transfer.giver.id.resource}",
+            reason=f"{action.reason}; takes over port {ports} of {giver}{when}",
             takes_over=(*action.takes_over, *owners),
         )
     return action

@@ -92,7 +92,7 @@ class _Pen:
         mark = _REPLACES if replaces and action.verb is Verb.UPDATE else _MARKS[action.verb]
         title = f"{mark} {action.verb} {_name(same)}"
         if action.consequence is not Consequence.NONE:
-            title += f" ({_said(action.consequence)})"
+            title += f" ({_said(action.consequence)}{_order(action)})"
         place, colour = _place(action.origin), self._colour(action)
         whole = f"{title}: {action.reason}"
         if len(whole) + len(place) + 2 <= self.width:
@@ -209,6 +209,13 @@ def _name(same: Sequence[Action]) -> str:
 
 def _said(consequence: Consequence) -> str:
     return "data loss" if consequence is Consequence.DATA_LOSS else str(consequence)
+
+
+def _order(action: Action) -> str:
+    """Return what else is to be known of a replacement: whether there is nobody in between."""
+    replaced = action.verb is Verb.UPDATE and action.consequence is Consequence.REPLACE
+    update = (action.after or {}).get("update", {})
+    return ", stop-first" if replaced and update.get("order") == "stop-first" else ""
 
 
 def _place(origin: Origin | None) -> str:

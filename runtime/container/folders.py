@@ -12,6 +12,12 @@ def state_folder(root: Root, container_id: str) -> Path:
     return root.state / "containers" / container_id
 
 
+def is_whole(root: Root, container_id: str) -> bool:
+    """Tell whether what the container's root is made of is there; else nobody can start it."""
+    folder = state_folder(root, container_id)
+    return all((folder / name).is_dir() for name in ("upper", "work"))
+
+
 def run_folder(root: Root, container_id: str) -> Path:
     """Return where the container's state of this boot is."""
     return root.run / "containers" / container_id

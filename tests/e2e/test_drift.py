@@ -268,6 +268,10 @@ def chgrp_volume(bayplan, world):
     os.chown(volume_folder(bayplan, "data"), -1, 88)
 
 
+def remove_upper(bayplan, world):
+    shutil.rmtree(world / "lib" / "containers" / one(bayplan)["id"] / "upper")
+
+
 DRIFTS = {
     kill_container: "it was killed by SIGKILL",
     edit_memory: "memory.limit_in_bytes was changed by hand",
@@ -306,6 +310,7 @@ DRIFTS = {
     change_hostname: "the host name was changed to other",
     move_out: "was moved out of cgroup",
     freeze: "was frozen",
+    remove_upper: "is without its writable layer",
     chmod_volume: "the mode of * was changed from 2751 to 0700",
     chown_volume: "the owner of * was changed from 5 to 77",
     chgrp_volume: "the group of * was changed from 6 to 88",
@@ -329,6 +334,17 @@ def assert_well(site, bystander):
     assert {r["action"] for r in again["resources"]} == {"noop"}
     assert container(site, "test.bystander")["pid"] == bystander["pid"]
     assert site("doctor").stdout == "all is well\n"
+
+
+def test_limits_are_told_in_the_units_of_their_fields(site, world):
+    edit_cpus(site, world)
+    ((line, *_),) = [r["diff"] for r in site.plan(MANIFEST)["resources"] if r["diff"]]
+    assert (line["path"], line["before"]) == (
+        "container.resources.cpus",
+        "-1 in cpu.cfs_quota_us",
+    )
+    assert line["after"] == 0.5
+    site.apply(MANIFEST)
 
 
 def test_what_follows_from_a_cause_is_nested_below_it(site, world):

@@ -157,3 +157,4 @@ def test_a_volume_goes_before_the_port_that_goes_with_it(host):
     host.apply(project(holding("old", {"volumes": (DATA,)}, publish=ports)))
     plan = host.plan(project(holding("new", {"volumes": (DATA,)}, publish=ports)))
     assert order(plan) == ["Container/old", "Container/new"]
+    assert of(plan, NEW).reason.endswith("of Container/old, which goes first: closed meanwhile")

@@ -72,6 +72,17 @@ def test_a_document_that_fails_its_schema_is_checked_for_the_rest(
     assert any((path, message.split(";")[0]) == then for path, message in found), found
 
 
+def test_a_document_whose_name_is_not_allowed_is_checked_for_the_rest(tmp_path: Path) -> None:
+    body = "spec: {container: {image: nope, networks: [ghost]}, dependsOn: [Job/none]}"
+    found = said(tmp_path, doc("Container", "Two_1", body))
+    assert [line.split(": ")[1] for line in found] == [
+        "metadata.name",
+        "spec.container.image",
+        "spec.container.networks[ghost]",
+        "spec.dependsOn[Job/none]",
+    ]
+
+
 def test_waits_and_hosts_of_a_faulty_document_are_checked(tmp_path: Path) -> None:
     found = paths(
         tmp_path,

@@ -3,7 +3,7 @@
 import pytest
 
 from provider.errors import UsageError
-from provider.manifest.select import parse_selector, select
+from provider.manifest.select import jobs, parse_selector, select
 from provider.model.ids import Kind, ResourceId
 from provider.model.resource import Dependency, Desired, Resource
 from provider.model.secret import SecretValue
@@ -123,7 +123,8 @@ def test_several_only_add_up(desired: Desired) -> None:
     [
         ("Service/wbe", "nothing in the manifests is Service/wbe", "did you mean `Service/web`?"),
         ("Servce/web", "not KIND/NAME", "did you mean `Service`?"),
-        ("web", "not KIND/NAME", ""),
+        ("web", "not KIND/NAME", "did you mean Service/web?"),
+        ("wbe", "not KIND/NAME", ""),
     ],
 )
 def test_a_pattern_without_match_is_a_usage_error(
@@ -132,3 +133,19 @@ def test_a_pattern_without_match_is_a_usage_error(
     with pytest.raises(UsageError, match=message) as caught:
         select(desired, only=[pattern])
     assert caught.value.hint == hint
+
+
+def test_jobs_are_named_with_or_without_their_kind() -> None:
+    resources = (resource("Job/init"), resource("Job/seed"), resource("Service/web"))
+    assert jobs(resources, ()) == frozenset()
+    assert jobs(resources, ["init", "job/seed"]) == {"init", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("inti", "did you mean `init`?"), ("web", "kind Job"), ("Service/init", "`init`")],
+)
+def test_what_is_no_job_cannot_be_run_again(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="nothing to run again") as refused:
+        jobs((resource("Job/init"), resource("Service/web")), [name])
+    assert hint in refused.value.hint
