@@ -12,8 +12,9 @@ A client starts the pair on demand (``start``), it ends by itself when there is 
 What it is made of: ``loop`` waits, ``server`` talks (in ``protocol``), ``supervisor`` knows what
 may be asked; ``container`` is the state machine of one container, with ``output`` (``pump``,
 ``logfile``), ``probe`` and the pure ``restart`` and ``health``; ``execution`` is exec. All forks
-go through ``child_process``, which has the launch program run by ``interpreter``. Readers that
-need no supervisor: ``status`` and ``logs``.
+go through ``child_process``, which has the launch program run by ``interpreter``. Processes of
+our own are started by ``spawn``: an ``errand``, or a ``helper`` that stays. Readers that need no
+supervisor: ``status`` and ``logs``.
 
 How it survives ``kill -9`` at any moment:
 

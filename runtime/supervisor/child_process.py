@@ -20,6 +20,7 @@ from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launch, Launched
 from runtime.supervisor.limits import HOST_NOFILE
 from runtime.supervisor.loop import IN, Timer
+from runtime.supervisor.spawn import collect
 
 _UNKNOWN_AFTER_S = 2.0
 """How long the keeper may take to tell how a child of its own ended."""
@@ -114,7 +115,7 @@ class Starting:
             return
         self._timer.cancel()
         for pidfd in self._launch.take_former():
-            self._collect(pidfd)
+            collect(self._context.loop, pidfd)
         for fd in (launched.pidfd, launched.terminal):
             if fd is not None:
                 os.set_inheritable(fd, False)
@@ -146,22 +147,10 @@ class Starting:
             return
         *former, last = self._launch.leave()
         for pidfd in former:
-            self._collect(pidfd)
-        self._collect(last, self._is_gone)
+            collect(self._context.loop, pidfd)
+        collect(self._context.loop, last, self._is_gone)
 
-    def _collect(self, pidfd: int, collected: Callable[[], None] = lambda: None) -> None:
-        """Collect a child as soon as it has ended, close its *pidfd* and call *collected*."""
-
-        def ended(_events: int) -> None:
-            self._context.loop.forget(pidfd)
-            with suppress(ChildProcessError):
-                exits.reap(pidfd)
-            os.close(pidfd)
-            collected()
-
-        self._context.loop.watch(pidfd, IN, ended)
-
-    def _is_gone(self) -> None:
+    def _is_gone(self, _code: int | None) -> None:
         assert self._error is not None
         self._timer.cancel()
         self._fail(self._error)

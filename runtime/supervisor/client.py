@@ -340,7 +340,7 @@ class Supervisor:
         Idempotent; what was asked for before stays. The addresses need not exist yet.
 
         Raises:
-            NetworkError: another process has that port.
+            NetworkError: another process has that port, or nobody can serve them yet.
         """
         self.ask("dns", {"listen": [*addresses], "close": [*close]})
 

@@ -2,30 +2,30 @@
 
 The sockets are made here, by a process that may bind port 53, and handed over; they are kept
 here too, so that queries wait in them while the DNS process is replaced. The addresses are kept
-in a file for the next supervisor. The process gets a socket for orders on descriptor 3 and the
-folder of zone files on 4; an order is a packet of JSON, ``{"op": "listen", "address": A}`` with
-the UDP and the TCP socket, or ``{"op": "close", "address": A}``. It ends with descriptor 3.
+in a file for the next supervisor. The process gets the folder of zone files as a descriptor; an
+order is a packet of JSON, ``{"op": "listen", "address": A}`` with the UDP and the TCP socket, or
+``{"op": "close", "address": A}``.
 """
 
 import json
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 from runtime.documents import read_note
 from runtime.errors import NetworkError
 from runtime.kernel.replace import replace_file
 from runtime.supervisor.context import Context
+from runtime.supervisor.helper import CHANNEL_FD, Helper
 from runtime.supervisor.loop import Timer
-from runtime.supervisor.names import command
-from runtime.supervisor.packets import PacketChannel
 
 PORT = 53
 ADDRESSES_FILE = "dns.json"
 ZONES = "dns"
-CHANNEL_FD = 3
-ZONES_FD = 4
+ZONES_FD = 3
 _IP_FREEBIND = 15  # linux/in.h
 _BACKLOG = 128
 _AGAIN_S = 0.5
@@ -44,14 +44,18 @@ class DnsServer:
         self._sockets: dict[str, Sockets] = {}
         self._missing: set[str] = set()
         """Where the last supervisor listened, and we cannot yet."""
-        self._channel: PacketChannel | None = None
-        self._pid = 0
         self._timer: Timer | None = None
+        self._helper = Helper(
+            context.loop,
+            "runtime.network.dnsserver",
+            # Not at once: it may be dying of something that lasts.
+            died=partial(self._start_later, _AGAIN_S),
+        )
 
     @property
     def pid(self) -> int:
         """Of the process; 0 while there is none."""
-        return self._pid
+        return self._helper.pid
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -62,29 +66,31 @@ class DnsServer:
         """Listen on *addresses* too; idempotent.
 
         Raises:
-            NetworkError: somebody else has port 53 there. None of the new ones is kept.
+            NetworkError: somebody else has port 53 there, and none of the new ones is kept; or
+                the host has nothing left for the process, which is tried again by itself.
         """
         opened: dict[str, Sockets] = {}
         try:
             for address in addresses:
                 if address not in self._sockets and address not in opened:
                     opened[address] = _open(address)
+            if opened:
+                self._remember(opened)
         except OSError as error:
             for sockets in opened.values():
                 _close(sockets)
-            raise NetworkError(
-                f"cannot serve names on {error.filename} port {PORT}: {error.strerror}"
-            ) from error
-        if not opened:
-            return
+            raise NetworkError(f"cannot serve names: {error.strerror}") from error
         self._sockets |= opened
         self._missing -= opened.keys()
-        self._remember()
-        if self._channel is None:
-            self._start()
-        else:
-            for address in opened:
-                self._hand_over(address)
+        try:
+            if self._helper.pid:
+                for address in opened:
+                    self._hand_over(address)
+            elif self._sockets:
+                self._start()
+        except OSError as error:
+            self._start_later(_AGAIN_S)
+            raise NetworkError(f"cannot serve names yet: {error.strerror}") from error
 
     def close(self, addresses: tuple[str, ...]) -> None:
         """Listen no more on *addresses*; idempotent."""
@@ -117,13 +123,7 @@ class DnsServer:
         """End the process."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._channel is None:
-            return
-        self._channel.close()
-        self._channel = None
-        os.kill(self._pid, 9)
-        os.waitpid(self._pid, 0)
-        self._pid = 0
+        self._helper.end()
 
     def forget(self) -> None:
         """End it and leave no file."""
@@ -135,31 +135,32 @@ class DnsServer:
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
-    def _remember(self) -> None:
-        replace_file(self._path, json.dumps(sorted(self._missing | self._sockets.keys())).encode())
+    def _remember(self, more: Iterable[str] = ()) -> None:
+        every = sorted({*self._missing, *self._sockets, *more})
+        replace_file(self._path, json.dumps(every).encode())
 
     def _start(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
         os.makedirs(self._zones, 0o700, exist_ok=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         zones = os.open(self._zones, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._pid = os.posix_spawn(
-                "/proc/self/exe",
-                command("runtime.network.dnsserver", str(CHANNEL_FD), str(ZONES_FD)),
-                {},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD),
-                    (os.POSIX_SPAWN_DUP2, zones, ZONES_FD),
-                ],
-                setsigmask=[],
-            )
+            self._helper.start(str(CHANNEL_FD), str(ZONES_FD), fds={ZONES_FD: zones})
         finally:
-            theirs.close()
             os.close(zones)
-        self._channel = PacketChannel(self._loop, ours, self._on_channel)
         for address in self._sockets:
             self._hand_over(address)
+
+    def _start_later(self, delay_s: float) -> None:
+        self.end()  # or what is there may lack some of the sockets
+        self._timer = self._loop.call_later(delay_s, self._try_to_start)
+
+    def _try_to_start(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            print(f"cannot serve names yet: {error}; trying again", file=sys.stderr)
+            self._start_later(_AGAIN_LATER_S)
 
     def _hand_over(self, address: str) -> None:
         udp, tcp = self._sockets[address]
@@ -167,24 +168,7 @@ class DnsServer:
 
     def _order(self, order: dict[str, str], fds: tuple[int, ...] = ()) -> None:
         # If it dies before it reads them, its successor gets them all.
-        if self._channel is not None:
-            self._channel.send(json.dumps(order).encode(), fds)
-
-    def _on_channel(self) -> None:
-        assert self._channel is not None
-        try:
-            if self._channel.socket.recv(4096):
-                return
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            pass
-        self._start_again()
-
-    def _start_again(self) -> None:
-        self.end()
-        # Not at once: it may be dying of something that lasts.
-        self._timer = self._loop.call_later(_AGAIN_S, self._start)
+        self._helper.send(json.dumps(order).encode(), fds)
 
 
 def _open(address: str) -> Sockets:
@@ -202,7 +186,7 @@ def _open(address: str) -> Sockets:
         tcp.listen(_BACKLOG)
     except OSError as error:
         _close((udp, tcp))
-        raise OSError(error.errno, error.strerror, address) from error
+        raise OSError(error.errno, f"{address} port {PORT}: {error.strerror}") from error
     return udp, tcp
 
 

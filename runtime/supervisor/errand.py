@@ -8,13 +8,10 @@ says is in the supervisor's log.
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
-from runtime.supervisor import exits
 from runtime.supervisor.context import Context
-from runtime.supervisor.loop import IN
-from runtime.supervisor.names import command
+from runtime.supervisor.spawn import collect, spawn
 
 _LONGEST_PAUSE_S = 60.0
 
@@ -58,28 +55,15 @@ class Errand:
         if not due:
             self._done()
             return
-        argv = command(self._module, *self._home.arguments(), *due)
         try:
-            pid = os.posix_spawn("/proc/self/exe", argv, {}, setsigmask=[])
+            _pid, pidfd = spawn(self._loop, self._module, (*self._home.arguments(), *due))
         except OSError as error:
             self._fail(due, str(error))
             return
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError as error:  # no descriptor is left; nobody else knows of the child
-            os.waitpid(pid, 0)
-            self._fail(due, str(error))
-            return
         self._at_work = True
-        self._loop.watch(pidfd, IN, partial(self._on_end, pidfd, due))
+        collect(self._loop, pidfd, partial(self._ended, due))
 
-    def _on_end(self, pidfd: int, due: list[str], _events: int) -> None:
-        self._loop.forget(pidfd)
-        code = None
-        with suppress(ChildProcessError):
-            code = exits.peek(pidfd)
-            exits.reap(pidfd)
-        os.close(pidfd)
+    def _ended(self, due: list[str], code: int | None) -> None:
         self._at_work = False
         if code:
             self._fail(due, f"it ended with {code}")

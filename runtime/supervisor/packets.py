@@ -6,7 +6,7 @@ A socket takes only a few hundred packets (``net.unix.max_dgram_qlen``), each wi
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from runtime.supervisor.loop import IN, OUT, Loop
@@ -29,8 +29,18 @@ class PacketChannel:
         """Send a packet with duplicates of *fds*, now or when it is read on the other side.
 
         To one that has died nothing is sent: there will be an end to read.
+
+        Raises:
+            OSError: no descriptor is left; nothing is sent.
         """
-        self._queue.append((data, tuple(map(os.dup, fds))))
+        kept: list[int] = []
+        try:
+            for fd in fds:
+                kept.append(os.dup(fd))
+        except OSError:
+            _close_all(kept)
+            raise
+        self._queue.append((data, tuple(kept)))
         self._flush()
 
     def close(self) -> None:
@@ -53,11 +63,15 @@ class PacketChannel:
 
     def _drop_first(self) -> None:
         _data, fds = self._queue.popleft()
-        for fd in fds:
-            os.close(fd)
+        _close_all(fds)
 
     def _on_ready(self, events: int) -> None:
         if events & OUT:
             self._flush()
         if events & ~OUT:
             self._readable()
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from functools import partial
 
 from runtime.kernel.namespaces import CLONE_NEWNET, setns
+from runtime.supervisor.helper import Helper
 from runtime.supervisor.loop import Loop, Timer
-from runtime.supervisor.names import command
-from runtime.supervisor.packets import PacketChannel
 from runtime.supervisor.request import Health
 
-MAX_MESSAGE = 65536
 _PATIENCE_S = 1.0
 """Beyond a probe's timeout, before the process itself is given up."""
 
@@ -40,15 +38,19 @@ class ProbeProcess:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._channel: PacketChannel | None = None
-        self._pid = 0
+        self._helper = Helper(
+            loop,
+            "runtime.supervisor.probe_worker",
+            heard=self._on_answer,
+            died=partial(self._start_over, "the probe process ended"),
+        )
         self._number = 0
         self._waiting: dict[int, _Waiting] = {}
 
     @property
     def pid(self) -> int:
         """Of the process; 0 while there is none."""
-        return self._pid
+        return self._helper.pid
 
     def probe(self, health: Health, result: Result) -> Callable[[], None]:
         """Connect as *health* says and call *result* once; return what cancels that."""
@@ -64,7 +66,7 @@ class ProbeProcess:
 
     def close(self) -> None:
         """End the process."""
-        self._end()
+        self._helper.end()
         os.close(self._host)
 
     def _arm(self, number: int, health: Health) -> Timer:
@@ -96,38 +98,12 @@ class ProbeProcess:
             "timeout": health.timeout,
         }
         with self._make_socket(health) as connection:
-            if self._channel is None:
-                self._channel = self._start()
-            # If it is stuck or dead, the timer or its end of file tells.
-            self._channel.send(json.dumps(message).encode(), (connection.fileno(),))
+            if not self._helper.pid:
+                self._helper.start()
+            # If it is stuck, the timer tells.
+            self._helper.send(json.dumps(message).encode(), (connection.fileno(),))
 
-    def _start(self) -> PacketChannel:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._pid = os.posix_spawn(
-                    "/proc/self/exe",
-                    command("runtime.supervisor.probe_worker"),
-                    {},
-                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
-                    setsigmask=[],
-                )
-            except OSError:
-                ours.close()
-                raise
-        return PacketChannel(self._loop, ours, self._on_answer)
-
-    def _on_answer(self) -> None:
-        assert self._channel is not None
-        try:
-            data = self._channel.socket.recv(MAX_MESSAGE)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
-            self._start_over("the probe process ended")
-            return
+    def _on_answer(self, data: bytes) -> None:
         answer = json.loads(data)
         waiting = self._waiting.pop(answer["number"], None)
         if waiting is not None:
@@ -136,12 +112,12 @@ class ProbeProcess:
 
     def _give_up(self, number: int) -> None:
         waiting = self._waiting.pop(number)
+        self._helper.end()
         self._start_over("the probe process does not answer")
         waiting.result(False, f"no answer within {waiting.health.timeout:g} s")
 
     def _start_over(self, reason: str) -> None:
         """Have another process make the probes this one has left, each once more at most."""
-        self._end()
         for number, waiting in tuple(self._waiting.items()):
             if number not in self._waiting:  # a result told here has had it cancelled
                 continue
@@ -162,12 +138,3 @@ class ProbeProcess:
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting.timer.cancel()
-
-    def _end(self) -> None:
-        if self._channel is None:
-            return
-        self._channel.close()
-        self._channel = None
-        os.kill(self._pid, 9)
-        os.waitpid(self._pid, 0)
-        self._pid = 0

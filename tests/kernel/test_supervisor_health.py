@@ -231,6 +231,21 @@ def test_tcp_health_and_the_probe_process_is_replaced(host):
     host.wait_status("a", lambda s: s.health == "unhealthy")
 
 
+def test_a_probe_process_that_cannot_even_die_holds_up_nobody(host):
+    host.launch("a", "exec sleep 98762")
+    server = Answering(host, b"")
+    host.client.configure("a", health=network_check(host, "tcp", server.port, timeout=0.2))
+    host.wait_status("a", lambda s: s.health == "healthy")
+    stuck = host.client.ping()["probes"]
+    with host.frozen(stuck):
+        told = host.wait_status("a", lambda s: s.health == "unhealthy")
+        assert told.health_output == "no answer within 0.2 s"
+        host.wait_status("a", lambda s: s.health == "healthy")
+        assert host.client.ping()["probes"] != stuck
+    assert wait_until(lambda: not host.zombies())
+    server.close()
+
+
 def test_a_silent_server_is_not_healthy(host):
     host.launch("a", "exec sleep 98762")
     server = Answering(host, b"HTT")

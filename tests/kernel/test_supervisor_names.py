@@ -9,6 +9,7 @@ import pytest
 
 from runtime.errors import NetworkError
 from tests.support.supervised import Supervised
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -56,6 +57,15 @@ def test_it_is_started_once_and_replaced_when_it_dies(host, address):
     assert host.client.ping()["dns"] == 0
     with pytest.raises(ConnectionRefusedError):
         is_served(address)
+
+
+def test_one_that_cannot_even_die_holds_up_nobody(host, address):
+    host.launch("a", "exec sleep 98759")
+    host.client.dns([address])
+    with host.frozen(host.client.ping()["dns"]):
+        host.client.dns([], close=[address])
+        assert host.client.ping()["dns"] == 0
+    wait_until(lambda: not host.zombies())
 
 
 def test_it_ends_with_the_supervisor(host, address):

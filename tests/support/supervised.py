@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container.defaults import default_capabilities, default_mounts
 from runtime.container.program import compile_enter, compile_program
 from runtime.kernel.procfs import read_stat
 from runtime.root import Root
-from runtime.spec import Process
+from runtime.spec import Process, Resources
 from runtime.supervisor import logs
 from runtime.supervisor.client import Exec, Supervisor
 from runtime.supervisor.request import ExecRequest, LaunchRequest, Logs
@@ -128,6 +129,22 @@ class Supervised:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         found = {int(child): read_stat(child) for child in children}
         return {child for child, stat in found.items() if stat is not None and stat.state == "Z"}
+
+    @contextmanager
+    def frozen(self, pid: int) -> Iterator[None]:
+        """Freeze a process meanwhile: with cgroup v1 not even SIGKILL ends it."""
+        group = Cgroup(Hierarchy.detect(), f"{self.root.cgroup}/frozen")
+        group.create(Resources())
+        try:
+            for path in group.join_files():
+                Path(path).write_text(str(pid))
+            group.freeze()
+            yield
+        finally:
+            group.thaw()
+            group.kill()
+            group.delete()
+            Cgroup(group.hierarchy, self.root.cgroup).delete(nested=False)
 
     def check_count(self, id: str) -> None:
         """Check that COUNT's lines are in the log, each once, in order."""

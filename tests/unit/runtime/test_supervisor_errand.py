@@ -11,6 +11,7 @@ from runtime.supervisor.loop import Loop
 from runtime.supervisor.names import Home
 from runtime.supervisor.status import Status
 from runtime.supervisor.traffic import Traffic
+from tests.support.looping import is_collected
 
 
 @pytest.fixture
@@ -92,6 +93,35 @@ def test_what_could_not_be_started_is_started_later(context, loop, monkeypatch, 
     for pid in pids:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+def test_one_that_cannot_be_watched_is_killed_and_not_waited_for(context, loop, monkeypatch):
+    """What it does may need an answer of the supervisor that would wait for it."""
+    real, opened, (read, write) = os.posix_spawn, os.pidfd_open, os.pipe()
+    pids = []
+
+    def slow(*_words, **_options):
+        script = "echo begun; sleep 3; echo done"
+        out = [(os.POSIX_SPAWN_DUP2, write, 1)]
+        pids.append(real("/bin/sh", ["sh", "-c", script], {"PATH": "/bin"}, file_actions=out))
+        monkeypatch.setattr(os, "posix_spawn", real)
+        return pids[-1]
+
+    def none_left(_pid):
+        os.close(write)
+        assert os.read(read, 100) == b"begun\n"
+        monkeypatch.setattr(os, "pidfd_open", opened)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "posix_spawn", slow)
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    errand = make(context, loop)
+    errand.want("one", delay_s=0)
+    loop.run()
+    assert not errand.active
+    assert os.read(read, 100) == b""
+    os.close(read)
+    assert is_collected(*pids)
 
 
 class TestTraffic:

@@ -11,6 +11,8 @@ import pytest
 from runtime.supervisor.loop import Loop
 from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.request import Health
+from tests.support.looping import is_collected, run_until
+from tests.support.stuck import stuck
 
 
 class Site:
@@ -33,10 +35,14 @@ class Site:
         self.probes.probe(wanted, lambda *verdict: self.verdicts.update({name: verdict}))
 
     def run_until(self, condition) -> None:
-        while not condition():
-            self.loop.call_later(0.01, self.loop.stop)
-            self.loop._stopped = False
-            self.loop.run()
+        run_until(self.loop, condition)
+
+    def close(self) -> None:
+        pid = self.probes.pid
+        self.probes.close()
+        self.run_until(lambda: not pid or is_collected(pid))
+        self.server.close()
+        self.loop.close()
 
     def serve(self, count: int, act) -> None:
         """Answer *count* connections well, after *act* for the first one."""
@@ -54,9 +60,7 @@ class Site:
 def site():
     site = Site()
     yield site
-    site.probes.close()
-    site.server.close()
-    site.loop.close()
+    site.close()
 
 
 def test_a_process_that_dies_costs_nobody_a_verdict(site):
@@ -82,6 +86,20 @@ def test_one_that_does_not_answer_fails_the_one_that_waited_and_no_other(site, m
     site.run_until(lambda: len(site.verdicts) == 2)
     assert site.verdicts == {"a": (False, "no answer within 0.3 s"), "b": (True, "204 Fine")}
     assert site.probes.pid != stuck
+
+
+def test_one_that_cannot_even_die_holds_up_nobody(site, monkeypatch):
+    monkeypatch.setattr("runtime.supervisor.probe_process._PATIENCE_S", 0.0)
+    site.probe("a", timeout=0.1)
+    first = site.probes.pid
+    with stuck(first) as is_there:
+        site.probe("b")
+        server = threading.Thread(target=site.serve, args=(1, lambda: None), daemon=True)
+        server.start()
+        site.run_until(lambda: len(site.verdicts) == 2)
+        assert is_there()
+    assert site.verdicts == {"a": (False, "no answer within 0.1 s"), "b": (True, "204 Fine")}
+    site.run_until(lambda: is_collected(first))
 
 
 def test_without_descriptors_a_probe_fails_and_nothing_else(site, monkeypatch):
