@@ -8,6 +8,7 @@ from provider.drivers.port_preflight import Ports
 from provider.engine.ports import Finding
 from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.tree import Tree
+from runtime.cgroup.setting import parse_list
 from runtime.container.config import read_config
 from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.image.store import ImageStore
@@ -15,6 +16,9 @@ from runtime.network import store
 from runtime.network.firewall import Publication
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
+
+_ONLINE = Path("/sys/devices/system/cpu/online")
+"""Source: Documentation/admin-guide/cputopology.rst."""
 
 
 def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
@@ -41,6 +45,7 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
             )
         if "container" in after:
             yield from _sources(action, after["container"])
+            yield from _processors(action, after["container"])
             yield from _account(root, action, after["container"])
             asks = any(use["ip"] for use in after["container"]["networks"])
             released = passing | _released_before(action, actions) if asks else passing
@@ -60,13 +65,23 @@ def _sources(action: Action, container: Tree) -> Iterable[Finding]:
     for use in container["volumes"]:
         if use["bind"] and not use["create"] and not Path(use["bind"]).exists():
             yield Finding(
-                f"bind source {use['bind']} does not exist; make it, or say create: true",
+                f"bind source {use['bind']} of {use['target']} does not exist; make it, or say"
+                " create: true",
                 action.id,
                 refusal=True,
             )
     for use in container["devices"]:
         if not Path(use["path"]).exists():
             yield Finding(f"device {use['path']} does not exist", action.id, refusal=True)
+
+
+def _processors(action: Action, container: Tree) -> Iterable[Finding]:
+    wanted = container["resources"]["cpuset"]
+    if wanted:
+        online = _ONLINE.read_text().strip()
+        if not parse_list(wanted) <= parse_list(online):
+            text = f"cpuset {wanted}: this host has processors {online}"
+            yield Finding(text, action.id, refusal=True)
 
 
 def _addresses(

@@ -10,7 +10,6 @@ order is a packet of JSON, ``{"op": "listen", "address": A}`` with the UDP and t
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ from runtime.kernel.replace import replace_file
 from runtime.supervisor.context import Context
 from runtime.supervisor.helper import CHANNEL_FD, Helper
 from runtime.supervisor.loop import Timer
+from runtime.supervisor.note import note
 
 PORT = 53
 ADDRESSES_FILE = "dns.json"
@@ -115,7 +115,7 @@ class DnsServer:
             try:
                 self.listen((address,))
             except NetworkError as error:
-                print(f"{error}; trying again", file=sys.stderr)
+                note(f"{error}; trying again")
         if self._missing:
             self._loop.call_later(_AGAIN_LATER_S, self._listen_late)
 
@@ -159,7 +159,7 @@ class DnsServer:
         try:
             self._start()
         except OSError as error:
-            print(f"cannot serve names yet: {error}; trying again", file=sys.stderr)
+            note(f"cannot serve names yet: {error}; trying again")
             self._start_later(_AGAIN_LATER_S)
 
     def _hand_over(self, address: str) -> None:

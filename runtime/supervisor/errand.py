@@ -6,11 +6,11 @@ says is in the supervisor's log.
 """
 
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 
 from runtime.supervisor.context import Context
+from runtime.supervisor.note import note
 from runtime.supervisor.spawn import collect, spawn
 
 _LONGEST_PAUSE_S = 60.0
@@ -73,7 +73,7 @@ class Errand:
 
     def _fail(self, due: list[str], why: str) -> None:
         """Try again later, for those that are still there."""
-        print(f"{self._module}: {why}; trying again", file=sys.stderr)
+        note(f"{self._module}: {why}; trying again")
         self._due.update(due)
         self._loop.call_later(min(2.0**self._failures, _LONGEST_PAUSE_S), self._start)
         self._failures += 1

@@ -9,7 +9,6 @@ import gc
 import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +28,7 @@ from runtime.supervisor.interpreter import Launched
 from runtime.supervisor.link import Link
 from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
+from runtime.supervisor.note import note
 from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.protocol import VERSION
 from runtime.supervisor.request import ExecRequest, LaunchRequest
@@ -128,7 +128,7 @@ class Supervisor:
             container.adopt()
         except OSError as error:
             # Its log cannot be opened now. The others must not suffer from that.
-            print(f"cannot adopt {container.request.id} yet: {error}", file=sys.stderr)
+            note(f"cannot adopt {container.request.id} yet: {error}")
             self._loop.call_later(_ADOPT_AGAIN_S, partial(self._adopt_late, container))
 
     def _adopt_late(self, container: Container) -> None:
@@ -217,7 +217,7 @@ class Supervisor:
             asked.refuse(error)
         except (OSError, ValueError) as error:
             # One client's mistake, or the host's; the containers of the others must not suffer.
-            print(f"{asked.op}: {type(error).__name__}: {error}", file=sys.stderr)
+            note(f"{asked.op}: {type(error).__name__}: {error}")
             asked.refuse(SupervisorError(f"{asked.op}: {error}"))
         finally:
             asked.close_fds()

@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.support.drift import kill, supervisors
 from tests.support.manifests import HEAD, document, sleeper
 
 pytestmark = pytest.mark.e2e
@@ -83,6 +85,18 @@ def test_a_delete_names_what_it_cannot_write_and_rm_makes_the_room(bayplan, disk
     bayplan("rm", "-f", "--override", "test.one")
     assert names(bayplan) == set()
     bayplan("delete", "-p", "test")
+
+
+def test_a_supervisor_that_is_killed_comes_back(bayplan, disk):
+    disk.fill()
+    found = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in supervisors(bayplan.folder)}
+    (supervisor,) = [pid for pid, command in found.items() if b"supervisor.main" in command]
+    kill(supervisor)
+    report = bayplan.apply(MANIFEST)
+    assert {resource["action"] for resource in report["resources"]} == {"noop"}
+    assert bayplan("exec", "test.one", "echo", "there").stdout == "there\n"
+    bayplan("rm", "-f", "--override", "test.one")
+    assert names(bayplan) == set()
 
 
 @pytest.mark.parametrize("room", [0, 4 << 10, 8 << 10, 12 << 10, 20 << 10, 28 << 10, 44 << 10])

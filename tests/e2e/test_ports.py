@@ -78,6 +78,20 @@ def test_different_addresses_do_not_meet(bayplan: Bayplan, other: Bayplan):
     other.delete("test")
 
 
+def test_what_this_host_has_not_is_refused_before_anything_is_touched(bayplan: Bayplan):
+    spec = (
+        "resources: {cpuset: '0,4095'}, volumes: [{bind: /nope, target: /in}], "
+        "devices: [{path: /dev/nope}]"
+    )
+    found = bayplan.plan(HEAD + sleeper("one", spec), code=1)["refusals"]
+    (processors,) = [text for text in found if "processors" in text]
+    assert processors.startswith("Container/one: cpuset 0,4095: this host has processors 0")
+    assert "Container/one: bind source /nope of /in does not exist" in str(found)
+    assert "Container/one: device /dev/nope does not exist" in found
+    bayplan("apply", "-f", "-", stdin=HEAD + sleeper("one", spec), code=1)
+    assert bayplan.json("ps", "-a") == []
+
+
 def test_run_refuses_a_port_a_program_listens_on(bayplan: Bayplan):
     bayplan.apply(web(PORT + 2))
     with socket.create_server(("0.0.0.0", PORT)):
