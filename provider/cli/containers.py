@@ -40,7 +40,7 @@ _INSTEAD = {
     "start": "`state: running` in its manifest starts it with the next apply",
     "stop": "`state: stopped` in its manifest stops it with the next apply",
     "restart": "a change of its manifest restarts it with the next apply, where one is needed",
-    "pause": "`state: stopped` in its manifest stops it with the next apply",
+    "pause": "no manifest asks for that",
     "unpause": "the next apply does that anyway",
     "kill": "`state: stopped` in its manifest stops it with the next apply",
     "rename": "change the name in its manifest, with formerName: the next apply renames it",

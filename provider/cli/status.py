@@ -146,7 +146,7 @@ def _addresses(session: Session) -> dict[str, list[str]]:
 
 def _row(observed: "Observed", addresses: Sequence[str]) -> list[str]:
     facts = observed.status
-    state = str(facts.get("state") or ("applied" if observed.effective is not None else "unknown"))
+    state = str(facts.get("state") or ("applied" if observed.effective is not None else "not made"))
     if "ready" in facts:
         state = f"{facts['ready']}/{facts['replicas']} ready"
     result = facts.get("result")

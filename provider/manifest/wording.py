@@ -200,8 +200,9 @@ class _Worder:
         if self._failure.path[-1:] == ("image",):
             suggestion = foreign.image(got)
         elif self._failure.path[-2:-1] == ("dependsOn",):
-            kind = closest(got.partition("/")[0], schemas.KINDS)
-            suggestion = f"did you mean `{kind}/{got.partition('/')[2]}`?" if kind else ""
+            word, _, name = got.partition("/")
+            kind = closest(word, schemas.KINDS) if name else ""
+            suggestion = f"did you mean `{kind}/{name}`?" if kind else ""
         elif got.isdecimal() and "integer" in (self._failure.hint("type") or ()):
             suggestion = "leave out the quotes"
         message = f"{self._shown(got)} is not allowed"
