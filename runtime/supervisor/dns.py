@@ -137,7 +137,8 @@ class DnsServer:
 
     def _remember(self, more: Iterable[str] = ()) -> None:
         every = sorted({*self._missing, *self._sockets, *more})
-        replace_file(self._path, json.dumps(every).encode())
+        if every != read_note(self._path):  # what is adopted needs no room on the disk
+            replace_file(self._path, json.dumps(every).encode())
 
     def _start(self) -> None:
         if self._timer is not None:

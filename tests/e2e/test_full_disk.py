@@ -95,6 +95,7 @@ def test_a_supervisor_that_is_killed_comes_back(bayplan, disk):
     report = bayplan.apply(MANIFEST)
     assert {resource["action"] for resource in report["resources"]} == {"noop"}
     assert bayplan("exec", "test.one", "echo", "there").stdout == "there\n"
+    assert "Name:\tone" in bayplan("exec", "test.one", "busybox", "nslookup", "one").stdout
     bayplan("rm", "-f", "--override", "test.one")
     assert names(bayplan) == set()
 
