@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.drift import container, kill
+from tests.support.drift import cgroup_folder, container, kill
 from tests.support.manifests import HEAD, sleeper
 from tests.support.terminal import terminal
 from tests.support.waiting import wait_until
@@ -224,7 +224,18 @@ def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
     assert container(bayplan, "p")["pid"] == before["pid"]
     kill(before["pid"])
     wait_until(lambda: container(bayplan, "p")["restarts"] == 1)
-    assert "in use" in bayplan("update", "-m", "1Ki", "p", code=1).stderr
+    found = container(bayplan, "p")
+    before = limits()
+    cpu, pids = (
+        cgroup_folder(bayplan.folder, found["id"], "cpu"),
+        cgroup_folder(bayplan.folder, found["id"], "pids") / "pids.max",
+    )
+    quota = cpu / ("cpu.max" if (cpu / "cpu.max").exists() else "cpu.cfs_quota_us")
+    held = (quota.read_text(), pids.read_text())
+    refused = ("update", "--cpus", "0.25", "--pids-limit", "9", "-m", "1Ki", "p")
+    assert "in use" in bayplan(*refused, code=1).stderr
+    # Nothing of it is left: not for now, and not for the next start.
+    assert (limits(), quota.read_text(), pids.read_text()) == (before, *held)
     assert "nothing to change" in bayplan("update", "p", code=64).stderr
     bayplan("rm", "-f", "p")
 
