@@ -152,10 +152,15 @@ def test_a_terminal_is_left_and_come_back_to(bayplan, box):
         user.type(b"\x10\x11")
         assert user.ends() == 0
     pid = container(bayplan, "p")["pid"]
+    # What is typed before anything is said is answered, and the answer shown.
+    with terminal(bayplan, "attach", "p") as user:
+        user.type(b"echo again $x\n")
+        user.expect(b"again 5\r\n")
+        user.type(b"\x10\x11")
+        assert user.ends() == 0
     look_on = ("attach", "--no-stdin", "p")
     with terminal(bayplan, "attach", "p") as user, terminal(bayplan, *look_on) as other:
-        both = (user.process.pid, other.process.pid)
-        wait_until(lambda: "inotify" in " ".join(fds_of(*both)))
+        wait_until(lambda: "inotify" in " ".join(fds_of(other.process.pid)))
         user.type(b"echo second $x; stty size\n")
         user.expect(b"second 5\r\n31 97\r\n")
         other.expect(b"second 5\r")
