@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from runtime.container.folders import config_file, private_folder
@@ -24,7 +25,9 @@ from runtime.kernel.inotify import (
 )
 from runtime.record import dataclass
 from runtime.root import Root
+from runtime.supervisor import status
 from runtime.supervisor.client import Event, Supervisor
+from runtime.supervisor.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +114,33 @@ class _Folders:
 
 
 def _from_supervisor(root: Root, names: Mapping[str, str]) -> Iterator[Happening]:
+    known = status.read_all(root)
     for event in Supervisor(root).events():
-        if event.type not in ("present", "forgotten"):
-            name = names.get(event.status.id, event.status.id)
-            yield Happening(event.time, event.type, event.status.id, name, _details(event))
+        told = event.status
+        found = [event]
+        if event.type == "present":
+            found = list(_missed(known.get(told.id), event))
+        if event.type == "forgotten":
+            known.pop(told.id, None)
+            continue
+        known[told.id] = told
+        name = names.get(told.id, told.id)
+        for each in found:
+            yield Happening(each.time, each.type, told.id, name, _details(each))
+
+
+def _missed(before: Status | None, present: Event) -> Iterator[Event]:
+    """Yield what has happened to a container while nobody could tell, as far as it shows."""
+    now = present.status
+    ran = (before.pid, before.start_time) if before is not None and before.pid else None
+    if ran == ((now.pid, now.start_time) if now.pid else None):
+        return
+    if ran:
+        yield replace(present, type="died", time=now.finished_at or present.time)
+    if now.pid:
+        again = before is not None and before.token == now.token
+        kind = "restarted" if again else "started"
+        yield replace(present, type=kind, time=now.started_at or present.time)
 
 
 def _details(event: Event) -> dict[str, Any]:
@@ -126,7 +152,8 @@ def _details(event: Event) -> dict[str, Any]:
                 "signal": told.signal,
                 "oomKilled": told.oom_killed,
             }
-            return {**found, "restarting": told.state == "restarting"}
+            # Of one whose end was missed, it may be over.
+            return {**found, "restarting": told.state in ("restarting", "running")}
         case "failed":
             return {"error": told.error}
         case "health":

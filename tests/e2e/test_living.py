@@ -8,6 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from runtime.root import Root
+from runtime.supervisor.client import Supervisor
 from tests.support.drift import cgroup_folder, container, kill
 from tests.support.manifests import HEAD, sleeper
 from tests.support.terminal import terminal
@@ -122,6 +124,35 @@ def test_events_tell_the_story_of_a_container(bayplan, box):
         ]
         events.send_signal(signal.SIGINT)
         assert events.wait(10) == 130
+
+
+def test_events_tell_of_what_happened_while_the_supervisor_was_replaced(bayplan, box):
+    supervisor = Supervisor(Root.at(bayplan.folder))
+    run = ("run", "-d", "--network", "none")
+    bayplan(*run, "--name", "p", "test/box", "sleep", "98763")
+    bayplan(*run, "--name", "q", "--restart", "always", "test/box", "sleep", "98763")
+    before = {name: container(bayplan, name)["pid"] for name in "pq"}
+    with bayplan.start("events", "-o", "jsonl", "--until", "15s") as events:
+        # Until it listens.
+        while select.select([events.stdout], [], [], 0.1)[0] == []:
+            bayplan("exec", "p", "true")
+        pid = supervisor.ping()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        for each in before.values():
+            kill(each)
+        kill(pid)
+        told = {name: [] for name in "pq"}
+        for event in map(json.loads, events.stdout):
+            if not event["type"].startswith("exec"):
+                told[event["name"]].append(event)
+            if len(told["p"]) == 1 and len(told["q"]) == 2:
+                break
+        events.send_signal(signal.SIGINT)
+    assert [(each["type"], each["exitCode"]) for each in told["p"]] == [("died", 137)]
+    died, restarted = told["q"]
+    assert (died["type"], restarted["type"]) == ("died", "restarted")
+    assert restarted["pid"] == container(bayplan, "q")["pid"] != before["q"]
+    bayplan("rm", "-f", "p", "q")
 
 
 def test_events_of_one_as_text(bayplan, box):
