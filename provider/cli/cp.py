@@ -6,6 +6,7 @@ import typer
 
 from provider.cli.containers import find
 from provider.cli.output import complain
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import ProviderError, UsageError
 
@@ -59,6 +60,9 @@ def cp(
             copy_to(session.root, container.id, inner_source, inner_target, how)
     except ContainerError as error:
         raise ProviderError(str(error).replace(container.id, name)) from error
+    except OSError as error:
+        # Names and files are the user's: no refusal of them is a bug of ours.
+        raise refusal(error) or ProviderError(f"{error.filename}: {error.strerror}") from error
 
 
 def _split(word: str) -> tuple[str, str]:

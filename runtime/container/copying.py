@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from errno import ENOENT, ENOTDIR
+from errno import ENOENT
 from typing import TypeVar
 
 from runtime.container.config import ContainerConfig, read_config
@@ -122,10 +122,8 @@ def _inner_folder(inside: int, path: str) -> int:
         return _open(inside, path, _READ)
     except NotFoundError:
         return -1
-    except KernelError as error:
-        if error.errno == ENOTDIR:
-            return -1
-        raise
+    except NotADirectoryError:
+        return -1
 
 
 def _open(inside: int, path: str, flags: int) -> int:
@@ -134,7 +132,7 @@ def _open(inside: int, path: str, flags: int) -> int:
     except KernelError as error:
         if error.errno == ENOENT:
             raise NotFoundError(f"no {path} in the container") from error
-        raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _with_files(root: Root, container_id: str, path: str, act: Callable[[int], T]) -> T:

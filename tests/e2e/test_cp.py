@@ -70,6 +70,34 @@ def test_what_is_wrong_is_told(box, tmp_path):
     assert "no container q" in box("cp", "q:/a", "b", code=1).stderr
 
 
+def test_what_the_system_refuses_is_no_bug_of_ours(box, tmp_path):
+    (tmp_path / "file").write_text("x")
+    said = box("cp", str(tmp_path / "file"), f"p:/{'x' * 256}", code=1).stderr
+    assert "xxx: File name too long" in said
+    assert ".bayplan" not in sh(box, "ls -a /")
+    file = f"{tmp_path}/file"
+    run = ("run", "-d", "--name", "v", "--network", "none", "-v", f"{file}:/file")
+    box(*run, "test/box", "sleep", "98769")
+    assert "file: it is mounted there" in box("cp", file, "v:/", code=1).stderr
+    box("rm", "-f", "v")
+
+
+def test_a_folder_is_not_copied_into_itself_by_way_of_a_volume(box, tmp_path):
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    run = ("run", "-d", "--name", "v", "--network", "none", "-v", f"{data}:/mine/data")
+    box(*run, "test/box", "sleep", "98769")
+    for words in [
+        (str(data), "v:/mine/data"),
+        (str(tmp_path), "v:/mine/data/sub"),
+        ("v:/mine", str(data / "sub")),
+        ("v:/mine/data/.", str(data)),
+    ]:
+        assert "into itself" in box("cp", *words, code=1).stderr
+    assert [path.name for path in data.rglob("*")] == ["sub"]
+    box("rm", "-f", "v")
+
+
 def test_links_of_a_container_lead_nowhere_else(box, tmp_path):
     secret, mine = tmp_path / "secret", tmp_path / "mine"
     secret.write_text("of the host")
