@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from runtime.container.folders import config_file, private_folder
-from runtime.container.summary import find, summaries
+from runtime.container.config import read_config
+from runtime.container.folders import private_folder
+from runtime.container.summary import summaries
 from runtime.errors import ContainerError
 from runtime.kernel.inotify import (
     IN_CREATE,
@@ -84,33 +85,38 @@ class _Folders:
         self._inotify = inotify_init1()
         mask = IN_CREATE | IN_MOVED_FROM
         self._all = inotify_add_watch(self._inotify, str(self._containers), mask)
-        self._new: dict[int, str] = {}
-        """Watch -> id of those whose config is not there yet."""
+        self._each: dict[int, str] = {}
+        """Watch -> id: of each, for the config it gets, and for another name in that."""
         self.names = {each.id: each.name for each in summaries(root)}
         """Of all there are and were, by id."""
+        for container_id in self.names:
+            self._watch(container_id)
 
     def changes(self) -> Iterator[Happening]:
         """Yield who comes and goes."""
         while True:
             for watch, mask, name in read_events(self._inotify):
                 if watch != self._all:
-                    yield from self._come(self._new.get(watch, ""))
+                    yield from self._look(self._each.get(watch, ""))
                 elif mask & IN_CREATE:
-                    with suppress(OSError):  # it has gone again
-                        folder = str(self._containers / name)
-                        self._new[inotify_add_watch(self._inotify, folder, IN_MOVED_TO)] = name
-                    yield from self._come(name)
+                    self._watch(name)
+                    yield from self._look(name)
                 elif name in self.names:
                     yield Happening(time.time(), "removed", name, self.names[name], {})
 
-    def _come(self, container_id: str) -> Iterator[Happening]:
-        if container_id in self.names or not config_file(self._root, container_id).exists():
-            return
-        with suppress(ContainerError):
-            found = find(self._root, container_id)
+    def _watch(self, container_id: str) -> None:
+        with suppress(OSError):  # it has gone again
+            folder = str(self._containers / container_id)
+            self._each[inotify_add_watch(self._inotify, folder, IN_MOVED_TO)] = container_id
+
+    def _look(self, container_id: str) -> Iterator[Happening]:
+        with suppress(ContainerError):  # it has no config yet, or none any more
+            found = read_config(self._root, container_id)
+            is_new = found.id not in self.names
             self.names[found.id] = found.name
-            details = {"image": found.image, "command": list(found.arguments)}
-            yield Happening(found.created_at, "created", found.id, found.name, details)
+            if is_new:
+                details = {"image": found.image, "command": list(found.spec.process.args)}
+                yield Happening(found.created_at, "created", found.id, found.name, details)
 
 
 def _from_supervisor(root: Root, names: Mapping[str, str]) -> Iterator[Happening]:

@@ -162,16 +162,18 @@ def test_events_of_one_as_text(bayplan, box):
         while select.select([events.stdout], [], [], 0.1)[0] == []:
             bayplan("exec", "p", "true")
         bayplan("run", "--rm", "--name", "q", "--network", "none", "test/box", "true")
-        bayplan("stop", "-t", "0s", "p")
+        bayplan("rename", "p", "new")
+        bayplan("stop", "-t", "0s", "new")
         lines = []
         while not lines or lines[-1].split()[2] != "died":
             lines.append(events.stdout.readline().rstrip("\n"))
         events.send_signal(signal.SIGINT)
-    assert {line.split()[1] for line in lines} == {"p"}
+    assert {line.split()[1] for line in lines[:-1]} == {"p"}
+    assert lines[-1].split()[1] == "new"
     assert lines[-1].endswith("exitCode=137 signal=9")
     assert bayplan("events", "--until", "50ms").stdout == ""
     assert "no end" in bayplan("events", "-o", "json", code=64).stderr
-    bayplan("rm", "p")
+    bayplan("rm", "new")
 
 
 def test_a_terminal_is_left_and_come_back_to(bayplan, box):
