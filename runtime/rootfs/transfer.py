@@ -19,7 +19,8 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 _DEEPEST = 400
 """So many folders in each other: each level costs two descriptors and two frames."""
 
-_Identity = tuple[int, int]
+Identity = tuple[int, int]
+"""Device and inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class How:
     """Whether device nodes are copied."""
     left_out: Callable[[str], None]
     """Told of what was not copied, and why."""
+    volumes: frozenset[Identity] = frozenset()
+    """What is not copied, as its content is elsewhere."""
 
 
 def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
@@ -54,7 +57,7 @@ def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
         if stat.S_ISDIR(os.fstat(here).st_mode):
             taken = _at_or_above(target)
             with suppress(FileNotFoundError):
-                taken.add(_identity(os.stat(new_name, dir_fd=target, follow_symlinks=False)))
+                taken.add(identity(os.stat(new_name, dir_fd=target, follow_symlinks=False)))
             _must_lie_outside(taken, here, name, name)
         _Copying(name, new_name, how).copy(here, target, new_name, "")
     finally:
@@ -67,13 +70,13 @@ def copy_members(source: int, target: int, how: How) -> None:
     _Copying("", "", how).copy_members(source, target, "")
 
 
-def _at_or_above(folder: int) -> set[_Identity]:
+def _at_or_above(folder: int) -> set[Identity]:
     """Return what *folder* and the folders that hold it are, up to the root of their mounts."""
-    found: set[_Identity] = set()
+    found: set[Identity] = set()
     here = os.dup(folder)
     try:
-        while (identity := _identity(os.fstat(here))) not in found:
-            found.add(identity)
+        while (now := identity(os.fstat(here))) not in found:
+            found.add(now)
             above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
             os.close(here)
             here = above
@@ -82,13 +85,13 @@ def _at_or_above(folder: int) -> set[_Identity]:
     return found
 
 
-def _must_lie_outside(taken: set[_Identity], folder: int, name: str, path: str) -> None:
+def _must_lie_outside(taken: set[Identity], folder: int, name: str, path: str) -> None:
     """See that none of *taken* is *folder* or below it, by other mounts perhaps.
 
     Raises:
         StateError: one is, and the copy would have no end; or folders are too deep.
     """
-    if _identity(os.fstat(folder)) in taken:
+    if identity(os.fstat(folder)) in taken:
         raise StateError(
             f"cannot copy {name} into itself: what it is to go to is in it, "
             "perhaps by way of a volume; copy it to somewhere else first"
@@ -129,6 +132,9 @@ class _Copying:
         which a device would act on.
         """
         found = os.fstat(here)
+        if identity(found) in self.how.volumes:
+            self.how.left_out(f"{self.target}{inner} is a volume")
+            return
         if not stat.S_ISDIR(found.st_mode):
             with _naming(self.target + inner):
                 self._copy_one(here, found, target, new_name, inner)
@@ -272,5 +278,6 @@ def _mode(found: os.stat_result, how: How) -> int:
     return mode if how.set_id else mode & ~_SET_ID
 
 
-def _identity(found: os.stat_result) -> _Identity:
+def identity(found: os.stat_result) -> Identity:
+    """Return by what a file is known to be another one, under whatever name."""
     return found.st_dev, found.st_ino

@@ -164,7 +164,8 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     (tmp_path / "vol").mkdir()
     box(
         *("run", "--name", "q", "--network", "none", "-v", f"{tmp_path}/vol:/vol"),
-        *("test/box", "sh", "-c", "echo made > /made; rm /bin/cat"),
+        *("-v", f"{tmp_path}/vol:/srv/vol", "test/box", "sh", "-c"),
+        "echo made > /made; rm /bin/cat; ln -s vol /link; ln -s srv/vol /other; echo s > /srv/s",
     )
     assert container(box, "q")["state"] == "exited"
     box("cp", "q:/made", str(tmp_path))
@@ -172,6 +173,13 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     box("cp", "q:/usr/bin", str(tmp_path / "bin"))
     assert "cat" not in os.listdir(tmp_path / "bin")
     assert "sh" in os.listdir(tmp_path / "bin")
-    assert "that is a volume" in box("cp", "q:/vol/x", str(tmp_path), code=1).stderr
+    for path in ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol"):
+        assert "that is a volume" in box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+    box("cp", "q:/other", str(tmp_path))
+    assert os.readlink(tmp_path / "other") == "srv/vol"
+    # As it is not there, nor is what the image has in its place.
+    said = box("cp", "q:/srv", str(tmp_path / "srv")).stderr
+    assert "left out: srv/vol is a volume" in said
+    assert os.listdir(tmp_path / "srv") == ["s"]
     assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")
