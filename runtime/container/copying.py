@@ -6,7 +6,6 @@ without volumes. Paths in it are resolved inside its root, whatever links are th
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from errno import ENOENT
@@ -15,11 +14,9 @@ from runtime.container.config import ContainerConfig, read_config
 from runtime.container.folders import state_folder
 from runtime.container.state import status_of
 from runtime.errors import KernelError, NotFoundError, StateError
-from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
-from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.kernel.procfs import is_running
 from runtime.root import Root
-from runtime.rootfs.overlay import mount_overlay
+from runtime.rootfs.overlay import visit_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.rootfs.transfer import How, Identity, copy, copy_members, identity
 
@@ -141,8 +138,10 @@ def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
     config = read_config(root, container_id)
     found = status_of(root, container_id)
     if found.state != "running":
-        with ThreadPoolExecutor(max_workers=1) as alone:
-            alone.submit(_with_ended, root, config, path, act).result()
+        # Read-only: the overlay its next start makes is the only one that may write.
+        folder = state_folder(root, container_id)
+        lowers = (*config.layers, str(folder / "upper"))
+        visit_overlay(lowers, str(folder / "work"), lambda fd: _with_ended(fd, config, path, act))
         return
     fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -153,24 +152,11 @@ def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
         os.close(fd)
 
 
-def _with_ended(root: Root, config: ContainerConfig, path: str, act: _Act) -> None:
-    """Call *act* with the files of one that has ended, in a thread that may then end.
-
-    They are read-only there: the overlay its next start makes is the only one that may write.
-    """
-    upper = str(state_folder(root, config.id) / "upper")
-    unshare(CLONE_NEWNS)
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    place = str(state_folder(root, config.id) / "work")
-    mount_overlay((*config.layers, upper), None, None, target=place)
-    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        targets = [m.destination for m in config.spec.mounts if m.type in (None, "bind")]
-        volumes = frozenset(filter(None, (_identity(fd, target) for target in targets)))
-        _must_not_be_volume(fd, path, targets, volumes)
-        act(fd, volumes)
-    finally:
-        os.close(fd)
+def _with_ended(inside: int, config: ContainerConfig, path: str, act: _Act) -> None:
+    targets = [m.destination for m in config.spec.mounts if m.type in (None, "bind")]
+    volumes = frozenset(filter(None, (_identity(inside, target) for target in targets)))
+    _must_not_be_volume(inside, path, targets, volumes)
+    act(inside, volumes)
 
 
 def _must_not_be_volume(
