@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import find, open_containers, while_there
+from provider.cli.containers import called, find, open_containers, while_there
 from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, UsageError
@@ -48,8 +48,6 @@ def attach(
       bayplan attach page
       bayplan attach --detach-keys ctrl-x console
     """
-    from runtime.errors import ContainerError
-
     session: Session = context.obj
     containers = open_containers(session, "attach")
     keys = DetachKeys(detach_keys)
@@ -57,10 +55,8 @@ def attach(
     found = containers.status(container.id)
     if found.state != "running":
         raise ProviderError(f"cannot attach to {name}: it is {found.state}")
-    try:
+    with called(container, name):
         return _talk(containers, container.id, keys, types=not no_stdin, proxy=sig_proxy)
-    except ContainerError as error:
-        raise ProviderError(str(error).replace(container.id, name)) from error
 
 
 def _talk(
