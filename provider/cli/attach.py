@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import find, open_containers, while_there
+from provider.cli.containers import called, find, open_containers, while_there
 from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from provider.cli.streams import Pipes
     from runtime.container.containers import Containers
+    from runtime.supervisor.logs import Chunk
 
 
 def register(app: typer.Typer) -> None:
@@ -45,8 +48,6 @@ def attach(
       bayplan attach page
       bayplan attach --detach-keys ctrl-x console
     """
-    from runtime.errors import ContainerError
-
     session: Session = context.obj
     containers = open_containers(session, "attach")
     keys = DetachKeys(detach_keys)
@@ -54,10 +55,8 @@ def attach(
     found = containers.status(container.id)
     if found.state != "running":
         raise ProviderError(f"cannot attach to {name}: it is {found.state}")
-    try:
+    with called(container, name):
         return _talk(containers, container.id, keys, types=not no_stdin, proxy=sig_proxy)
-    except ContainerError as error:
-        raise ProviderError(str(error).replace(container.id, name)) from error
 
 
 def _talk(
@@ -73,8 +72,10 @@ def _talk(
         forwarding,
         raw_terminal,
     )
+    from runtime.container.folders import log_folder
     from runtime.errors import ContainerError, StateError
     from runtime.supervisor.client import Supervisor
+    from runtime.supervisor.logs import follow_chunks
 
     supervisor = Supervisor(containers.root)
 
@@ -98,9 +99,9 @@ def _talk(
             )
         if terminal is not None and typing:
             pipes.join(terminal, "stdin")
-        threading.Thread(
-            target=_follow, args=(containers, container_id, pipes), daemon=True
-        ).start()
+        folder = log_folder(containers.root, container_id)
+        chunks = follow_chunks(folder, going=while_there(containers.root, container_id))
+        threading.Thread(target=_hand_over, args=(chunks, pipes), daemon=True).start()
         ending = Ending(lambda: supervisor.wait(container_id))
         try:
             with (
@@ -117,14 +118,10 @@ def _talk(
             return 128 + gone.number
 
 
-def _follow(containers: "Containers", container_id: str, pipes: "Pipes") -> None:
-    """Write what the container writes from now on into *pipes*, and end them when it ends."""
-    from runtime.container.folders import log_folder
-    from runtime.supervisor.logs import read_chunks
-
-    folder = log_folder(containers.root, container_id)
+def _hand_over(chunks: "Iterator[Chunk]", pipes: "Pipes") -> None:
+    """Write what the container writes into *pipes*, and end them when it ends."""
     with suppress(OSError):  # we have left
-        for chunk in read_chunks(folder, going=while_there(containers.root, container_id)):
+        for chunk in chunks:
             view = memoryview(chunk.data)
             while view:
                 view = view[os.write(pipes.theirs[chunk.stream], view) :]

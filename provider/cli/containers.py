@@ -1,11 +1,13 @@
 """What the verbs on single containers share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from provider.cli.output import complain
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
-from provider.errors import ProviderError, RefusedError
+from provider.errors import ProviderError, RefusedError, RunError, UsageError
 
 if TYPE_CHECKING:
     from runtime.container.containers import Containers
@@ -68,22 +70,56 @@ def refuse_managed(container: "Summary", verb: str) -> None:
         )
 
 
+@contextmanager
+def called(container: "Summary", name: str) -> Iterator[None]:
+    """Have what the runtime says of the container say *name*, as people typed; it knows ids.
+
+    Raises:
+        ProviderError: instead of the runtime's errors.
+    """
+    from runtime.errors import ContainerError
+
+    try:
+        yield
+    except ContainerError as error:
+        raise ProviderError(str(error).replace(container.id, name)) from error
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Have all that keeps a program from running exit as `run` and `exec` do, but wrong words.
+
+    Raises:
+        RunError: instead of other errors, with the exit code of the program that could not be run.
+    """
+    from runtime.errors import ContainerError, KernelError, LaunchError
+
+    try:
+        yield
+    except LaunchError as error:
+        raise RunError(str(error), exit_code=error.exit_code) from error
+    except UsageError:
+        raise
+    except (ContainerError, KernelError, ProviderError) as error:
+        raise RunError(str(error), hint=getattr(error, "hint", "")) from error
+    except OSError as error:
+        worded = refusal(error)
+        if worded is None:
+            raise
+        raise RunError(str(worded), hint=worded.hint) from error
+
+
 def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], None]) -> int:
     """Do something with each container, and print its name; return the exit code.
 
     What cannot be done with one is said, and keeps nobody from doing it with the others.
     """
-    from runtime.errors import ContainerError
-
     code = 0
     for name in names:
         try:
             container = find(session, name)
-            try:
+            with called(container, name):
                 act(container)
-            except ContainerError as error:
-                # The runtime knows it by its id, people by what they have typed.
-                raise ProviderError(str(error).replace(container.id, name)) from error
             print(name, flush=True)
         except ProviderError as error:
             complain(str(error), error.hint)

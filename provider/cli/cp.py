@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from provider.cli.containers import find
+from provider.cli.containers import called, find
 from provider.cli.output import complain
+from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import ProviderError, UsageError
 
@@ -36,7 +37,6 @@ def cp(
       bayplan cp page.html page:/www/
     """
     from runtime.container.copying import copy_from, copy_to
-    from runtime.errors import ContainerError
     from runtime.rootfs.transfer import How
 
     session: Session = context.obj
@@ -53,12 +53,14 @@ def cp(
     name = here or there
     container = find(session, name)
     try:
-        if here:
-            copy_from(session.root, container.id, inner_source, inner_target, how)
-        else:
-            copy_to(session.root, container.id, inner_source, inner_target, how)
-    except ContainerError as error:
-        raise ProviderError(str(error).replace(container.id, name)) from error
+        with called(container, name):
+            if here:
+                copy_from(session.root, container.id, inner_source, inner_target, how)
+            else:
+                copy_to(session.root, container.id, inner_source, inner_target, how)
+    except OSError as error:
+        # Names and files are the user's: no refusal of them is a bug of ours.
+        raise refusal(error) or ProviderError(f"{error.filename}: {error.strerror}") from error
 
 
 def _split(word: str) -> tuple[str, str]:

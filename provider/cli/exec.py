@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import find
-from provider.cli.refusal import refusal
+from provider.cli.containers import find, running
 from provider.cli.session import Session
-from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
+from provider.errors import EXIT_OURS, UsageError
 
 if TYPE_CHECKING:
     from runtime.supervisor.client import Exec, Supervisor
@@ -57,7 +56,6 @@ def exec_(
     from provider.cli.streams import terminal_size
     from runtime.cgroup import Hierarchy
     from runtime.container.requests import exec_request
-    from runtime.errors import ContainerError, KernelError, LaunchError
     from runtime.supervisor.client import Supervisor
 
     session: Session = context.obj
@@ -67,7 +65,7 @@ def exec_(
     if detach and (terminal or interactive):
         raise UsageError("-d does not go with -i or -t: nobody would be there to talk to")
     variables = environment(env, env_file)
-    try:
+    with running():
         request = exec_request(
             session.root,
             Hierarchy.detect(),
@@ -86,17 +84,6 @@ def exec_(
             return 0
         code = _talk(supervisor, request, interactive=interactive)
         return EXIT_OURS if code is None else code
-    except LaunchError as error:
-        raise RunError(str(error), exit_code=error.exit_code) from error
-    except UsageError:
-        raise
-    except (ContainerError, KernelError, ProviderError) as error:
-        raise RunError(str(error), hint=getattr(error, "hint", "")) from error
-    except OSError as error:
-        worded = refusal(error)
-        if worded is None:
-            raise
-        raise RunError(str(worded), hint=worded.hint) from error
 
 
 def _talk(supervisor: "Supervisor", request: "ExecRequest", *, interactive: bool) -> int | None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provider.cli.containers import running
 from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
 from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.options import spread
 from provider.cli.output import complain
-from provider.cli.refusal import refusal
 from provider.cli.session import Session
-from provider.errors import EXIT_OURS, ProviderError, RunError, UsageError
+from provider.errors import EXIT_OURS, UsageError
 
 if TYPE_CHECKING:
     from runtime.container.config import ContainerConfig
@@ -68,7 +68,6 @@ def run(
     from provider.cli import words
     from provider.cli.leaving import Interrupted, deferring
     from provider.drivers.single import Request, make_single
-    from runtime.errors import ContainerError, KernelError, LaunchError
 
     session: Session = context.obj
     session.require_root("run")
@@ -97,7 +96,7 @@ def run(
         remove=remove,
     )
     try:
-        with deferring() as leave_if_asked:
+        with running(), deferring() as leave_if_asked:
             containers, config, warnings = make_single(session.root, request)
             _warn(warnings)
             if not detach:
@@ -114,17 +113,6 @@ def run(
         return 0
     except Interrupted as gone:
         return 128 + gone.number
-    except LaunchError as error:
-        raise RunError(str(error), exit_code=error.exit_code) from error
-    except UsageError:
-        raise
-    except (ContainerError, KernelError, ProviderError) as error:
-        raise RunError(str(error), hint=getattr(error, "hint", "")) from error
-    except OSError as error:
-        worded = refusal(error)
-        if worded is None:
-            raise
-        raise RunError(str(worded), hint=worded.hint) from error
 
 
 def _foreground(

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import find, for_each, refuse_managed
+from provider.cli.containers import called, find, for_each, refuse_managed
 from provider.cli.output import complain
 from provider.cli.session import Session
-from provider.errors import ProviderError, UsageError
+from provider.errors import UsageError
 
 if TYPE_CHECKING:
     from runtime.container.summary import Summary
@@ -100,13 +100,10 @@ def rename(
       bayplan rename page front
     """
     from provider.drivers.single_update import rename_single
-    from runtime.errors import ContainerError
 
     session: Session = context.obj
     session.require_root("rename")
     container = find(session, name)
     refuse_managed(container, "rename")
-    try:
+    with called(container, name):
         rename_single(session.root, container.id, new_name)
-    except ContainerError as error:
-        raise ProviderError(str(error).replace(container.id, name)) from error

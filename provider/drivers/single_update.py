@@ -7,7 +7,7 @@ from provider.drivers.single import check_name
 from provider.errors import ProviderError, UsageError
 from provider.model import specs
 from provider.model.ids import InstanceId, Kind, ResourceId
-from runtime.container.config import read_config, write_config
+from runtime.container.config import ContainerConfig, changing, read_config, write_config
 from runtime.container.containers import Containers
 from runtime.container.making import making
 from runtime.container.summary import summaries
@@ -26,21 +26,22 @@ def rename_single(root: Root, container_id: str, name: str) -> None:
         ContainerError: the runtime refused.
     """
     check_name(name)
-    with making(root), host_lock(root, f"rename {container_id}"):
-        if any(known.name == name and known.id != container_id for known in summaries(root)):
-            raise ProviderError(f"the name {name} is taken", hint="`bayplan ps -a` lists them")
-        before = read_config(root, container_id)
-        # Claimed by that; its names on networks follow.
-        write_config(root, replace(before, name=name))
-    former = dns_names(_instance(before.name), ())
-    joins = tuple(
-        replace(
-            join,
-            names=dns_names(_instance(name), [n for n in join.names if n not in former]),
+    with making(root), changing(root, container_id):
+        with host_lock(root, f"rename {container_id}"):
+            if any(known.name == name and known.id != container_id for known in summaries(root)):
+                raise ProviderError(f"the name {name} is taken", hint="`bayplan ps -a` lists them")
+            before = read_config(root, container_id)
+            # Claimed by that; its names on networks follow.
+            write_config(root, replace(before, name=name))
+        former = dns_names(_instance(before.name), ())
+        joins = tuple(
+            replace(
+                join,
+                names=dns_names(_instance(name), [n for n in join.names if n not in former]),
+            )
+            for join in before.joins
         )
-        for join in before.joins
-    )
-    Containers(root).update(replace(before, name=name, joins=joins))
+        Containers(root).update(replace(before, name=name, joins=joins))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,11 @@ def update_single(root: Root, container_id: str, wanted: Update) -> tuple[str, .
         UsageError: memory and swap together would be less than memory.
         ContainerError: the runtime or the kernel refused; StateError: more is in use.
     """
-    config = read_config(root, container_id)
+    with changing(root, container_id):
+        return Containers(root).update(_changed(read_config(root, container_id), wanted))
+
+
+def _changed(config: ContainerConfig, wanted: Update) -> ContainerConfig:
     before = config.spec.linux.resources
     resources = replace(
         before,
@@ -73,10 +78,8 @@ def update_single(root: Root, container_id: str, wanted: Update) -> tuple[str, .
         pids=before.pids if wanted.pids is None else Pids(wanted.pids),
     )
     spec = replace(config.spec, linux=replace(config.spec.linux, resources=resources))
-    changed = replace(config, spec=spec)
-    if wanted.restart is not None:
-        changed = replace(changed, restart=restart_of(wanted.restart))
-    return Containers(root).update(changed)
+    restart = config.restart if wanted.restart is None else restart_of(wanted.restart)
+    return replace(config, spec=spec, restart=restart)
 
 
 def _memory(before: Memory, wanted: Update) -> Memory:

@@ -4,19 +4,23 @@ Written once as ``state/containers/<id>/config.json`` when the container is crea
 (limits, restart policy, health check, log options, names) rewrite it.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
-from runtime.container.folders import config_file, private_folder
+from runtime.container.folders import config_file, private_folder, state_folder
 from runtime.documents import parse_state
-from runtime.errors import DamagedError, NotFoundError
+from runtime.errors import ConflictError, DamagedError, NotFoundError
+from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.spec import Spec, from_json, to_json
 from runtime.supervisor.request import Restart
+
+_CHANGED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,28 @@ def read_config(root: Root, container_id: str) -> ContainerConfig:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"no container {container_id}") from None
     return from_json(ContainerConfig, parse_state(path, data))
+
+
+@contextmanager
+def changing(root: Root, container_id: str) -> Iterator[None]:
+    """Be the only one who reads a container's config, and writes another, by hand.
+
+    Taken before the host lock, never while holding that.
+
+    Raises:
+        NotFoundError: there is no such container.
+        ConflictError: somebody else changes it, and does not come to an end.
+    """
+    try:
+        fd = os.open(state_folder(root, container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFoundError(f"no container {container_id}") from None
+    try:
+        if not flock_within(fd, fcntl.LOCK_EX, _CHANGED_WITHIN_S):
+            raise ConflictError(f"{container_id} is being changed, for {_CHANGED_WITHIN_S:g} s")
+        yield
+    finally:
+        os.close(fd)
 
 
 def list_configs(root: Root, *, skip_damaged: bool = False) -> Iterator[ContainerConfig]:

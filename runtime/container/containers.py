@@ -31,7 +31,15 @@ from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import NOTHING, connect, write_etc
-from runtime.errors import DamagedError, ImageError, LaunchError, NotFoundError, StateError
+from runtime.errors import (
+    ContainerError,
+    DamagedError,
+    ImageError,
+    KernelError,
+    LaunchError,
+    NotFoundError,
+    StateError,
+)
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
@@ -294,13 +302,14 @@ class Containers:
 
         Limits, restart policy, health check, log options, stop signal and grace, names on
         networks, marks and labels. Everything else in *config* must be as it was.
+
+        Raises:
+            StateError: a limit is below what is in use. Nothing has changed.
         """
         before = read_config(self.root, config.id)
-        write_config(self.root, config)
-        warnings: tuple[str, ...] = ()
         group = self.cgroup(config.id)
-        if group.exists():
-            warnings = group.update(config.spec.linux.resources)
+        warnings = self._set_limits(group, before, config)
+        write_config(self.root, config)
         if self.status(config.id).state in ("running", "restarting"):
             wanted = launch_request(self.root, config, group)
             Supervisor(self.root).configure(
@@ -317,6 +326,23 @@ class Containers:
                 with suppress(NotFoundError):
                     network.set_names(self.root, join.network, config.id, join.names)
         return warnings
+
+    @staticmethod
+    def _set_limits(
+        group: Cgroup, before: ContainerConfig, config: ContainerConfig
+    ) -> tuple[str, ...]:
+        """Change the limits of a living group, all or none: what the kernel refused never holds.
+
+        Killed in the middle, limits differ from the config, and that is drift.
+        """
+        if not group.exists():
+            return ()
+        try:
+            return group.update(config.spec.linux.resources)
+        except BaseException:
+            with suppress(ContainerError, KernelError):  # the first error is what counts
+                group.update(before.spec.linux.resources)
+            raise
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""

@@ -6,24 +6,21 @@ without volumes. Paths in it are resolved inside its root, whatever links are th
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from errno import ENOENT, ENOTDIR
-from typing import TypeVar
+from dataclasses import replace
+from errno import ENOENT
 
 from runtime.container.config import ContainerConfig, read_config
 from runtime.container.folders import state_folder
 from runtime.container.state import status_of
 from runtime.errors import KernelError, NotFoundError, StateError
-from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
-from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.kernel.procfs import is_running
 from runtime.root import Root
-from runtime.rootfs.overlay import mount_overlay
+from runtime.rootfs.overlay import visit_overlay
 from runtime.rootfs.resolve import open_in_root
-from runtime.rootfs.transfer import How, copy, copy_members
+from runtime.rootfs.transfer import How, Identity, copy, copy_members, identity
 
-T = TypeVar("T")
+_Act = Callable[[int, frozenset[Identity]], None]
 
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -40,7 +37,8 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
         OSError: as of the calls.
     """
 
-    def act(inside: int) -> None:
+    def act(inside: int, volumes: frozenset[Identity]) -> None:
+        keep = replace(how, volumes=volumes)
         with ExitStack() as opened:
             name = os.path.basename(path.rstrip("/")) or "."
             if path.rstrip("/").endswith("/.") or name in (".", ".."):
@@ -48,13 +46,13 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
                 opened.callback(os.close, folder)
                 with suppress(FileExistsError):
                     os.mkdir(destination)
-                copy_members(folder, _host_folder(destination, opened), how)
+                copy_members(folder, _host_folder(destination, opened), keep)
                 return
             parent = _open(inside, os.path.dirname(path.rstrip("/")) or "/", _READ)
             opened.callback(os.close, parent)
             _must_exist(parent, name, path)
             into, new_name = _host_place(destination, name, opened)
-            copy(parent, name, into, new_name, how)
+            copy(parent, name, into, new_name, keep)
 
     _with_files(root, container_id, path, act)
 
@@ -70,7 +68,7 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
     if status_of(root, container_id).state != "running":
         raise StateError(f"cannot copy into {container_id}: it does not run")
 
-    def act(inside: int) -> None:
+    def act(inside: int, _volumes: frozenset[Identity]) -> None:
         with ExitStack() as opened:
             parent, name = os.path.split(source.rstrip("/"))
             place = _inner_folder(inside, path)
@@ -122,10 +120,8 @@ def _inner_folder(inside: int, path: str) -> int:
         return _open(inside, path, _READ)
     except NotFoundError:
         return -1
-    except KernelError as error:
-        if error.errno == ENOTDIR:
-            return -1
-        raise
+    except NotADirectoryError:
+        return -1
 
 
 def _open(inside: int, path: str, flags: int) -> int:
@@ -134,41 +130,56 @@ def _open(inside: int, path: str, flags: int) -> int:
     except KernelError as error:
         if error.errno == ENOENT:
             raise NotFoundError(f"no {path} in the container") from error
-        raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
-def _with_files(root: Root, container_id: str, path: str, act: Callable[[int], T]) -> T:
-    """Call ``act(root folder)`` of the container."""
+def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
+    """Call *act* with the root folder of the container, and what is not to be seen there."""
     config = read_config(root, container_id)
     found = status_of(root, container_id)
     if found.state != "running":
-        with ThreadPoolExecutor(max_workers=1) as alone:
-            return alone.submit(_with_ended, root, config, path, act).result()
+        # Read-only: the overlay its next start makes is the only one that may write.
+        folder = state_folder(root, container_id)
+        lowers = (*config.layers, str(folder / "upper"))
+        visit_overlay(lowers, str(folder / "work"), lambda fd: _with_ended(fd, config, path, act))
+        return
     fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not is_running(found.pid, found.start_time):
             raise StateError(f"{container_id} has ended just now")
-        return act(fd)
+        act(fd, frozenset())
     finally:
         os.close(fd)
 
 
-def _with_ended(root: Root, config: ContainerConfig, path: str, act: Callable[[int], T]) -> T:
-    """Call *act* with the files of one that has ended, in a thread that may then end.
+def _with_ended(inside: int, config: ContainerConfig, path: str, act: _Act) -> None:
+    targets = [m.destination for m in config.spec.mounts if m.type in (None, "bind")]
+    volumes = frozenset(filter(None, (_identity(inside, target) for target in targets)))
+    _must_not_be_volume(inside, path, targets, volumes)
+    act(inside, volumes)
 
-    They are read-only there: the overlay its next start makes is the only one that may write.
-    """
-    normal = os.path.normpath("/" + path.lstrip("/"))
-    for each in config.spec.mounts:
-        if each.type in (None, "bind") and f"{normal}/".startswith(f"{each.destination}/"):
+
+def _must_not_be_volume(
+    inside: int, path: str, targets: list[str], volumes: frozenset[Identity]
+) -> None:
+    """See that *path* leads through no volume: one that has ended has none, but empty folders."""
+    names = path.strip("/").split("/")
+    for count in range(1, len(names) + 1):
+        part = "/" + "/".join(names[:count])
+        # A link at the end is copied as a link.
+        flags = os.O_NOFOLLOW if count == len(names) else 0
+        # By its text as well: one that never ran has no folder there.
+        if os.path.normpath(part) in targets or _identity(inside, part, flags) in volumes:
             raise StateError(f"cannot copy {path}: that is a volume, and the container has ended")
-    upper = str(state_folder(root, config.id) / "upper")
-    unshare(CLONE_NEWNS)
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    place = str(state_folder(root, config.id) / "work")
-    mount_overlay((*config.layers, upper), None, None, target=place)
-    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _identity(inside: int, path: str, flags: int = 0) -> Identity | None:
+    """Return what *path* of the container is; None if there is nothing."""
     try:
-        return act(fd)
+        fd = open_in_root(inside, path, os.O_PATH | flags)
+    except KernelError:
+        return None
+    try:
+        return identity(os.fstat(fd))
     finally:
         os.close(fd)

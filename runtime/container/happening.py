@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from runtime.container.folders import config_file, private_folder
-from runtime.container.summary import find, summaries
+from runtime.container.config import read_config
+from runtime.container.folders import private_folder
+from runtime.container.summary import summaries
 from runtime.errors import ContainerError
 from runtime.kernel.inotify import (
     IN_CREATE,
@@ -24,7 +26,9 @@ from runtime.kernel.inotify import (
 )
 from runtime.record import dataclass
 from runtime.root import Root
+from runtime.supervisor import status
 from runtime.supervisor.client import Event, Supervisor
+from runtime.supervisor.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +85,68 @@ class _Folders:
         self._inotify = inotify_init1()
         mask = IN_CREATE | IN_MOVED_FROM
         self._all = inotify_add_watch(self._inotify, str(self._containers), mask)
-        self._new: dict[int, str] = {}
-        """Watch -> id of those whose config is not there yet."""
+        self._each: dict[int, str] = {}
+        """Watch -> id: of each, for the config it gets, and for another name in that."""
         self.names = {each.id: each.name for each in summaries(root)}
         """Of all there are and were, by id."""
+        for container_id in self.names:
+            self._watch(container_id)
 
     def changes(self) -> Iterator[Happening]:
         """Yield who comes and goes."""
         while True:
             for watch, mask, name in read_events(self._inotify):
                 if watch != self._all:
-                    yield from self._come(self._new.get(watch, ""))
+                    yield from self._look(self._each.get(watch, ""))
                 elif mask & IN_CREATE:
-                    with suppress(OSError):  # it has gone again
-                        folder = str(self._containers / name)
-                        self._new[inotify_add_watch(self._inotify, folder, IN_MOVED_TO)] = name
-                    yield from self._come(name)
+                    self._watch(name)
+                    yield from self._look(name)
                 elif name in self.names:
                     yield Happening(time.time(), "removed", name, self.names[name], {})
 
-    def _come(self, container_id: str) -> Iterator[Happening]:
-        if container_id in self.names or not config_file(self._root, container_id).exists():
-            return
-        with suppress(ContainerError):
-            found = find(self._root, container_id)
+    def _watch(self, container_id: str) -> None:
+        with suppress(OSError):  # it has gone again
+            folder = str(self._containers / container_id)
+            self._each[inotify_add_watch(self._inotify, folder, IN_MOVED_TO)] = container_id
+
+    def _look(self, container_id: str) -> Iterator[Happening]:
+        with suppress(ContainerError):  # it has no config yet, or none any more
+            found = read_config(self._root, container_id)
+            is_new = found.id not in self.names
             self.names[found.id] = found.name
-            details = {"image": found.image, "command": list(found.arguments)}
-            yield Happening(found.created_at, "created", found.id, found.name, details)
+            if is_new:
+                details = {"image": found.image, "command": list(found.spec.process.args)}
+                yield Happening(found.created_at, "created", found.id, found.name, details)
 
 
 def _from_supervisor(root: Root, names: Mapping[str, str]) -> Iterator[Happening]:
+    known = status.read_all(root)
     for event in Supervisor(root).events():
-        if event.type not in ("present", "forgotten"):
-            name = names.get(event.status.id, event.status.id)
-            yield Happening(event.time, event.type, event.status.id, name, _details(event))
+        told = event.status
+        found = [event]
+        if event.type == "present":
+            found = list(_missed(known.get(told.id), event))
+        if event.type == "forgotten":
+            known.pop(told.id, None)
+            continue
+        known[told.id] = told
+        name = names.get(told.id, told.id)
+        for each in found:
+            yield Happening(each.time, each.type, told.id, name, _details(each))
+
+
+def _missed(before: Status | None, present: Event) -> Iterator[Event]:
+    """Yield what has happened to a container while nobody could tell, as far as it shows."""
+    now = present.status
+    ran = (before.pid, before.start_time) if before is not None and before.pid else None
+    if ran == ((now.pid, now.start_time) if now.pid else None):
+        return
+    if ran:
+        yield replace(present, type="died", time=now.finished_at or present.time)
+    if now.pid:
+        again = before is not None and before.token == now.token
+        kind = "restarted" if again else "started"
+        yield replace(present, type=kind, time=now.started_at or present.time)
 
 
 def _details(event: Event) -> dict[str, Any]:
@@ -126,7 +158,8 @@ def _details(event: Event) -> dict[str, Any]:
                 "signal": told.signal,
                 "oomKilled": told.oom_killed,
             }
-            return {**found, "restarting": told.state == "restarting"}
+            # Of one whose end was missed, it may be over.
+            return {**found, "restarting": told.state in ("restarting", "running")}
         case "failed":
             return {"error": told.error}
         case "health":

@@ -4,7 +4,7 @@ import os
 import time
 
 from runtime.cgroup import Cgroup
-from runtime.kernel.procfs import PROC, read_stat, read_status, read_times
+from runtime.kernel.procfs import PROC, Status, read_stat, read_status, read_times
 from runtime.record import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -33,14 +33,17 @@ class ContainerProcess:
 
 def list_processes(group: Cgroup, *, proc: str = PROC) -> tuple[ContainerProcess, ...]:
     """Return the processes of the container with that cgroup, by pid; none of what has ended."""
-    found = (_look(pid, proc) for pid in group.pids())
+    seen = [(pid, status) for pid in group.pids() if (status := read_status(pid, proc=proc))]
+    # Its own pid namespace is that of the outermost; who made another inside has more numbers.
+    depth = min((len(status.namespace_pids) for _, status in seen), default=0)
+    found = (_look(pid, status, depth, proc) for pid, status in seen)
     return tuple(process for process in found if process is not None)
 
 
-def _look(pid: int, proc: str) -> ContainerProcess | None:
-    stat, status = read_stat(pid, proc=proc), read_status(pid, proc=proc)
+def _look(pid: int, status: Status, depth: int, proc: str) -> ContainerProcess | None:
+    stat = read_stat(pid, proc=proc)
     cpu_ticks = read_times(pid, proc=proc)
-    if stat is None or status is None or cpu_ticks is None:
+    if stat is None or cpu_ticks is None:
         return None
     try:
         with open(f"{proc}/{pid}/cmdline", "rb") as file:
@@ -49,7 +52,7 @@ def _look(pid: int, proc: str) -> ContainerProcess | None:
         return None
     return ContainerProcess(
         pid=pid,
-        inner_pid=status.namespace_pids[-1],
+        inner_pid=status.namespace_pids[depth - 1],
         parent=stat.ppid,
         uid=status.uids[1],
         state=stat.state,

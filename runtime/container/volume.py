@@ -27,14 +27,12 @@ from runtime.container.making import making
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, ContainerError, DamagedError, NotFoundError, StateError
 from runtime.kernel.flock import flock_within, leave_note, read_note
-from runtime.kernel.mount import MS_PRIVATE, MS_REC, mount
-from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.kernel.replace import sync_folder
 from runtime.kernel.sync import syncfs
 from runtime.network.files import write_json
 from runtime.record import dataclass, field
 from runtime.root import Root
-from runtime.rootfs.overlay import mount_overlay
+from runtime.rootfs.overlay import visit_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.spec import from_json, to_json
 
@@ -259,34 +257,19 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _copy(layers: Sequence[str], target: str, destination: Path, lock: int) -> bool:
-    """Copy the folder *target* of the image; return False if it has none there.
-
-    Runs in a thread with a mount namespace of its own: kernels before 6.13 make an overlay only
-    where it is mounted, and nobody else is to see that.
-    """
-    from concurrent.futures import ThreadPoolExecutor  # and logging with it: most runs copy nothing
-
-    with ThreadPoolExecutor(max_workers=1) as alone:
-        return alone.submit(_copy_from_mounted, layers, target, destination, lock).result()
+    """Copy the folder *target* of the image; return False if it has none there."""
+    # The volume's own folder, out of anybody's sight, serves as the mount point.
+    place = str(destination.parent / "data")
+    return visit_overlay(layers, place, lambda fd: _copy_from(fd, target, destination, lock))
 
 
-def _copy_from_mounted(layers: Sequence[str], target: str, destination: Path, lock: int) -> bool:
-    root = layers[0]
-    if len(layers) > 1:
-        unshare(CLONE_NEWNS)
-        mount(None, "/", None, MS_REC | MS_PRIVATE)
-        # The volume's own folder, out of anybody's sight, serves as the mount point.
-        root = str(destination.parent / "data")
-        mount_overlay(layers, None, None, target=root)
-    image = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _copy_from(image: int, target: str, destination: Path, lock: int) -> bool:
     try:
         source = open_in_root(image, target, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return False
         raise
-    finally:
-        os.close(image)
     # It outlives us if we are killed: with the lock, so that nobody copies beside it.
     try:
         copying = subprocess.Popen(

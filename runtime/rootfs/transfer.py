@@ -4,18 +4,23 @@ Every name is opened in a folder held open, and never through a link: whoever re
 in that tree meanwhile leads nothing out of it.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from runtime.errors import StateError
 from runtime.record import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 24
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+_DEEPEST = 400
+"""So many folders in each other: each level costs two descriptors and two frames."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class How:
     """Whether device nodes are copied."""
     left_out: Callable[[str], None]
     """Told of what was not copied, and why."""
+    volumes: frozenset[Identity] = frozenset()
+    """What is not copied, as its content is elsewhere."""
 
 
 def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
@@ -39,72 +46,198 @@ def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
     is replaced at once, and what the link leads to is left alone. Not atomic as a whole.
 
     Raises:
-        OSError: as of the calls; ENOTDIR or EISDIR: a folder and a file are in each other's place.
+        StateError: a folder would be copied into itself, or is too deep: nothing was copied; or
+            somebody else changes what is copied to.
+        OSError: as of the calls, with the name from *name* or *new_name* on; ENOTDIR or EISDIR:
+            a folder and a file are in each other's place.
     """
-    _copy(source, name, target, new_name, how, new_name)
+    with _naming(name):
+        here = os.open(name, _LOOK, dir_fd=source)
+    try:
+        if stat.S_ISDIR(os.fstat(here).st_mode):
+            taken = _at_or_above(target)
+            with suppress(FileNotFoundError):
+                taken.add(identity(os.stat(new_name, dir_fd=target, follow_symlinks=False)))
+            _must_lie_outside(taken, here, name, name)
+        _Copying(name, new_name, how).copy(here, target, new_name, "")
+    finally:
+        os.close(here)
 
 
 def copy_members(source: int, target: int, how: How) -> None:
-    """Copy what is in the folder *source* into the folder *target*."""
-    for name in sorted(os.listdir(source)):
-        _copy(source, name, target, name, how, name)
+    """Copy what is in the folder *source* into the folder *target*. Raises as `copy`."""
+    _must_lie_outside(_at_or_above(target), source, "the folder", "")
+    _Copying("", "", how).copy_members(source, target, "")
 
 
-def _copy(source: int, name: str, target: int, new_name: str, how: How, path: str) -> None:
-    found = os.stat(name, dir_fd=source, follow_symlinks=False)
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFDIR:
-        _copy_folder(source, name, target, new_name, how, path)
-    elif kind == stat.S_IFREG:
-        _copy_file(source, name, target, new_name, how)
-    elif kind == stat.S_IFLNK:
-        words = os.readlink(name, dir_fd=source)
-        with _beside(target, new_name) as fresh:
-            os.symlink(words, fresh, dir_fd=target)
-            _own(fresh, target, found, how)
-    elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and how.devices):
-        with _beside(target, new_name) as fresh:
-            os.mknod(fresh, kind | 0o600, found.st_rdev, dir_fd=target)
-            _own(fresh, target, found, how)
-            os.chmod(fresh, _mode(found, how), dir_fd=target)
-    else:
-        how.left_out(f"{path} is a {'socket' if kind == stat.S_IFSOCK else 'device'}")
-
-
-def _copy_folder(source: int, name: str, target: int, new_name: str, how: How, path: str) -> None:
-    here = os.open(name, _FOLDER, dir_fd=source)
+def _at_or_above(folder: int) -> set[Identity]:
+    """Return what *folder* and the folders that hold it are, up to the root of their mounts."""
+    found: set[Identity] = set()
+    here = os.dup(folder)
     try:
+        while (now := identity(os.fstat(here))) not in found:
+            found.add(now)
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = above
+    finally:
+        os.close(here)
+    return found
+
+
+def _must_lie_outside(taken: set[Identity], folder: int, name: str, path: str) -> None:
+    """See that none of *taken* is *folder* or below it, by other mounts perhaps.
+
+    Raises:
+        StateError: one is, and the copy would have no end; or folders are too deep.
+    """
+    if identity(os.fstat(folder)) in taken:
+        raise StateError(
+            f"cannot copy {name} into itself: what it is to go to is in it, "
+            "perhaps by way of a volume; copy it to somewhere else first"
+        )
+    _must_not_be_deep(path)
+    with _opened(".", _FOLDER, folder) as reading, os.scandir(reading) as members:
+        inner = [each.name for each in members if each.is_dir(follow_symlinks=False)]
+    for each in inner:
+        try:
+            below = os.open(each, _LOOK, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        try:
+            if stat.S_ISDIR(os.fstat(below).st_mode):
+                _must_lie_outside(taken, below, name, f"{path}/{each}")
+        finally:
+            os.close(below)
+
+
+def _must_not_be_deep(path: str) -> None:
+    if path.count("/") > _DEEPEST:
+        top = "/".join(path.split("/")[:4])
+        raise StateError(f"cannot copy {top}/...: more than {_DEEPEST} folders deep")
+
+
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """One copy, and what the user calls where it comes from and where it goes."""
+
+    source: str
+    target: str
+    how: How
+
+    def copy(self, here: int, target: int, new_name: str, inner: str) -> None:
+        """Copy what *here* is, a descriptor with O_PATH, of path *inner* below what is copied.
+
+        It is looked at and read by that: what has taken its name meanwhile is never opened,
+        which a device would act on.
+        """
+        found = os.fstat(here)
+        if identity(found) in self.how.volumes:
+            self.how.left_out(f"{self.target}{inner} is a volume")
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            with _naming(self.target + inner):
+                self._copy_one(here, found, target, new_name, inner)
+            return
         made = True
+        with _naming(self.target + inner):
+            try:
+                os.mkdir(new_name, 0o700, dir_fd=target)
+            except FileExistsError:
+                made = False
+            there = os.open(new_name, _FOLDER, dir_fd=target)
         try:
-            os.mkdir(new_name, 0o700, dir_fd=target)
-        except FileExistsError:
-            made = False
-        there = os.open(new_name, _FOLDER, dir_fd=target)
-        try:
-            for member in sorted(os.listdir(here)):
-                _copy(here, member, there, member, how, f"{path}/{member}")
+            self.copy_members(here, there, inner)
             if made:
-                _keep(there, os.fstat(here), how)
+                with _naming(self.target + inner):
+                    _keep(there, os.fstat(here), self.how)
+        finally:
+            os.close(there)
+
+    def copy_members(self, here: int, there: int, inner: str) -> None:
+        """Copy what is in the folder *here* into the folder *there*."""
+        _must_not_be_deep(inner)
+        with _naming(self.source + inner), _opened(".", _FOLDER, here) as reading:
+            names = sorted(os.listdir(reading))
+        for name in names:
+            below = f"{inner}/{name}" if self.source + inner else name
+            with _naming(self.source + below):
+                member = os.open(name, _LOOK, dir_fd=here)
+            try:
+                self.copy(member, there, name, below)
+            finally:
+                os.close(member)
+
+    def _copy_one(
+        self, here: int, found: os.stat_result, target: int, new_name: str, inner: str
+    ) -> None:
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
+            with _beside(target, new_name) as fresh:
+                _copy_file(here, target, fresh, self.how)
+        elif kind == stat.S_IFLNK:
+            with _beside(target, new_name) as fresh:
+                os.symlink(os.readlink("", dir_fd=here), fresh, dir_fd=target)
+                self._keep_made(fresh, target, found)
+        elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and self.how.devices):
+            with _beside(target, new_name) as fresh:
+                os.mknod(fresh, kind | 0o600, found.st_rdev, dir_fd=target)
+                self._keep_made(fresh, target, found)
+        else:
+            what = "socket" if kind == stat.S_IFSOCK else "device"
+            self.how.left_out(f"{self.target}{inner} is a {what}")
+
+    def _keep_made(self, fresh: str, target: int, found: os.stat_result) -> None:
+        """Give what was made as *fresh* its owner and mode, and nothing that has taken its name.
+
+        Raises:
+            StateError: something has.
+        """
+        with _opened(fresh, _LOOK, target) as made:
+            now = os.fstat(made)
+            if (stat.S_IFMT(now.st_mode), now.st_rdev) != (
+                stat.S_IFMT(found.st_mode),
+                found.st_rdev,
+            ):
+                raise StateError(f"cannot copy {self.source}: somebody else changes {self.target}")
+            # There is no fchmod(2) by such a descriptor; this leads to what it is, also to a link.
+            place = f"/proc/self/fd/{made}"
+            os.chown(place, *(self.how.owner or (found.st_uid, found.st_gid)))
+            if not stat.S_ISLNK(found.st_mode):
+                os.chmod(place, _mode(found, self.how))
+
+
+def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        there = os.open(fresh, flags, 0o600, dir_fd=target)
+        try:
+            while os.sendfile(there, reading, None, _PIECE):
+                pass
+            _keep(there, os.fstat(reading), how)
         finally:
             os.close(there)
     finally:
-        os.close(here)
+        os.close(reading)
 
 
-def _copy_file(source: int, name: str, target: int, new_name: str, how: How) -> None:
-    here = os.open(name, _FILE, dir_fd=source)
+@contextmanager
+def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
+    fd = os.open(name, flags, dir_fd=folder)
     try:
-        with _beside(target, new_name) as fresh:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            there = os.open(fresh, flags, 0o600, dir_fd=target)
-            try:
-                while os.sendfile(there, here, None, _PIECE):
-                    pass
-                _keep(there, os.fstat(here), how)
-            finally:
-                os.close(there)
+        yield fd
     finally:
-        os.close(here)
+        os.close(fd)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Have errors of the calls name *path*: their own names are ours, or but the last part."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 @contextmanager
@@ -113,19 +246,25 @@ def _beside(target: int, name: str) -> Iterator[str]:
 
     Raises:
         IsADirectoryError: there is a folder called *name*.
+        StateError: a file is mounted there.
     """
-    fresh = f".{name[:200]}.{os.getpid()}"
+    fresh = f".bayplan-{os.urandom(8).hex()}"
+    with suppress(FileNotFoundError), _opened(name, _LOOK, target) as there:
+        # To replace it would take the mount away, without an error, as it is in another namespace.
+        if _mount_of(there) != _mount_of(target):
+            raise StateError(f"cannot replace {name}: it is mounted there")
     try:
         yield fresh
-        try:
-            os.rename(fresh, name, src_dir_fd=target, dst_dir_fd=target)
-        except OSError as error:
-            if error.errno != errno.EBUSY:  # a file that is mounted there
-                raise
-            raise OSError(errno.EBUSY, "it is mounted into the container", name) from error
-    finally:
-        with suppress(FileNotFoundError):
+        os.rename(fresh, name, src_dir_fd=target, dst_dir_fd=target)
+    except BaseException:
+        with suppress(OSError):  # the first error is what counts
             os.unlink(fresh, dir_fd=target)
+        raise
+
+
+def _mount_of(fd: int) -> str:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(line for line in file if line.startswith("mnt_id:"))
 
 
 def _keep(copied: int, found: os.stat_result, how: How) -> None:
@@ -134,11 +273,11 @@ def _keep(copied: int, found: os.stat_result, how: How) -> None:
     os.utime(copied, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _own(name: str, target: int, found: os.stat_result, how: How) -> None:
-    uid, gid = how.owner or (found.st_uid, found.st_gid)
-    os.chown(name, uid, gid, dir_fd=target, follow_symlinks=False)
-
-
 def _mode(found: os.stat_result, how: How) -> int:
     mode = stat.S_IMODE(found.st_mode)
     return mode if how.set_id else mode & ~_SET_ID
+
+
+def identity(found: os.stat_result) -> Identity:
+    """Return by what a file is known to be another one, under whatever name."""
+    return found.st_dev, found.st_ino

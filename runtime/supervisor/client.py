@@ -258,7 +258,7 @@ class Supervisor:
         """Return a duplicate of the master of a container's terminal, non-blocking.
 
         It is for writing and resizing; what the container writes is read from the log
-        (logs.read_chunks), for which the supervisor empties the terminal. The caller closes it.
+        (logs.follow_chunks), for which the supervisor empties the terminal. The caller closes it.
 
         Raises:
             NotFoundError, StateError: there is no such container, or it has no terminal now.

@@ -8,6 +8,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from runtime.kernel.inotify import (
     IN_CLOEXEC,
@@ -116,6 +117,11 @@ class _File:
     def seek(self, position: int) -> None:
         self.position, self._record = position, 0
 
+    def seek_end(self) -> None:
+        # In this order: the last record of now is then that of a byte before, or of the next.
+        records = os.fstat(self._index).st_size // RECORD.size if self._index >= 0 else 0
+        self.position, self._record = os.fstat(self._log).st_size, max(0, records - 1)
+
     def count_lines(self, segment: _Segment) -> int:
         return sum(block.count(b"\n") for block in self.read(segment))
 
@@ -199,26 +205,19 @@ def read(
         reader.close()
 
 
-def read_chunks(
-    folder: str | os.PathLike[str],
-    *,
-    going: Callable[[], bool] | None = None,
-    history: bool = False,
-) -> Iterator[Chunk]:
-    """Yield the log's bytes as they came, for a terminal; with *going* follow as read() does.
-
-    With *going*, begin at the end of what is there now, unless *history* is wanted as well.
-    """
+def follow_chunks(folder: str | os.PathLike[str], *, going: Callable[[], bool]) -> Iterator[Chunk]:
+    """Return what will come to the log from this call on, as it comes; follows as read() does."""
     reader = _Reader(os.fspath(folder))
-    try:
-        if going is None:
-            yield from reader.chunks()
-        else:
-            if not history:
-                reader.seek_end()
+    # Now, not when somebody asks for the first: what is written meanwhile is part of it.
+    reader.seek_end()
+
+    def follow() -> Iterator[Chunk]:
+        try:
             yield from reader.follow(going)
-    finally:
-        reader.close()
+        finally:
+            reader.close()
+
+    return follow()
 
 
 def _since(lines: Iterator[LogLine], since: float | None) -> Iterator[LogLine]:
@@ -271,8 +270,12 @@ class _Reader:
             os.close(fd)
 
     def seek_end(self) -> None:
-        for _ in self.chunks():
-            pass
+        """Go to the end of now, without reading what is before it."""
+        while found := numbers(self._folder):
+            with suppress(FileNotFoundError):  # rotated away just now
+                self._file = _File(self._folder, found[-1])
+                self._file.seek_end()
+                return
 
     def seek_lines(self, count: int) -> None:
         """Go to a place from which at least the last *count* lines can be read in full.

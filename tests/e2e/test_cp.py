@@ -70,6 +70,34 @@ def test_what_is_wrong_is_told(box, tmp_path):
     assert "no container q" in box("cp", "q:/a", "b", code=1).stderr
 
 
+def test_what_the_system_refuses_is_no_bug_of_ours(box, tmp_path):
+    (tmp_path / "file").write_text("x")
+    said = box("cp", str(tmp_path / "file"), f"p:/{'x' * 256}", code=1).stderr
+    assert "xxx: File name too long" in said
+    assert ".bayplan" not in sh(box, "ls -a /")
+    file = f"{tmp_path}/file"
+    run = ("run", "-d", "--name", "v", "--network", "none", "-v", f"{file}:/file")
+    box(*run, "test/box", "sleep", "98769")
+    assert "file: it is mounted there" in box("cp", file, "v:/", code=1).stderr
+    box("rm", "-f", "v")
+
+
+def test_a_folder_is_not_copied_into_itself_by_way_of_a_volume(box, tmp_path):
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    run = ("run", "-d", "--name", "v", "--network", "none", "-v", f"{data}:/mine/data")
+    box(*run, "test/box", "sleep", "98769")
+    for words in [
+        (str(data), "v:/mine/data"),
+        (str(tmp_path), "v:/mine/data/sub"),
+        ("v:/mine", str(data / "sub")),
+        ("v:/mine/data/.", str(data)),
+    ]:
+        assert "into itself" in box("cp", *words, code=1).stderr
+    assert [path.name for path in data.rglob("*")] == ["sub"]
+    box("rm", "-f", "v")
+
+
 def test_links_of_a_container_lead_nowhere_else(box, tmp_path):
     secret, mine = tmp_path / "secret", tmp_path / "mine"
     secret.write_text("of the host")
@@ -136,7 +164,8 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     (tmp_path / "vol").mkdir()
     box(
         *("run", "--name", "q", "--network", "none", "-v", f"{tmp_path}/vol:/vol"),
-        *("test/box", "sh", "-c", "echo made > /made; rm /bin/cat"),
+        *("-v", f"{tmp_path}/vol:/srv/vol", "test/box", "sh", "-c"),
+        "echo made > /made; rm /bin/cat; ln -s vol /link; ln -s srv/vol /other; echo s > /srv/s",
     )
     assert container(box, "q")["state"] == "exited"
     box("cp", "q:/made", str(tmp_path))
@@ -144,6 +173,13 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     box("cp", "q:/usr/bin", str(tmp_path / "bin"))
     assert "cat" not in os.listdir(tmp_path / "bin")
     assert "sh" in os.listdir(tmp_path / "bin")
-    assert "that is a volume" in box("cp", "q:/vol/x", str(tmp_path), code=1).stderr
+    for path in ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol"):
+        assert "that is a volume" in box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+    box("cp", "q:/other", str(tmp_path))
+    assert os.readlink(tmp_path / "other") == "srv/vol"
+    # As it is not there, nor is what the image has in its place.
+    said = box("cp", "q:/srv", str(tmp_path / "srv")).stderr
+    assert "left out: srv/vol is a volume" in said
+    assert os.listdir(tmp_path / "srv") == ["s"]
     assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")

@@ -8,7 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.drift import container, kill
+from runtime.root import Root
+from runtime.supervisor.client import Supervisor
+from tests.support.drift import cgroup_folder, container, kill
 from tests.support.manifests import HEAD, sleeper
 from tests.support.terminal import terminal
 from tests.support.waiting import wait_until
@@ -124,6 +126,35 @@ def test_events_tell_the_story_of_a_container(bayplan, box):
         assert events.wait(10) == 130
 
 
+def test_events_tell_of_what_happened_while_the_supervisor_was_replaced(bayplan, box):
+    supervisor = Supervisor(Root.at(bayplan.folder))
+    run = ("run", "-d", "--network", "none")
+    bayplan(*run, "--name", "p", "test/box", "sleep", "98763")
+    bayplan(*run, "--name", "q", "--restart", "always", "test/box", "sleep", "98763")
+    before = {name: container(bayplan, name)["pid"] for name in "pq"}
+    with bayplan.start("events", "-o", "jsonl", "--until", "15s") as events:
+        # Until it listens.
+        while select.select([events.stdout], [], [], 0.1)[0] == []:
+            bayplan("exec", "p", "true")
+        pid = supervisor.ping()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        for each in before.values():
+            kill(each)
+        kill(pid)
+        told = {name: [] for name in "pq"}
+        for event in map(json.loads, events.stdout):
+            if not event["type"].startswith("exec"):
+                told[event["name"]].append(event)
+            if len(told["p"]) == 1 and len(told["q"]) == 2:
+                break
+        events.send_signal(signal.SIGINT)
+    assert [(each["type"], each["exitCode"]) for each in told["p"]] == [("died", 137)]
+    died, restarted = told["q"]
+    assert (died["type"], restarted["type"]) == ("died", "restarted")
+    assert restarted["pid"] == container(bayplan, "q")["pid"] != before["q"]
+    bayplan("rm", "-f", "p", "q")
+
+
 def test_events_of_one_as_text(bayplan, box):
     bayplan("run", "-d", "--name", "p", "--network", "none", "test/box", "sleep", "98763")
     with bayplan.start("events", "p") as events:
@@ -131,16 +162,18 @@ def test_events_of_one_as_text(bayplan, box):
         while select.select([events.stdout], [], [], 0.1)[0] == []:
             bayplan("exec", "p", "true")
         bayplan("run", "--rm", "--name", "q", "--network", "none", "test/box", "true")
-        bayplan("stop", "-t", "0s", "p")
+        bayplan("rename", "p", "new")
+        bayplan("stop", "-t", "0s", "new")
         lines = []
         while not lines or lines[-1].split()[2] != "died":
             lines.append(events.stdout.readline().rstrip("\n"))
         events.send_signal(signal.SIGINT)
-    assert {line.split()[1] for line in lines} == {"p"}
+    assert {line.split()[1] for line in lines[:-1]} == {"p"}
+    assert lines[-1].split()[1] == "new"
     assert lines[-1].endswith("exitCode=137 signal=9")
     assert bayplan("events", "--until", "50ms").stdout == ""
     assert "no end" in bayplan("events", "-o", "json", code=64).stderr
-    bayplan("rm", "p")
+    bayplan("rm", "new")
 
 
 def test_a_terminal_is_left_and_come_back_to(bayplan, box):
@@ -152,10 +185,15 @@ def test_a_terminal_is_left_and_come_back_to(bayplan, box):
         user.type(b"\x10\x11")
         assert user.ends() == 0
     pid = container(bayplan, "p")["pid"]
+    # What is typed before anything is said is answered, and the answer shown.
+    with terminal(bayplan, "attach", "p") as user:
+        user.type(b"echo again $x\n")
+        user.expect(b"again 5\r\n")
+        user.type(b"\x10\x11")
+        assert user.ends() == 0
     look_on = ("attach", "--no-stdin", "p")
     with terminal(bayplan, "attach", "p") as user, terminal(bayplan, *look_on) as other:
-        both = (user.process.pid, other.process.pid)
-        wait_until(lambda: "inotify" in " ".join(fds_of(*both)))
+        wait_until(lambda: "inotify" in " ".join(fds_of(other.process.pid)))
         user.type(b"echo second $x; stty size\n")
         user.expect(b"second 5\r\n31 97\r\n")
         other.expect(b"second 5\r")
@@ -224,7 +262,18 @@ def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
     assert container(bayplan, "p")["pid"] == before["pid"]
     kill(before["pid"])
     wait_until(lambda: container(bayplan, "p")["restarts"] == 1)
-    assert "in use" in bayplan("update", "-m", "1Ki", "p", code=1).stderr
+    found = container(bayplan, "p")
+    before = limits()
+    cpu, pids = (
+        cgroup_folder(bayplan.folder, found["id"], "cpu"),
+        cgroup_folder(bayplan.folder, found["id"], "pids") / "pids.max",
+    )
+    quota = cpu / ("cpu.max" if (cpu / "cpu.max").exists() else "cpu.cfs_quota_us")
+    held = (quota.read_text(), pids.read_text())
+    refused = ("update", "--cpus", "0.25", "--pids-limit", "9", "-m", "1Ki", "p")
+    assert "in use" in bayplan(*refused, code=1).stderr
+    # Nothing of it is left: not for now, and not for the next start.
+    assert (limits(), quota.read_text(), pids.read_text()) == (before, *held)
     assert "nothing to change" in bayplan("update", "p", code=64).stderr
     bayplan("rm", "-f", "p")
 

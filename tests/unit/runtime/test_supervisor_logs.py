@@ -246,19 +246,31 @@ def test_following_begins_with_what_is_there_and_ends_when_told(source):
     assert log.read(follow=True, tail=1, going=lambda: False) == [("stdout", b"five")]
 
 
-def test_chunks_are_for_terminals(source):
-    log = source()
-    log.put(b"old")
-    todo = [b"$ ", b"ls\r\n"]
+@pytest.mark.parametrize("old", [[], [b"old"], [b"old", b"x" * 300 + b"\n", b"older"]])
+def test_chunks_begin_at_the_end_of_when_they_were_asked_for(source, old):
+    log = source(max_size=100, max_files=1000)
+    for data in old:
+        log.put(data)
+    log.put(b"err", STDERR)
+    todo = [b"$ ", b"ls\r\n" * 30, b"end"]
 
     def going():
         if todo:
             log.put(todo.pop(0))
         return bool(todo)
 
-    assert b"".join(chunk.data for chunk in logs.read_chunks(log.folder)) == b"old"
-    new = b"".join(chunk.data for chunk in logs.read_chunks(log.folder, going=going))
-    assert new == b"$ ls\r\n"
+    chunks = logs.follow_chunks(log.folder, going=going)
+    log.put(b"at once", STDERR)
+    found = [(chunk.stream, chunk.data) for chunk in chunks]
+    assert found[0] == ("stderr", b"at once")
+    assert b"".join(data for _, data in found[1:]) == b"$ " + b"ls\r\n" * 30 + b"end"
+    assert {stream for stream, _ in found[1:]} == {"stdout"}
+
+
+def test_chunks_of_a_log_that_is_yet_to_begin_are_all_of_it(source, tmp_path):
+    chunks = logs.follow_chunks(tmp_path / "log", going=lambda: False)
+    source().put(b"first")
+    assert [chunk.data for chunk in chunks] == [b"first"]
 
 
 def test_no_folder_is_an_empty_log(tmp_path):
