@@ -191,24 +191,26 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
     ) -> None:
         """Change who is behind the ports of a Service, whichever those are by now.
 
-        The ports themselves are another action's, which may be at work at the same time.
+        The ports themselves are another action's, which may be at work at the same time; until it
+        has been, those of a renamed Service go by its former name.
         """
-        ports = context.find(InstanceId(action.id.resource, action.id.host))
-        if ports is None or not ports.effective:
-            return
-        owner = action.id.resource.owner
-        addresses = addresses_of(store.load_all(self._root))
-        with firewall.commit(self._root) as change:
-            current = change.wanted.publications.get(owner, ())
-            wanted = with_backend(
-                current,
-                ports.effective["publish"],
-                add=addresses.get(add),
-                remove=[addresses[each] for each in remove if each in addresses],
-                leased=addresses.values(),
-            )
-            if wanted != in_order(current):
-                change.publish(owner, wanted)
+        for instance in filter(None, (action.id, action.renamed_from)):
+            ports = context.find(InstanceId(instance.resource, instance.host))
+            if ports is None or not ports.effective:
+                continue
+            owner = instance.resource.owner
+            addresses = addresses_of(store.load_all(self._root))
+            with firewall.commit(self._root) as change:
+                current = change.wanted.publications.get(owner, ())
+                wanted = with_backend(
+                    current,
+                    ports.effective["publish"],
+                    add=addresses.get(add),
+                    remove=[addresses[each] for each in remove if each in addresses],
+                    leased=addresses.values(),
+                )
+                if wanted != in_order(current):
+                    change.publish(owner, wanted)
 
     def _publish(self, action: Action, containers: Sequence[str]) -> None:
         """Lead to *containers* what is published, and what others are still to take over.

@@ -144,7 +144,7 @@ def jobs(resources: Sequence[Resource], names: Sequence[str]) -> frozenset[str]:
         kind, slash, name = text.rpartition("/")
         if (slash and kind.lower() != Kind.JOB.lower()) or name not in known:
             hint = did_you_mean(name, known) or "name one of kind Job"
-            raise UsageError(f"nothing to run again is Job/{name}: {text!r}", hint=hint)
+            raise UsageError(f"no Job is called {text!r}", hint=hint)
         found.add(name)
     return frozenset(found)
 

@@ -17,7 +17,7 @@ from provider.planning.expand import is_ports
 from runtime.record import dataclass
 
 _Claim = tuple[str, str, str]
-"""Host, ``address``, ``network``, ``volume`` or ``device``, and which."""
+"""Host, ``address``, ``volume`` or ``device``, and which."""
 
 _Port = tuple[str, int, str]
 """Protocol, port, address of the host."""
@@ -35,8 +35,8 @@ def hand_over(actions: Sequence[Action], observed: Collection[Observed]) -> tupl
     waits = _Waits(actions)
     _release_first(moving, given, waits)
     transfers = [
-        replace(t, gone=not waits.add(t.giver.id, _done(t.taker)) and t.giver.verb is Verb.DELETE)
-        for t in _transfers(moving.values(), observed)
+        replace(transfer, gone=not _wait_until_taken(transfer, moving, waits))
+        for transfer in _transfers(moving.values(), observed)
     ]
     taken, left = _by(transfers, "taker"), _by(transfers, "giver")
     return tuple(
@@ -90,33 +90,32 @@ def _release_first(
         for claim in _releases(action, given):
             released.setdefault(claim, []).append(action)
     for action in moving.values() if released else ():
-        for claim in _claims(action.id.host, action.after):
-            for holder in released.get(claim, ()):
-                waits.add(action.id, _done(holder))
+        alone = (action.after or {}).get("update", {}).get("order") == "stop-first"
+        for claim in _uses(action.id.host, action.after):
+            if claim[1] == "address" or alone:
+                for holder in released.get(claim, ()):
+                    waits.add(action.id, _done(holder))
 
 
 def _releases(action: Action, given: Mapping[str, str]) -> set[_Claim]:
-    claims = set(_claims(action.id.host, action.before))
+    claims = set(_uses(action.id.host, action.before))
     if action.verb is Verb.DELETE or action.consequence.rank >= Consequence.REPLACE.rank:
         objects = (action.object_id, *action.leftovers)
         claims |= {(action.id.host, "address", given[o]) for o in objects if o in given}
-    return claims.difference(_claims(action.id.host, action.after))
+    return claims.difference(_uses(action.id.host, action.after))
 
 
-def _claims(host: str, tree: Tree | None) -> Iterable[_Claim]:
-    """Yield the fixed addresses, and what those to be stopped first do not share with others."""
+def _uses(host: str, tree: Tree | None) -> Iterable[_Claim]:
+    """Yield the fixed addresses, and what one that is stopped first does not share."""
     container = (tree or {}).get("container", {})
     for use in container.get("networks", ()):
         if use["ip"]:
             yield host, "address", use["ip"]
-    if (tree or {}).get("update", {}).get("order") == "stop-first":
-        if container["networkMode"] == "host":
-            yield host, "network", "host"
-        for use in container["volumes"]:
-            if use["volume"] and not use["readOnly"]:
-                yield host, "volume", f"{use['project']}/{use['volume']}"
-        for use in container["devices"]:
-            yield host, "device", use["path"]
+    for use in container.get("volumes", ()):
+        if use["volume"] and not use["readOnly"]:
+            yield host, "volume", f"{use['project']}/{use['volume']}"
+    for use in container.get("devices", ()):
+        yield host, "device", use["path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +146,20 @@ def _transfers(moving: Iterable[Action], observed: Iterable[Observed]) -> Iterab
             if former and giver.id != taker.id and giver.id.host == taker.id.host:
                 ports = (p for p in wanted if any(_meet(p, other) for other in former))
                 yield _Transfer(taker, giver, tuple(sorted(ports)), former)
+
+
+def _wait_until_taken(
+    transfer: _Transfer, moving: Mapping[InstanceId, Action], waits: _Waits
+) -> bool:
+    """Let the giver serve until then; return False if it cannot, being gone by then."""
+    giver, taken = transfer.giver, _done(transfer.taker)
+    stays = waits.add(giver.id, taken) or (giver.after or {}).get("state") == "running"
+    if is_ports(giver.id):
+        for action in moving.values():
+            stops = (action.after or {}).get("state") == "stopped"
+            if action.id.resource == giver.id.resource and action.id != giver.id and stops:
+                stays = waits.add(action.id, taken) and stays
+    return stays
 
 
 class _Seen:
@@ -209,13 +222,29 @@ def _done(action: Action) -> Need:
 def _taking(action: Action, transfers: Iterable[_Transfer]) -> Action:
     """Return *action* as one that takes over ports, and says so."""
     for transfer in transfers:
-        ports = ", ".join(f"{port}/{protocol}" for protocol, port, _ in transfer.ports)
-        owners = dict.fromkeys(transfer.former.values())
-        when = ", which goes first: closed meanwhile" if transfer.gone else ""
         giver = transfer.giver.id.resource
+        ports = ", ".join(map(_words, transfer.ports))
+        if transfer.gone:
+            when = ", which goes first: closed meanwhile"
+        elif _leaves_others(transfer):
+            when = ": on other addresses closed meanwhile"
+        else:
+            when = ""
+        # Under the name it had, and by which it may go when this comes to it.
+        owners = dict.fromkeys((*transfer.former.values(), giver.owner))
         action = replace(
             action,
             reason=f"{action.reason}; takes over port {ports} of {giver}{when}",
             takes_over=(*action.takes_over, *owners),
         )
     return action
+
+
+def _words(port: _Port) -> str:
+    protocol, number, ip = port
+    return f"{number}/{protocol}" if ip == _ANY else f"{ip}:{number}/{protocol}"
+
+
+def _leaves_others(transfer: _Transfer) -> bool:
+    """Tell whether what was open on all addresses of the host is taken on some of them."""
+    return any(former[2] == _ANY and former not in transfer.ports for former in transfer.former)

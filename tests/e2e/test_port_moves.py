@@ -97,6 +97,35 @@ def test_two_change_places_and_no_request_is_lost(bayplan: Bayplan, kind: str):
     bayplan.delete("test")
 
 
+def test_blue_stops_when_green_has_the_port_and_no_request_is_lost(bayplan: Bayplan):
+    blue, green = page("Service", "blue", PORT), page("Service", "green")
+    bayplan.apply(site(blue, green))
+    blue = page("Service", "blue").replace("{publish", "{state: stopped, publish")
+    wanted = site(blue, page("Service", "green", PORT, after_s=2))
+    with Visitor(PORT) as visitor:
+        bayplan.apply(wanted)
+    assert visitor.failures == []
+    assert answer() == "green"
+    assert_empty(bayplan, wanted)
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+@pytest.mark.parametrize("kind", ["Service", "Container"])
+def test_a_port_of_a_renamed_one_that_lets_go_first(bayplan: Bayplan, kind: str):
+    bayplan.apply(site(page(kind, "a", PORT), page(kind, "b", OTHER)))
+    renamed = page(kind, "a2", OTHER).replace("{name: a2}", "{name: a2, formerName: a}")
+    assert "formerName" in renamed
+    wanted = site(renamed, page(kind, "b", PORT))
+    with Visitor(PORT) as visitor:
+        bayplan.apply(wanted)
+    assert visitor.failures == []
+    assert (answer(PORT), answer(OTHER)) == ("b", "a2")
+    assert_empty(bayplan, wanted)
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
 def test_a_port_stays_where_it_is_if_who_takes_it_does_not_get_well(bayplan: Bayplan):
     before = site(page("Service", "blue", PORT), page("Service", "green", OTHER))
     bayplan.apply(before)

@@ -110,6 +110,31 @@ def test_one_port_on_two_addresses_is_no_concern_of_either(host):
     assert of(plan, NEW).takes_over == ()
     plan = host.plan(project(on_port("new", 80)))
     assert of(plan, NEW).takes_over == ("shop/Container/old",)
+    assert of(plan, NEW).reason.endswith("takes over port 80/tcp of Container/old")
+
+
+def test_what_was_open_on_all_addresses_is_closed_on_the_others(host):
+    host.apply(project(on_port("old", 80)))
+    plan = host.plan(project(on_port("new", 80, ip="127.0.0.1")))
+    words = "takes over port 127.0.0.1:80/tcp of Container/old: on other addresses closed meanwhile"
+    assert of(plan, NEW).reason.endswith(words)
+
+
+def test_a_port_of_a_renamed_one_is_taken_over_under_either_name(host):
+    host.apply(project(on_port("old", 80), on_port("new", 81)))
+    renamed = on_port("older", 81, former_name="old")
+    plan = host.plan(project(renamed, on_port("new", 80)))
+    assert of(plan, NEW).takes_over == ("shop/Container/old", "shop/Container/older")
+
+
+def test_replicas_that_stop_serve_until_their_port_is_taken(host):
+    ports = (specs.Publish(80, 80),)
+    host.apply(project(b.service("blue", publish=ports), b.service("green", publish=())))
+    blue = b.service("blue", publish=(), state="stopped")
+    plan = host.plan(project(blue, b.service("green", publish=ports)))
+    taker = b.iid(Kind.SERVICE, "green")
+    for index in (0, 1):
+        assert taker in waits_for(plan, b.iid(Kind.SERVICE, "blue", index))
 
 
 def test_a_service_takes_over_with_its_ports(host):
@@ -127,7 +152,6 @@ DATA = specs.VolumeMount("/data", volume="data", project=b.PROJECT)
     "spec",
     [
         {"volumes": (DATA,)},
-        {"network_mode": "host"},
         {"devices": (specs.Device("/dev/fuse", "/dev/fuse"),)},
         {"networks": (specs.NetworkJoin("front", ip="10.0.0.9"),)},
     ],
@@ -143,6 +167,13 @@ def test_what_cannot_be_shared_is_let_go_first(host, spec):
     plan = host.plan(project(b.container("old"), holding("new", spec)))
     assert order(plan) == ["Container/old", "Container/new"]
     assert waits_for(plan, NEW)[OLD] is Condition.HEALTHY
+
+
+def test_a_new_order_lets_go_of_nothing(host):
+    host.apply(project(holding("old", {"volumes": (DATA,)})))
+    same = b.container("old", spec=b.container_spec(volumes=(DATA,)))
+    plan = host.plan(project(same, holding("new", {"volumes": (DATA,)})))
+    assert OLD not in waits_for(plan, NEW)
 
 
 def test_a_volume_that_is_shared_or_only_read_keeps_nobody_waiting(host):

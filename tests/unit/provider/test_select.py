@@ -146,6 +146,6 @@ def test_jobs_are_named_with_or_without_their_kind() -> None:
     [("inti", "did you mean `init`?"), ("web", "kind Job"), ("Service/init", "`init`")],
 )
 def test_what_is_no_job_cannot_be_run_again(name: str, hint: str) -> None:
-    with pytest.raises(UsageError, match="nothing to run again") as refused:
+    with pytest.raises(UsageError, match="no Job is called") as refused:
         jobs((resource("Job/init"), resource("Service/web")), [name])
     assert hint in refused.value.hint
