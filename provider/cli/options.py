@@ -145,7 +145,7 @@ class Scope:
             accept_data_loss=self.accept_data_loss,
             delete_volumes=self.delete_volumes,
             refresh_images=self.refresh_images,
-            rerun_jobs=jobs(chosen.desired.resources, self.rerun_job or ()),
+            rerun_jobs=jobs(desired, chosen.desired, self.rerun_job or ()),
         )
 
 

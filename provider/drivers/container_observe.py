@@ -285,8 +285,8 @@ class _View:
         if recorded != wanted:
             yield Deviation(
                 "kernel.publish",
-                [f"{p.ip}:{p.port}/{p.protocol}" for p in wanted],
-                [f"{p.ip}:{p.port}/{p.protocol}" for p in recorded],
+                list(map(_led, wanted)),
+                list(map(_led, recorded)),
                 "the published ports are not those that were applied",
             )
         for found in self._snapshot.deviations:
@@ -320,6 +320,12 @@ def _unclaimed_ports(
 def _port(owner: str, port: Publication) -> Tree:
     """Return a published port as *owner*'s, for who takes it over."""
     return {"ip": port.ip, "port": port.port, "protocol": port.protocol, "owner": owner}
+
+
+def _led(port: Publication) -> str:
+    """Return a published port with where it leads to: what deviates may be no more than that."""
+    backends = ", ".join(f"{ip}:{target}" for ip, target in port.backends) or "nobody"
+    return f"{port.ip}:{port.port}/{port.protocol} to {backends}"
 
 
 def _to_deviation(found: inside.Difference) -> Deviation:

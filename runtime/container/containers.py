@@ -148,7 +148,7 @@ class Containers:
         """Ask the container to end, and make it after *grace*; return when it has. Idempotent.
 
         It stays stopped, whatever its restart policy, and gives its links and cgroup back; its
-        addresses stay reserved.
+        addresses stay reserved. One that is to be removed at its end is.
 
         Raises:
             NotFoundError: there is no such container.
@@ -165,6 +165,9 @@ class Containers:
                 )
         network.park(self.root, container_id)
         self._dismantle(container_id)
+        with suppress(NotFoundError, DamagedError):
+            if read_config(self.root, container_id).auto_remove:
+                self.remove(container_id, force=True)
 
     def pause(self, container_id: str) -> None:
         """Have all processes of the container stand still; its health is not looked at meanwhile.

@@ -13,7 +13,7 @@ from runtime.spec import Resources
 from runtime.supervisor.client import Supervisor
 from tests.support.cli import Bayplan
 from tests.support.drift import container, tag_of
-from tests.support.manifests import HEAD
+from tests.support.manifests import HEAD, document, sleeper
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -98,3 +98,39 @@ def open_files(pid: int) -> set[str]:
         with suppress(FileNotFoundError):
             found.add(str(fd.readlink()))
     return found
+
+
+def test_what_a_stopped_container_has_goes_when_that_is_made_anew(bayplan: Bayplan):
+    """And not before its old one is gone, which serves until the new one has proven itself."""
+
+    def site(container: str = "", spec: str = "", *things: str) -> str:
+        text = HEAD + "".join(things) + sleeper("one", container, spec)
+        return text.replace("healthyFor: 0s", "healthyFor: 500ms")
+
+    things = (document("Network", "old", "{}"), document("Volume", "data", "{}"))
+    wide = "networks: [old], volumes: [{volume: data, target: /data, readOnly: true}]"
+    bayplan.apply(site(wide, "", *things))
+    for _ in range(2):
+        report = bayplan.apply(site("", "state: stopped"), "--delete-volumes")
+        kept = [text.partition(":")[0] for text in report["kept"]]
+        assert kept == ["Volume/data", "Network/old"]
+    report = bayplan.apply(site(), "--delete-volumes")
+    assert {r["id"]: r["action"] for r in report["resources"] if r["changed"]} == {
+        "Container/one": "update",
+        "Network/old": "delete",
+        "Volume/data": "delete",
+    }
+    # One that runs, as well.
+    bayplan.apply(site(wide, "", *things))
+    bayplan.apply(site(), "--delete-volumes")
+    bayplan.delete("test")
+    bayplan.delete("test")
+
+
+def test_one_to_be_removed_at_its_end_is_gone_when_it_is_stopped(bayplan: Bayplan):
+    bayplan.apply(HEAD)
+    for _ in range(3):
+        bayplan("run", "-d", "--rm", "--name", "x", "--network", "none", "test/box", "sleep", "99")
+        bayplan("stop", "-t", "0", "x")
+        assert bayplan.json("ps", "-a") == []
+    bayplan.delete("test")

@@ -486,6 +486,23 @@ def test_a_network_goes_after_its_containers_have_moved(host):
     assert log.index("replace Container/app") < log.index("delete Network/old")
 
 
+def test_what_a_stopped_one_has_is_kept_until_it_runs_again(host):
+    wide = b.container_spec(networks=(specs.NetworkJoin("old"),))
+    host.apply(project(b.network("old"), b.container(spec=wide)))
+    stopped = project(b.container(state="stopped"))
+    plan = host.plan(stopped)
+    words = "Network/old: Container/app is stopped, and has it until it runs again or is removed"
+    assert plan.kept == (words,)
+    host.apply(stopped)
+    plan = host.plan(stopped)
+    assert plan.is_empty
+    assert plan.kept == (words,)
+    host.apply(project(b.container()))
+    log = host.world.log
+    assert log.index("delete Network/old") > log.index("replace Container/app")
+    assert host.plan(project(b.container())).is_empty
+
+
 def test_services_are_needed_as_ports_and_replicas(host):
     waits = (b.wait_for(Kind.SERVICE, "web", Condition.HEALTHY, timeout_s=7),)
     plan = host.plan(project(b.service(), b.container(dependencies=waits)))

@@ -135,17 +135,28 @@ def test_a_pattern_without_match_is_a_usage_error(
     assert caught.value.hint == hint
 
 
+JOBS = Desired("shop", (resource("Job/init"), resource("Job/seed"), resource("Service/web")))
+
+
 def test_jobs_are_named_with_or_without_their_kind() -> None:
-    resources = (resource("Job/init"), resource("Job/seed"), resource("Service/web"))
-    assert jobs(resources, ()) == frozenset()
-    assert jobs(resources, ["init", "job/seed"]) == {"init", "seed"}
+    assert jobs(JOBS, JOBS, ()) == frozenset()
+    assert jobs(JOBS, JOBS, ["init", "job/seed"]) == {"init", "seed"}
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("inti", "did you mean `init`?"), ("web", "kind Job"), ("Service/init", "`init`")],
+    [
+        ("inti", "did you mean `init`?"),
+        ("web", "there are init, seed"),
+        ("Service/init", "did you mean `init`?"),
+    ],
 )
 def test_what_is_no_job_cannot_be_run_again(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match="no Job is called") as refused:
-        jobs((resource("Job/init"), resource("Service/web")), [name])
-    assert hint in refused.value.hint
+        jobs(JOBS, JOBS, [name])
+    assert refused.value.hint == hint
+
+
+def test_a_job_that_was_left_out_cannot_be_run_again() -> None:
+    with pytest.raises(UsageError, match="Job/seed is no part of this run"):
+        jobs(JOBS, select(JOBS, only=["Job/init"]).desired, ["seed"])
