@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from runtime.container.folders import config_file, private_folder, state_folder
+from runtime.container.folders import config_file, state_folder
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, DamagedError, NotFoundError
 from runtime.kernel.flock import flock_within
@@ -103,12 +103,17 @@ def new_id() -> str:
 def write_config(root: Root, config: ContainerConfig) -> None:
     """Write the container's config; a loss of power leaves the old or the new one, or none.
 
-    Makes its folder.
+    Its folder is there: who removes a container meanwhile has removed it.
+
+    Raises:
+        NotFoundError: it is not.
     """
-    path = config_file(root, config.id)
-    private_folder(path.parent)
     # Not json.dump, which is the slow, pure Python one.
-    replace_file(path, json.dumps(to_json(config)).encode(), safe=True)
+    data = json.dumps(to_json(config)).encode()
+    try:
+        replace_file(config_file(root, config.id), data, safe=True)
+    except FileNotFoundError:
+        raise NotFoundError(f"no container {config.id}") from None
 
 
 def read_config(root: Root, container_id: str) -> ContainerConfig:

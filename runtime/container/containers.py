@@ -304,6 +304,7 @@ class Containers:
         networks, marks and labels. Everything else in *config* must be as it was.
 
         Raises:
+            NotFoundError: there is no such container, or no more.
             StateError: a limit is below what is in use. Nothing has changed.
         """
         before = read_config(self.root, config.id)

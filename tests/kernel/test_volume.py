@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 
 from runtime.container import doctor, recovery, volume
-from runtime.container.config import ContainerConfig, write_config
+from runtime.container.config import ContainerConfig
+from runtime.container.containers import Containers
 from runtime.errors import ConflictError, KernelError, StateError
 from runtime.root import Root
 from runtime.spec import Mount, Process, Spec
@@ -286,7 +287,7 @@ def mounted(root):
     """Make volume v1, with a file in it, and container web that has it."""
     data = full(root)
     mounts = (Mount("/data", "bind", str(data)),)
-    write_config(root, ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts)))
+    Containers(root).create(ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts)))
     return data
 
 
