@@ -16,7 +16,7 @@ from runtime.container.state import status_of
 from runtime.errors import KernelError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running
 from runtime.root import Root
-from runtime.rootfs.overlay import visit_overlay
+from runtime.rootfs.overlay import opened_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.rootfs.transfer import How, Identity, copy, copy_members, identity
 
@@ -141,7 +141,8 @@ def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
         # Read-only: the overlay its next start makes is the only one that may write.
         folder = state_folder(root, container_id)
         lowers = (*config.layers, str(folder / "upper"))
-        visit_overlay(lowers, str(folder / "work"), lambda fd: _with_ended(fd, config, path, act))
+        with opened_overlay(lowers, str(folder / "work")) as fd:
+            _with_ended(fd, config, path, act)
         return
     fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

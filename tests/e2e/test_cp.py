@@ -1,13 +1,16 @@
 """Copies between the host and containers, hostile ones too."""
 
 import os
+import signal
 import stat
 import threading
+from contextlib import suppress
 
 import pytest
 
 from tests.support.drift import container
 from tests.support.manifests import HEAD
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -183,3 +186,27 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     assert os.listdir(tmp_path / "srv") == ["s"]
     assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+def test_who_leaves_in_the_middle_leaves_at_once_and_nothing_behind(box, tmp_path, number):
+    make = "busybox dd if=/dev/zero of=/big bs=1 count=1 seek=2G"
+    sh(box, make)
+    box("run", "--name", "q", "--network", "none", "test/box", "sh", "-c", make)
+    for name in ("p", "q"):
+        with box.start("cp", f"{name}:/big", str(tmp_path)) as copying:
+            wait_until(lambda pid=copying.pid: is_writing_below(tmp_path, pid))
+            copying.send_signal(number)
+            said = copying.communicate(timeout=30)
+        assert os.listdir(tmp_path) == []
+        assert copying.returncode == 128 + number, said
+    box("rm", "q")
+
+
+def is_writing_below(folder, pid: int) -> bool:
+    """Tell whether the process has a file in *folder* open, also one without a name."""
+    found = False
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found |= os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{folder}/")
+    return found
