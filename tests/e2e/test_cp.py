@@ -188,7 +188,7 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     box("rm", "q")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_leaves_in_the_middle_leaves_at_once_and_nothing_behind(box, tmp_path, number):
     make = "busybox dd if=/dev/zero of=/big bs=1 count=1 seek=2G"
     sh(box, make)
