@@ -4,6 +4,7 @@ Every name is opened in a folder held open, and never through a link: whoever re
 in that tree meanwhile leads nothing out of it.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 24
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
+"""Of open(2) with O_TMPFILE: the file system, or the kernel for it, has none."""
 _DEEPEST = 400
 """So many folders in each other: each level costs two descriptors and two frames."""
 
@@ -208,14 +211,24 @@ class _Copying:
 
 
 def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        there = os.open(fresh, flags, 0o600, dir_fd=target)
+        nameless = True
+        try:
+            # Gone with us if we are killed.
+            there = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=target)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            nameless = False
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            there = os.open(fresh, flags, 0o600, dir_fd=target)
         try:
             while os.sendfile(there, reading, None, _PIECE):
                 pass
             _keep(there, os.fstat(reading), how)
+            if nameless:
+                os.link(f"/proc/self/fd/{there}", fresh, dst_dir_fd=target)
         finally:
             os.close(there)
     finally:

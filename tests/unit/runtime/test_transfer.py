@@ -1,7 +1,9 @@
 """Copies between trees of which one is a stranger's, who changes it meanwhile."""
 
+import errno
 import os
 import stat
+from contextlib import nullcontext
 
 import pytest
 
@@ -104,6 +106,29 @@ def test_a_link_in_the_place_of_what_was_just_made_leads_nowhere(trees, monkeypa
         trees.copy("fifo")
     assert stat.S_IMODE(victim.stat().st_mode) == 0o600
     assert os.listdir(trees.target) == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_system_without_nameless_files_takes_files_too(trees, monkeypatch, full):
+    (trees.source / "file").write_text("data")
+    (trees.target / "file").write_text("before")
+    real = os.open
+
+    def refusing(path, flags, *rest, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *rest, **options)
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", refusing)
+    if full:
+        monkeypatch.setattr(os, "fchmod", no_space)
+    with pytest.raises(OSError, match="No space") if full else nullcontext():
+        trees.copy("file")
+    assert (trees.target / "file").read_text() == ("before" if full else "data")
+    assert os.listdir(trees.target) == ["file"]
 
 
 def test_modes_of_what_is_no_file_are_kept(trees):
