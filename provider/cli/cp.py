@@ -29,7 +29,7 @@ def cp(
 
     Into a target that is a folder, else to a file or folder of that name; SOURCE/. is what is in
     the folder. Links are copied as links. Copies belong to root; modes and times are kept. Out of
-    a container that has ended too, but for its volumes; into one that runs.
+    a container that has ended too, but for what is mounted in it; into one that runs.
 
     \b
     Examples:

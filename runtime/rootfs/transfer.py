@@ -22,6 +22,8 @@ _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
 _DEEPEST = 400
 """So many folders in each other: each level costs two descriptors and two frames."""
 
+ABSENT = "is mounted while it runs; the container has ended"
+
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -38,8 +40,8 @@ class How:
     """Whether device nodes are copied."""
     left_out: Callable[[str], None]
     """Told of what was not copied, and why."""
-    volumes: frozenset[Identity] = frozenset()
-    """What is not copied, as its content is elsewhere."""
+    absent: frozenset[Identity] = frozenset()
+    """What is not copied: its content is mounted there while the container runs."""
 
 
 def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
@@ -135,8 +137,8 @@ class _Copying:
         which a device would act on.
         """
         found = os.fstat(here)
-        if identity(found) in self.how.volumes:
-            self.how.left_out(f"{self.target}{inner} is a volume")
+        if identity(found) in self.how.absent:
+            self.how.left_out(f"{self.target}{inner} {ABSENT}")
             return
         if not stat.S_ISDIR(found.st_mode):
             with _naming(self.target + inner):

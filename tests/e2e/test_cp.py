@@ -176,14 +176,21 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     box("cp", "q:/usr/bin", str(tmp_path / "bin"))
     assert "cat" not in os.listdir(tmp_path / "bin")
     assert "sh" in os.listdir(tmp_path / "bin")
-    for path in ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol"):
-        assert "that is a volume" in box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+    away = "is mounted while it runs; the container has ended"
+    inner = ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol", "/etc/hosts")
+    for path in inner:
+        said = box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+        assert f"cannot copy {path}: that {away}" in said
     box("cp", "q:/other", str(tmp_path))
     assert os.readlink(tmp_path / "other") == "srv/vol"
     # As it is not there, nor is what the image has in its place.
     said = box("cp", "q:/srv", str(tmp_path / "srv")).stderr
-    assert "left out: srv/vol is a volume" in said
+    assert f"left out: srv/vol {away}" in said
     assert os.listdir(tmp_path / "srv") == ["s"]
+    # Files of ours are no volumes.
+    said = box("cp", "q:/etc", str(tmp_path / "etc")).stderr
+    assert f"left out: etc/hosts {away}" in said
+    assert "volume" not in said
     assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")
 
