@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
+from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -179,10 +180,12 @@ class _Copying:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             with _beside(target, new_name) as fresh:
-                _copy_file(here, target, fresh, self.how)
+                _copy_file(here, target, fresh, self.source + inner, self.how)
         elif kind == stat.S_IFLNK:
+            with _naming(self.source + inner):
+                text = os.readlink("", dir_fd=here)
             with _beside(target, new_name) as fresh:
-                os.symlink(os.readlink("", dir_fd=here), fresh, dir_fd=target)
+                os.symlink(text, fresh, dir_fd=target)
                 self._keep_made(fresh, target, found)
         elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and self.how.devices):
             with _beside(target, new_name) as fresh:
@@ -212,8 +215,9 @@ class _Copying:
                 os.chmod(place, _mode(found, self.how))
 
 
-def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
-    reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _copy_file(here: int, target: int, fresh: str, source: str, how: How) -> None:
+    with _naming(source):
+        reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         nameless = True
         try:
@@ -226,8 +230,7 @@ def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             there = os.open(fresh, flags, 0o600, dir_fd=target)
         try:
-            while os.sendfile(there, reading, None, _PIECE):
-                pass
+            _pour(reading, there, source)
             _keep(there, os.fstat(reading), how)
             if nameless:
                 os.link(f"/proc/self/fd/{there}", fresh, dst_dir_fd=target)
@@ -235,6 +238,19 @@ def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
             os.close(there)
     finally:
         os.close(reading)
+
+
+def _pour(reading: int, there: int, source: str) -> None:
+    with suppress(OSError):  # which does not say of which side; and some of /proc it cannot read
+        while os.sendfile(there, reading, None, _PIECE):
+            pass
+        return
+    while True:
+        with _naming(source):
+            data = os.read(reading, _PIECE)
+        if not data:
+            return
+        write_all(there, data)
 
 
 @contextmanager
@@ -248,10 +264,15 @@ def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Have errors of the calls name *path*: their own names are ours, or but the last part."""
+    """Have errors of the calls name *path*: their own names are ours, or but the last part.
+
+    Of several in each other, the innermost knows best.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error.__cause__, OSError):  # it is named
+            raise
         raise OSError(error.errno, error.strerror, path) from error
 
 

@@ -68,6 +68,10 @@ def test_what_is_wrong_is_told(box, tmp_path):
         (("p:/bin", str(tmp_path / "no/way")), "/no: No such file"),
     ]:
         assert said in box("cp", *words, code=1).stderr
+    # A link without a meaning out here: what it was to become is not to blame.
+    assert "self: No such file" in box("cp", "p:/proc/self", f"{tmp_path}/out", code=1).stderr
+    box("cp", "p:/proc/1/environ", f"{tmp_path}/out")
+    assert "PATH=" in (tmp_path / "out").read_text()
     assert "exactly one" in box("cp", "p:/a", "p:/b", code=64).stderr
     assert "exactly one" in box("cp", "a", "./b:c", code=64).stderr
     assert "no container q" in box("cp", "q:/a", "b", code=1).stderr
