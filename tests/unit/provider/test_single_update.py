@@ -7,12 +7,15 @@ from itertools import count
 
 import pytest
 
+from provider.cli.containers import called
 from provider.drivers import single_update
 from provider.drivers.single_update import Update, rename_single, update_single
+from provider.errors import LockBusyError
 from runtime.container import config, containers
 from runtime.container.config import ContainerConfig, Join, list_configs, read_config
 from runtime.container.containers import Containers
 from runtime.container.folders import bury, graveyard, state_folder
+from runtime.container.summary import summaries
 from runtime.errors import NotFoundError
 from runtime.network import network
 from runtime.root import Root
@@ -83,6 +86,16 @@ def test_a_rename_that_was_killed_is_finished_by_the_same_again(root, monkeypatc
         assert "new" in names
         assert "old" not in names
     assert "web" in known["net"]
+
+
+@pytest.mark.parametrize("change", [rename, update])
+def test_who_waits_in_vain_is_told_to_try_again(root, monkeypatch, change):
+    monkeypatch.setattr(config, "_CHANGED_WITHIN_S", 0.0)
+    (found,) = summaries(root)
+    with config.changing(root, "c1"), pytest.raises(LockBusyError) as raised, called(found, "old"):
+        change(root)
+    assert str(raised.value) == "somebody else is changing old, for 0 s"
+    assert "try again" in raised.value.hint
 
 
 @pytest.mark.parametrize("change", [rename, update])
