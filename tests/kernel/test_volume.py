@@ -6,6 +6,7 @@ And who is at work in one keeps the folder he has.
 import os
 import shutil
 import signal
+import stat
 from contextlib import suppress
 
 import pytest
@@ -263,6 +264,16 @@ def test_a_folder_that_a_version_before_gave_away_keeps_its_owner_and_mode(root,
     found = data.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1000, 999, 0o750)
     assert (data / "file").read_text() == "seed"
+
+
+def test_a_volume_begins_with_what_all_layers_make_of_a_folder(root, tmp_path, layer):
+    upper = tmp_path / "upper/seed"
+    upper.mkdir(parents=True)
+    (upper / "more").write_text("more")
+    os.mknod(upper / "file", stat.S_IFCHR, 0)  # a whiteout
+    volume.ensure_volume(root, volume.Volume("v1"))
+    volume.prepare(root, "v1", (layer, str(tmp_path / "upper")), "/seed")
+    assert os.listdir(volume.data_folder(root, "v1")) == ["more"]
 
 
 def test_what_somebody_puts_in_the_way_of_a_copy_that_was_cut_off_stays(root, layer, monkeypatch):
