@@ -6,6 +6,7 @@
     ├── NotFoundError          no such container, image, network ...
     ├── StateError             the thing exists but is in the wrong state ("cannot start: running")
     ├── ConflictError          a name, address or port is taken
+    │   └── BusyError          somebody else is at it; the same again may be done
     ├── LaunchError            a step between fork and exec failed; names the operation
     ├── ImageError
     │   └── LayerError         a layer is damaged or would leave its root
@@ -36,6 +37,10 @@ class StateError(ContainerError):
 
 class ConflictError(ContainerError):
     """A name, address or port is already taken."""
+
+
+class BusyError(ConflictError):
+    """Somebody else is at work on the thing, and did not come to an end in time."""
 
 
 class LaunchError(ContainerError):

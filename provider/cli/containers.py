@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from provider.cli.output import complain
 from provider.cli.refusal import refusal
 from provider.cli.session import Session
-from provider.errors import ProviderError, RefusedError, RunError, UsageError
+from provider.errors import LockBusyError, ProviderError, RefusedError, RunError, UsageError
 
 if TYPE_CHECKING:
     from runtime.container.containers import Containers
@@ -75,14 +75,17 @@ def called(container: "Summary", name: str) -> Iterator[None]:
     """Have what the runtime says of the container say *name*, as people typed; it knows ids.
 
     Raises:
-        ProviderError: instead of the runtime's errors.
+        ProviderError: instead of the runtime's errors; LockBusyError where trying again may do.
     """
-    from runtime.errors import ContainerError
+    from runtime.errors import BusyError, ContainerError
 
     try:
         yield
     except ContainerError as error:
-        raise ProviderError(str(error).replace(container.id, name)) from error
+        said = str(error).replace(container.id, name)
+        if isinstance(error, BusyError):
+            raise LockBusyError(said, hint="try again when they have finished") from error
+        raise ProviderError(said) from error
 
 
 @contextmanager

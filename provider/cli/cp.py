@@ -24,18 +24,19 @@ def cp(
         bool,
         typer.Option("-a", "--archive", help="Keep owners, set-user-id bits and devices."),
     ] = False,
-) -> None:
+) -> int:
     """Copy files and folders between the host and a container, as cp -r does.
 
     Into a target that is a folder, else to a file or folder of that name; SOURCE/. is what is in
     the folder. Links are copied as links. Copies belong to root; modes and times are kept. Out of
-    a container that has ended too, but for its volumes; into one that runs.
+    a container that has ended too, but for what is mounted in it; into one that runs.
 
     \b
     Examples:
       bayplan cp shop.web.0:/var/log/app ./logs
       bayplan cp page.html page:/www/
     """
+    from provider.cli.leaving import Interrupted, leaving_at_once
     from runtime.container.copying import copy_from, copy_to
     from runtime.rootfs.transfer import How
 
@@ -53,14 +54,17 @@ def cp(
     name = here or there
     container = find(session, name)
     try:
-        with called(container, name):
+        with leaving_at_once(), called(container, name):
             if here:
                 copy_from(session.root, container.id, inner_source, inner_target, how)
             else:
                 copy_to(session.root, container.id, inner_source, inner_target, how)
+    except Interrupted as gone:
+        return 128 + gone.number
     except OSError as error:
         # Names and files are the user's: no refusal of them is a bug of ours.
         raise refusal(error) or ProviderError(f"{error.filename}: {error.strerror}") from error
+    return 0
 
 
 def _split(word: str) -> tuple[str, str]:

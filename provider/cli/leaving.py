@@ -35,6 +35,22 @@ def deferring() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise Interrupted, as SIGINT raises KeyboardInterrupt; main thread.
+
+    So what is undone at an exception is undone. Those that were ignored are so still.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    asking = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in asking if signal.getsignal(n) is not signal.SIG_IGN]
+    with handling(dict.fromkeys(numbers, leave)):
+        yield
+
+
+@contextmanager
 def handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
     """Have signals handled in another way for a while; main thread."""
     former = {number: signal.signal(number, handler) for number, handler in handlers.items()}

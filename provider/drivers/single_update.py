@@ -1,5 +1,6 @@
 """Changes of containers made by hand, while they run."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from provider.drivers.container_config import CPU_PERIOD_US, dns_names, restart_of
@@ -11,6 +12,8 @@ from runtime.container.config import ContainerConfig, changing, read_config, wri
 from runtime.container.containers import Containers
 from runtime.container.making import making
 from runtime.container.summary import summaries
+from runtime.errors import NotFoundError
+from runtime.network import network
 from runtime.network.hostlock import host_lock
 from runtime.record import dataclass
 from runtime.root import Root
@@ -26,13 +29,10 @@ def rename_single(root: Root, container_id: str, name: str) -> None:
         ContainerError: the runtime refused.
     """
     check_name(name)
-    with making(root), changing(root, container_id):
-        with host_lock(root, f"rename {container_id}"):
-            if any(known.name == name and known.id != container_id for known in summaries(root)):
-                raise ProviderError(f"the name {name} is taken", hint="`bayplan ps -a` lists them")
-            before = read_config(root, container_id)
-            # Claimed by that; its names on networks follow.
-            write_config(root, replace(before, name=name))
+    with making(root), changing(root, container_id), host_lock(root, f"rename {container_id}"):
+        if any(known.name == name and known.id != container_id for known in summaries(root)):
+            raise ProviderError(f"the name {name} is taken", hint="`bayplan ps -a` lists them")
+        before = read_config(root, container_id)
         former = dns_names(_instance(before.name), ())
         joins = tuple(
             replace(
@@ -41,7 +41,12 @@ def rename_single(root: Root, container_id: str, name: str) -> None:
             )
             for join in before.joins
         )
-        Containers(root).update(replace(before, name=name, joins=joins))
+        for join in joins:
+            # One without an address (it ended, or never started) gets its names with one.
+            with suppress(NotFoundError):
+                network.set_names(root, join.network, container_id, join.names)
+        # Last: killed before, it is found by its former name, and the same again finishes it.
+        write_config(root, replace(before, name=name, joins=joins))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

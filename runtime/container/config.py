@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from runtime.container.folders import config_file, private_folder, state_folder
+from runtime.container.folders import config_file, state_folder
 from runtime.documents import parse_state
-from runtime.errors import ConflictError, DamagedError, NotFoundError
+from runtime.errors import BusyError, DamagedError, NotFoundError
 from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
@@ -103,12 +103,17 @@ def new_id() -> str:
 def write_config(root: Root, config: ContainerConfig) -> None:
     """Write the container's config; a loss of power leaves the old or the new one, or none.
 
-    Makes its folder.
+    Its folder is there: who removes a container meanwhile has removed it.
+
+    Raises:
+        NotFoundError: it is not.
     """
-    path = config_file(root, config.id)
-    private_folder(path.parent)
     # Not json.dump, which is the slow, pure Python one.
-    replace_file(path, json.dumps(to_json(config)).encode(), safe=True)
+    data = json.dumps(to_json(config)).encode()
+    try:
+        replace_file(config_file(root, config.id), data, safe=True)
+    except FileNotFoundError:
+        raise NotFoundError(f"no container {config.id}") from None
 
 
 def read_config(root: Root, container_id: str) -> ContainerConfig:
@@ -134,7 +139,7 @@ def changing(root: Root, container_id: str) -> Iterator[None]:
 
     Raises:
         NotFoundError: there is no such container.
-        ConflictError: somebody else changes it, and does not come to an end.
+        BusyError: somebody else changes it, and does not come to an end.
     """
     try:
         fd = os.open(state_folder(root, container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,7 +147,9 @@ def changing(root: Root, container_id: str) -> Iterator[None]:
         raise NotFoundError(f"no container {container_id}") from None
     try:
         if not flock_within(fd, fcntl.LOCK_EX, _CHANGED_WITHIN_S):
-            raise ConflictError(f"{container_id} is being changed, for {_CHANGED_WITHIN_S:g} s")
+            raise BusyError(
+                f"somebody else is changing {container_id}, for {_CHANGED_WITHIN_S:g} s"
+            )
         yield
     finally:
         os.close(fd)

@@ -307,6 +307,7 @@ class Containers:
         networks, marks and labels. Everything else in *config* must be as it was.
 
         Raises:
+            NotFoundError: there is no such container, or no more.
             StateError: a limit is below what is in use. Nothing has changed.
         """
         before = read_config(self.root, config.id)
@@ -336,7 +337,8 @@ class Containers:
     ) -> tuple[str, ...]:
         """Change the limits of a living group, all or none: what the kernel refused never holds.
 
-        Killed in the middle, limits differ from the config, and that is drift.
+        Killed in the middle, limits differ from the config: of what belongs to a project that is
+        drift, which the next apply mends; of others they hold until the next change or start.
         """
         if not group.exists():
             return ()

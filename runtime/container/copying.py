@@ -1,7 +1,7 @@
 """Copying between the host and a container's files, as the container sees them.
 
 Of one that runs that is all it has mounted; of one that has ended, its image and what it changed,
-without volumes. Paths in it are resolved inside its root, whatever links are there.
+without what is mounted. Paths in it are resolved inside its root, whatever links are there.
 """
 
 import os
@@ -16,9 +16,9 @@ from runtime.container.state import status_of
 from runtime.errors import KernelError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running
 from runtime.root import Root
-from runtime.rootfs.overlay import visit_overlay
+from runtime.rootfs.overlay import opened_overlay
 from runtime.rootfs.resolve import open_in_root
-from runtime.rootfs.transfer import How, Identity, copy, copy_members, identity
+from runtime.rootfs.transfer import ABSENT, How, Identity, copy, copy_members, identity
 
 _Act = Callable[[int, frozenset[Identity]], None]
 
@@ -33,12 +33,12 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
 
     Raises:
         NotFoundError: no such container, or no such *path* in it.
-        StateError: it has ended, and *path* is in a volume of it.
+        StateError: it has ended, and *path* is in what was mounted in it.
         OSError: as of the calls.
     """
 
-    def act(inside: int, volumes: frozenset[Identity]) -> None:
-        keep = replace(how, volumes=volumes)
+    def act(inside: int, absent: frozenset[Identity]) -> None:
+        keep = replace(how, absent=absent)
         with ExitStack() as opened:
             name = os.path.basename(path.rstrip("/")) or "."
             if path.rstrip("/").endswith("/.") or name in (".", ".."):
@@ -68,7 +68,7 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
     if status_of(root, container_id).state != "running":
         raise StateError(f"cannot copy into {container_id}: it does not run")
 
-    def act(inside: int, _volumes: frozenset[Identity]) -> None:
+    def act(inside: int, _absent: frozenset[Identity]) -> None:
         with ExitStack() as opened:
             parent, name = os.path.split(source.rstrip("/"))
             place = _inner_folder(inside, path)
@@ -141,7 +141,8 @@ def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
         # Read-only: the overlay its next start makes is the only one that may write.
         folder = state_folder(root, container_id)
         lowers = (*config.layers, str(folder / "upper"))
-        visit_overlay(lowers, str(folder / "work"), lambda fd: _with_ended(fd, config, path, act))
+        with opened_overlay(lowers, str(folder / "work")) as fd:
+            _with_ended(fd, config, path, act)
         return
     fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -154,23 +155,23 @@ def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
 
 def _with_ended(inside: int, config: ContainerConfig, path: str, act: _Act) -> None:
     targets = [m.destination for m in config.spec.mounts if m.type in (None, "bind")]
-    volumes = frozenset(filter(None, (_identity(inside, target) for target in targets)))
-    _must_not_be_volume(inside, path, targets, volumes)
-    act(inside, volumes)
+    absent = frozenset(filter(None, (_identity(inside, target) for target in targets)))
+    _must_not_be_absent(inside, path, targets, absent)
+    act(inside, absent)
 
 
-def _must_not_be_volume(
-    inside: int, path: str, targets: list[str], volumes: frozenset[Identity]
+def _must_not_be_absent(
+    inside: int, path: str, targets: list[str], absent: frozenset[Identity]
 ) -> None:
-    """See that *path* leads through no volume: one that has ended has none, but empty folders."""
+    """See that *path* leads through no mount: one that has ended has none, but what is below."""
     names = path.strip("/").split("/")
     for count in range(1, len(names) + 1):
         part = "/" + "/".join(names[:count])
         # A link at the end is copied as a link.
         flags = os.O_NOFOLLOW if count == len(names) else 0
         # By its text as well: one that never ran has no folder there.
-        if os.path.normpath(part) in targets or _identity(inside, part, flags) in volumes:
-            raise StateError(f"cannot copy {path}: that is a volume, and the container has ended")
+        if os.path.normpath(part) in targets or _identity(inside, part, flags) in absent:
+            raise StateError(f"cannot copy {path}: that {ABSENT}")
 
 
 def _identity(inside: int, path: str, flags: int = 0) -> Identity | None:

@@ -32,7 +32,7 @@ from runtime.kernel.sync import syncfs
 from runtime.network.files import write_json
 from runtime.record import dataclass, field
 from runtime.root import Root
-from runtime.rootfs.overlay import visit_overlay
+from runtime.rootfs.overlay import opened_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.spec import from_json, to_json
 
@@ -260,7 +260,8 @@ def _copy(layers: Sequence[str], target: str, destination: Path, lock: int) -> b
     """Copy the folder *target* of the image; return False if it has none there."""
     # The volume's own folder, out of anybody's sight, serves as the mount point.
     place = str(destination.parent / "data")
-    return visit_overlay(layers, place, lambda fd: _copy_from(fd, target, destination, lock))
+    with opened_overlay(layers, place) as image:
+        return _copy_from(image, target, destination, lock)
 
 
 def _copy_from(image: int, target: str, destination: Path, lock: int) -> bool:

@@ -10,8 +10,7 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from runtime.errors import KernelError, StateError
 from runtime.kernel.mount import (
@@ -27,8 +26,6 @@ from runtime.kernel.mount import (
     mount,
 )
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
-
-T = TypeVar("T")
 
 _PLAIN = ("index", "metacopy", "redirect_dir")
 
@@ -51,7 +48,7 @@ def overlay(
         opened.callback(os.close, context)
 
         def folder(path: str) -> int:
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open(path)
             opened.callback(os.close, fd)
             return fd
 
@@ -85,7 +82,7 @@ def mount_overlay(
     with contextlib.ExitStack() as opened:
 
         def name(path: str) -> str:
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open(path)
             opened.callback(os.close, fd)
             return f"/proc/self/fd/{fd}"
 
@@ -98,30 +95,35 @@ def mount_overlay(
         mount("overlay", target, "overlay", 0, ",".join(options))
 
 
-def visit_overlay(lowers: Sequence[str], place: str, act: Callable[[int], T]) -> T:
-    """Return what *act* does with the root folder of *lowers* put together, read-only.
+@contextlib.contextmanager
+def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
+    """Yield the root folder of *lowers* put together, read-only, as a descriptor with O_PATH.
 
-    Nobody else sees them, nor anything of what *act* mounts: it runs in a thread with a mount
-    namespace of its own, since kernels before 6.13 make an overlay only where it is mounted.
-    That is *place* there, any folder.
+    Nobody else sees it. Kernels before 6.13 make an overlay only where it is mounted, so that is
+    done in a mount namespace of its own, at *place*, any folder. The namespace goes at once, with
+    its thread: the mount stays as long as what is opened in it.
     """
     from concurrent.futures import ThreadPoolExecutor  # and logging with it: most have no use
 
-    def visit() -> T:
-        root = lowers[0]
-        if len(lowers) > 1:
-            unshare(CLONE_NEWNS)
-            mount(None, "/", None, MS_REC | MS_PRIVATE)
-            mount_overlay(lowers, None, None, target=place)
-            root = place
-        fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return act(fd)
-        finally:
-            os.close(fd)
+    def mounted() -> int:
+        unshare(CLONE_NEWNS)
+        mount(None, "/", None, MS_REC | MS_PRIVATE)
+        mount_overlay(lowers, None, None, target=place)
+        return _open(place)
 
-    with ThreadPoolExecutor(max_workers=1) as alone:
-        return alone.submit(visit).result()
+    if len(lowers) > 1:
+        with ThreadPoolExecutor(max_workers=1) as alone:
+            fd = alone.submit(mounted).result()
+    else:
+        fd = _open(lowers[0])
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open(folder: str) -> int:
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def claim_work(work: str, *, volatile: bool) -> None:

@@ -4,20 +4,26 @@ Every name is opened in a folder held open, and never through a link: whoever re
 in that tree meanwhile leads nothing out of it.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
+from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 24
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
+"""Of open(2) with O_TMPFILE: the file system, or the kernel for it, has none."""
 _DEEPEST = 400
 """So many folders in each other: each level costs two descriptors and two frames."""
+
+ABSENT = "is mounted while it runs; the container has ended"
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -35,8 +41,8 @@ class How:
     """Whether device nodes are copied."""
     left_out: Callable[[str], None]
     """Told of what was not copied, and why."""
-    volumes: frozenset[Identity] = frozenset()
-    """What is not copied, as its content is elsewhere."""
+    absent: frozenset[Identity] = frozenset()
+    """What is not copied: its content is mounted there while the container runs."""
 
 
 def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
@@ -132,8 +138,8 @@ class _Copying:
         which a device would act on.
         """
         found = os.fstat(here)
-        if identity(found) in self.how.volumes:
-            self.how.left_out(f"{self.target}{inner} is a volume")
+        if identity(found) in self.how.absent:
+            self.how.left_out(f"{self.target}{inner} {ABSENT}")
             return
         if not stat.S_ISDIR(found.st_mode):
             with _naming(self.target + inner):
@@ -174,10 +180,12 @@ class _Copying:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             with _beside(target, new_name) as fresh:
-                _copy_file(here, target, fresh, self.how)
+                _copy_file(here, target, fresh, self.source + inner, self.how)
         elif kind == stat.S_IFLNK:
+            with _naming(self.source + inner):
+                text = os.readlink("", dir_fd=here)
             with _beside(target, new_name) as fresh:
-                os.symlink(os.readlink("", dir_fd=here), fresh, dir_fd=target)
+                os.symlink(text, fresh, dir_fd=target)
                 self._keep_made(fresh, target, found)
         elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and self.how.devices):
             with _beside(target, new_name) as fresh:
@@ -207,19 +215,42 @@ class _Copying:
                 os.chmod(place, _mode(found, self.how))
 
 
-def _copy_file(here: int, target: int, fresh: str, how: How) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _copy_file(here: int, target: int, fresh: str, source: str, how: How) -> None:
+    with _naming(source):
+        reading = os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        there = os.open(fresh, flags, 0o600, dir_fd=target)
+        nameless = True
         try:
-            while os.sendfile(there, reading, None, _PIECE):
-                pass
+            # Gone with us if we are killed.
+            there = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=target)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            nameless = False
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            there = os.open(fresh, flags, 0o600, dir_fd=target)
+        try:
+            _pour(reading, there, source)
             _keep(there, os.fstat(reading), how)
+            if nameless:
+                os.link(f"/proc/self/fd/{there}", fresh, dst_dir_fd=target)
         finally:
             os.close(there)
     finally:
         os.close(reading)
+
+
+def _pour(reading: int, there: int, source: str) -> None:
+    with suppress(OSError):  # which does not say of which side; and some of /proc it cannot read
+        while os.sendfile(there, reading, None, _PIECE):
+            pass
+        return
+    while True:
+        with _naming(source):
+            data = os.read(reading, _PIECE)
+        if not data:
+            return
+        write_all(there, data)
 
 
 @contextmanager
@@ -233,10 +264,15 @@ def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Have errors of the calls name *path*: their own names are ours, or but the last part."""
+    """Have errors of the calls name *path*: their own names are ours, or but the last part.
+
+    Of several in each other, the innermost knows best.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error.__cause__, OSError):  # it is named
+            raise
         raise OSError(error.errno, error.strerror, path) from error
 
 

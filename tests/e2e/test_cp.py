@@ -1,13 +1,16 @@
 """Copies between the host and containers, hostile ones too."""
 
 import os
+import signal
 import stat
 import threading
+from contextlib import suppress
 
 import pytest
 
 from tests.support.drift import container
 from tests.support.manifests import HEAD
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -65,6 +68,10 @@ def test_what_is_wrong_is_told(box, tmp_path):
         (("p:/bin", str(tmp_path / "no/way")), "/no: No such file"),
     ]:
         assert said in box("cp", *words, code=1).stderr
+    # A link without a meaning out here: what it was to become is not to blame.
+    assert "self: No such file" in box("cp", "p:/proc/self", f"{tmp_path}/out", code=1).stderr
+    box("cp", "p:/proc/1/environ", f"{tmp_path}/out")
+    assert "PATH=" in (tmp_path / "out").read_text()
     assert "exactly one" in box("cp", "p:/a", "p:/b", code=64).stderr
     assert "exactly one" in box("cp", "a", "./b:c", code=64).stderr
     assert "no container q" in box("cp", "q:/a", "b", code=1).stderr
@@ -173,13 +180,47 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     box("cp", "q:/usr/bin", str(tmp_path / "bin"))
     assert "cat" not in os.listdir(tmp_path / "bin")
     assert "sh" in os.listdir(tmp_path / "bin")
-    for path in ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol"):
-        assert "that is a volume" in box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+    away = "is mounted while it runs; the container has ended"
+    inner = ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol", "/etc/hosts")
+    for path in inner:
+        said = box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
+        assert f"cannot copy {path}: that {away}" in said
     box("cp", "q:/other", str(tmp_path))
     assert os.readlink(tmp_path / "other") == "srv/vol"
     # As it is not there, nor is what the image has in its place.
     said = box("cp", "q:/srv", str(tmp_path / "srv")).stderr
-    assert "left out: srv/vol is a volume" in said
+    assert f"left out: srv/vol {away}" in said
     assert os.listdir(tmp_path / "srv") == ["s"]
+    # Files of ours are no volumes.
+    said = box("cp", "q:/etc", str(tmp_path / "etc")).stderr
+    assert f"left out: etc/hosts {away}" in said
+    assert "volume" not in said
     assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+)
+def test_who_leaves_in_the_middle_leaves_at_once_and_nothing_behind(box, tmp_path, number, code):
+    make = "busybox dd if=/dev/zero of=/big bs=1 count=1 seek=2G"
+    sh(box, make)
+    box("run", "--name", "q", "--network", "none", "test/box", "sh", "-c", make)
+    for name in ("p", "q"):
+        with box.start("cp", f"{name}:/big", str(tmp_path)) as copying:
+            wait_until(lambda pid=copying.pid: is_writing_below(tmp_path, pid))
+            copying.send_signal(number)
+            said = copying.communicate(timeout=30)
+        assert os.listdir(tmp_path) == []
+        assert copying.returncode == code, said
+    box("rm", "q")
+
+
+def is_writing_below(folder, pid: int) -> bool:
+    """Tell whether the process has a file in *folder* open, also one without a name."""
+    found = False
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found |= os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{folder}/")
+    return found

@@ -6,12 +6,14 @@ And who is at work in one keeps the folder he has.
 import os
 import shutil
 import signal
+import stat
 from contextlib import suppress
 
 import pytest
 
 from runtime.container import doctor, recovery, volume
-from runtime.container.config import ContainerConfig, write_config
+from runtime.container.config import ContainerConfig
+from runtime.container.containers import Containers
 from runtime.errors import ConflictError, KernelError, StateError
 from runtime.root import Root
 from runtime.spec import Mount, Process, Spec
@@ -264,6 +266,16 @@ def test_a_folder_that_a_version_before_gave_away_keeps_its_owner_and_mode(root,
     assert (data / "file").read_text() == "seed"
 
 
+def test_a_volume_begins_with_what_all_layers_make_of_a_folder(root, tmp_path, layer):
+    upper = tmp_path / "upper/seed"
+    upper.mkdir(parents=True)
+    (upper / "more").write_text("more")
+    os.mknod(upper / "file", stat.S_IFCHR, 0)  # a whiteout
+    volume.ensure_volume(root, volume.Volume("v1"))
+    volume.prepare(root, "v1", (layer, str(tmp_path / "upper")), "/seed")
+    assert os.listdir(volume.data_folder(root, "v1")) == ["more"]
+
+
 def test_what_somebody_puts_in_the_way_of_a_copy_that_was_cut_off_stays(root, layer, monkeypatch):
     volume.ensure_volume(root, volume.Volume("v1"))
     data = volume.data_folder(root, "v1")
@@ -286,7 +298,7 @@ def mounted(root):
     """Make volume v1, with a file in it, and container web that has it."""
     data = full(root)
     mounts = (Mount("/data", "bind", str(data)),)
-    write_config(root, ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts)))
+    Containers(root).create(ContainerConfig("c1", "web", Spec(Process(("true",)), mounts=mounts)))
     return data
 
 

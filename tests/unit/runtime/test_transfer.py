@@ -1,7 +1,9 @@
 """Copies between trees of which one is a stranger's, who changes it meanwhile."""
 
+import errno
 import os
 import stat
+from contextlib import nullcontext
 
 import pytest
 
@@ -106,6 +108,29 @@ def test_a_link_in_the_place_of_what_was_just_made_leads_nowhere(trees, monkeypa
     assert os.listdir(trees.target) == []
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_system_without_nameless_files_takes_files_too(trees, monkeypatch, full):
+    (trees.source / "file").write_text("data")
+    (trees.target / "file").write_text("before")
+    real = os.open
+
+    def refusing(path, flags, *rest, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *rest, **options)
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", refusing)
+    if full:
+        monkeypatch.setattr(os, "fchmod", no_space)
+    with pytest.raises(OSError, match="No space") if full else nullcontext():
+        trees.copy("file")
+    assert (trees.target / "file").read_text() == ("before" if full else "data")
+    assert os.listdir(trees.target) == ["file"]
+
+
 def test_modes_of_what_is_no_file_are_kept(trees):
     os.mkfifo(trees.source / "fifo")
     (trees.source / "fifo").chmod(0o642)
@@ -134,6 +159,7 @@ def test_errors_name_what_the_user_knows(trees, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "sendfile", full)
+    monkeypatch.setattr(os, "write", full)
     # What is in the way of clearing up hides nothing.
     monkeypatch.setattr(os, "unlink", lambda *_, **__: os.rmdir("/"))
     with pytest.raises(OSError, match="No space left") as raised:
@@ -147,6 +173,42 @@ def test_errors_name_what_the_user_knows(trees, monkeypatch):
     with pytest.raises(IsADirectoryError) as raised:
         trees.copy("file", "taken", source=trees.source / "folder")
     assert raised.value.filename == "taken"
+
+
+def test_errors_of_reading_name_the_source(trees, monkeypatch):
+    (trees.source / "folder").mkdir()
+    (trees.source / "folder/file").write_text("data")
+    (trees.source / "link").symlink_to("nowhere")
+
+    def failing(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def named(name):
+        with pytest.raises(OSError, match="Input/output") as raised:
+            trees.copy(name, "new")
+        return raised.value.filename
+
+    monkeypatch.setattr(os, "readlink", failing)
+    assert named("link") == "link"
+    monkeypatch.setattr(os, "sendfile", failing)
+    monkeypatch.setattr(os, "read", failing)
+    assert named("folder") == "folder/file"
+    real = os.open
+    monkeypatch.setattr(
+        os,
+        "open",
+        lambda path, *a, **k: (failing if "/proc/" in str(path) else real)(path, *a, **k),
+    )
+    assert named("folder") == "folder/file"
+    monkeypatch.undo()
+    assert everything_below(trees.target) == ["new"]
+
+
+def test_what_the_kernel_makes_when_it_is_read_is_copied_too(trees):
+    """sendfile(2) knows not all of it."""
+    trees.copy("environ", source="/proc/self")
+    with open("/proc/self/environ", "rb") as file:
+        assert (trees.target / "environ").read_bytes() == file.read()
 
 
 @pytest.mark.parametrize("target", ["a", "a/b", "a/b/c"])
