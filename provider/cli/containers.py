@@ -1,5 +1,6 @@
 """What the verbs on single containers share."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def find(session: Session, name: str) -> "Summary":
 _INSTEAD = {
     "start": "`state: running` in its manifest starts it with the next apply",
     "stop": "`state: stopped` in its manifest stops it with the next apply",
-    "restart": "a change of its manifest restarts it with the next apply, where one is needed",
+    "restart": "with --override it is restarted; changes of its manifest do that by themselves",
     "pause": "no manifest asks for that",
     "unpause": "the next apply does that anyway",
     "kill": "`state: stopped` in its manifest stops it with the next apply",
@@ -51,7 +52,8 @@ _INSTEAD = {
 }
 
 
-_NO_OVERRIDE = ("rename", "update")
+_NO_OVERRIDE = ("rename", "update", "restart")
+"""Where what --override does is said already, or it is no option."""
 _OVERRIDE = "with --override it is done now, and the next apply undoes it"
 
 
@@ -82,7 +84,7 @@ def called(container: "Summary", name: str) -> Iterator[None]:
     try:
         yield
     except ContainerError as error:
-        said = str(error).replace(container.id, name)
+        said = re.sub(rf"(?<!/){container.id}", lambda _: name, str(error))  # paths stay
         if isinstance(error, BusyError):
             raise LockBusyError(said, hint="try again when they have finished") from error
         raise ProviderError(said) from error

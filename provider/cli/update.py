@@ -10,6 +10,7 @@ from provider.cli.session import Session
 from provider.errors import UsageError
 
 if TYPE_CHECKING:
+    from provider.drivers.single_update import Update
     from runtime.container.summary import Summary
 
 
@@ -66,8 +67,6 @@ def update(
             return None if text is None else -1
         return words.size(option, text)
 
-    if cpus is not None and not 0.01 <= cpus <= 4096:
-        raise UsageError(f"--cpus {cpus}", hint="between 0.01 and 4096 cores")
     wanted = Update(
         memory=size("--memory", memory),
         memory_swap=size("--memory-swap", memory_swap),
@@ -79,6 +78,7 @@ def update(
     )
     if wanted == Update():
         raise UsageError("nothing to change is given", hint="such as --memory 128Mi")
+    _check(wanted)
 
     def act(container: "Summary") -> None:
         refuse_managed(container, "update")
@@ -86,6 +86,29 @@ def update(
             complain(f"warning: {warning}")
 
     return for_each(session, names, act)
+
+
+def _check(wanted: "Update") -> None:
+    """Refuse what no manifest could ask for either.
+
+    Raises:
+        UsageError: tells all that is wrong.
+    """
+    from provider.cli.checked import checked
+    from provider.model import specs
+
+    def limit(value: int | None) -> int | None:
+        return None if value == -1 else value
+
+    resources = specs.Resources(
+        memory=limit(wanted.memory),
+        memory_reservation=limit(wanted.memory_reservation),
+        cpus=wanted.cpus,
+        cpuset=wanted.cpuset,
+        pids=limit(wanted.pids),
+    )
+    restart = wanted.restart or specs.Restart()
+    checked(specs.ContainerSpec(specs.ImageRef("any"), resources=resources, restart=restart), ())
 
 
 def rename(

@@ -94,7 +94,10 @@ def _memory(before: Memory, wanted: Update) -> Memory:
         # As much swap as before.
         swap = (before.swap or 0) - (before.limit or 0) + limit if limit > 0 else -1
     if swap is not None and swap >= 0 and (limit is None or limit < 0 or swap < limit):
-        raise UsageError("--memory-swap is memory and swap together: not less than --memory")
+        raise UsageError(
+            "--memory-swap is memory and swap together: not less than --memory, and none without",
+            hint="say both; -1 is no limit",
+        )
     reservation = wanted.memory_reservation
     return Memory(limit, before.reservation if reservation is None else reservation, swap)
 

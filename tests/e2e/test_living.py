@@ -270,11 +270,20 @@ def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
     )
     quota = cpu / ("cpu.max" if (cpu / "cpu.max").exists() else "cpu.cfs_quota_us")
     held = (quota.read_text(), pids.read_text())
-    refused = ("update", "--cpus", "0.25", "--pids-limit", "9", "-m", "1Ki", "p")
+    filled = "busybox head -c 8000000 /dev/zero > /dev/shm/x"
+    bayplan("exec", "p", "sh", "-c", filled)
+    refused = ("update", "--cpus", "0.25", "--pids-limit", "9", "-m", "2Mi", "p")
     assert "in use" in bayplan(*refused, code=1).stderr
     # Nothing of it is left: not for now, and not for the next start.
     assert (limits(), quota.read_text(), pids.read_text()) == (before, *held)
     assert "nothing to change" in bayplan("update", "p", code=64).stderr
+    for words, said in (
+        (("--cpuset-cpus", "abc"), "--cpuset-cpus: `abc` is not allowed"),
+        (("--pids-limit", "0"), "--pids-limit: `0` is too small"),
+        (("-m", "1"), "--memory: `1` is too small"),
+        (("--cpus", "0"), "--cpus: `0"),
+    ):
+        assert said in bayplan("update", *words, "p", code=64).stderr
     bayplan("rm", "-f", "p")
 
 
