@@ -453,7 +453,7 @@ def test_a_container_that_cannot_be_started_again_is_one_line(site, tmp_path):
     assert changed["name"] == "again"
     assert f"it waits to be started again: open_tree(2) {source}" in changed["reason"]
     assert len(changed["diff"]) == 1
-    assert f"bind source {source} does not exist" in plan["refusals"][0]
+    assert f"bind source {source} of /mnt does not exist" in plan["refusals"][0]
     assert "waits to be started again" in site("status", "-p", "test", code=1).stdout
     source.mkdir()
     site.apply(manifest, "--partial")
