@@ -51,10 +51,11 @@ def test_it_is_not_waited_for_without_end(root: Root) -> None:
 
 def test_it_is_connected_to_when_there_is_room(root: Root, full: socket.socket) -> None:
     def serve() -> None:
-        for _ in range(2):
-            connection, _ = full.accept()
-            with connection:
-                send(connection, {"hello": VERSION})
+        full.accept()[0].close()
+        connection, _ = full.accept()
+        with connection:
+            send(connection, {"hello": VERSION})
+            assert connection.recv(4096)  # closed before, it would be gone for the other side
 
     server = threading.Thread(target=serve)
     server.start()
