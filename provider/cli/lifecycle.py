@@ -77,12 +77,19 @@ def restart(
       bayplan restart page
       bayplan restart --override shop.web.0
     """
+    from runtime.container.config import read_config
+
     session: Session = context.obj
     containers = open_containers(session, "restart")
     grace = None if time is None else options.duration(time)
 
     def act(container: "Summary") -> None:
         _guard(container, "restart", override=override)
+        if read_config(session.root, container.id).auto_remove:
+            raise ProviderError(
+                f"cannot restart {container.name}: it was run with --rm, and goes when it ends",
+                hint="`bayplan run` makes another one",
+            )
         containers.stop(container.id, grace=grace)
         _warn(containers.start(container.id))
 

@@ -122,7 +122,7 @@ def _fault(observed: "Observed") -> str:
         return "; ".join(d.cause for d in observed.deviations)
     if observed.status.get("state") == "restarting":
         return f"ended {observed.status['restarts'] + 1} times, and waits to be started again"
-    if observed.status.get("health") == "unhealthy":
+    if (observed.status.get("state"), observed.status.get("health")) == ("running", "unhealthy"):
         return "unhealthy"
     return ""
 

@@ -24,7 +24,7 @@ from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.container.folders import is_whole
 from runtime.container.mounted import compare_mounts
-from runtime.container.state import is_before_boot
+from runtime.container.state import ended_meanwhile, is_before_boot
 from runtime.errors import NotFoundError
 from runtime.network import observe as network_observe
 from runtime.network.firewall import Publication
@@ -132,6 +132,12 @@ class _View:
             deviations += self._limits(config, effective)
             deviations += self._mounts(config, status)
             deviations += self._inside(config, status)
+            # What is dying is not where it was: that is no cause.
+            now = ended_meanwhile(self._containers.root, status) if deviations else status
+            if now is not status:
+                self._statuses[config.id] = now or status
+                attempted = entry.attempt is not None
+                deviations = list(self._state(effective, now, attempted=attempted)) if now else []
         if not any(d.path == "state" for d in deviations):
             deviations += self._links(config)
             if "publish" in effective:  # a replica's ports are the Service's

@@ -83,6 +83,8 @@ def _changed(config: ContainerConfig, wanted: Update) -> ContainerConfig:
         pids=before.pids if wanted.pids is None else Pids(wanted.pids),
     )
     spec = replace(config.spec, linux=replace(config.spec.linux, resources=resources))
+    if config.auto_remove and wanted.restart and wanted.restart.policy != "no":
+        raise UsageError("--rm and --restart do not go together")
     restart = config.restart if wanted.restart is None else restart_of(wanted.restart)
     return replace(config, spec=spec, restart=restart)
 

@@ -4,7 +4,7 @@ import time
 
 from runtime.container.folders import config_file, run_folder
 from runtime.errors import NotFoundError, StateError, SupervisorError
-from runtime.kernel.procfs import is_running
+from runtime.kernel.procfs import is_ending, is_running
 from runtime.root import Root
 from runtime.supervisor import status
 from runtime.supervisor.client import Supervisor
@@ -28,6 +28,22 @@ def status_of(root: Root, container_id: str) -> Status:
     if recorded.state != "running" or is_running(recorded.pid, recorded.start_time):
         return recorded
     return _just_ended(root, container_id)
+
+
+def ended_meanwhile(root: Root, found: Status) -> Status | None:
+    """Return *found*, or how that container has ended if it does so while it is looked at.
+
+    None if it is ending, and takes its time.
+    """
+    deadline = time.monotonic() + _END_IS_TOLD_WITHIN_S
+    while is_ending(found.pid, found.start_time):
+        now = status_of(root, found.id)
+        if now.state != "running" or now.pid != found.pid:
+            return now
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_LOOK_AGAIN_S)
+    return found
 
 
 def is_unattended(root: Root) -> bool:

@@ -17,6 +17,8 @@ PROC = "/proc"
 # The kernel writes blank, tab, newline and backslash as three octal digits (mangle_path).
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
+_PF_EXITING = 0x4
+
 # What a read of a process that has just gone can answer.
 _GONE = (FileNotFoundError, ProcessLookupError)
 
@@ -58,6 +60,8 @@ class Stat:
     ppid: int
     start_ticks: int
     """Clock ticks after boot. A pid and its start are unique within one boot."""
+    flags: int = 0
+    """``PF_*`` of include/linux/sched.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def parse_stat(text: str) -> Stat:
     pid, _, comm = head.partition(" (")
     fields = tail.split()
     # fields[0] is field 3 of proc_pid_stat(5), so the start time (field 22) is fields[19].
-    return Stat(int(pid), comm, fields[0], int(fields[1]), int(fields[19]))
+    return Stat(int(pid), comm, fields[0], int(fields[1]), int(fields[19]), int(fields[6]))
 
 
 def read_stat(pid: int | str, *, proc: str = PROC) -> Stat | None:
@@ -158,6 +162,18 @@ def is_running(pid: int, start: int, *, proc: str = PROC) -> bool:
     """Tell whether *pid* is the process that started at *start* ticks, and is no zombie."""
     stat = read_stat(pid, proc=proc)
     return stat is not None and stat.start_ticks == start and stat.state not in "ZX"
+
+
+def is_ending(pid: int, start: int, *, proc: str = PROC) -> bool:
+    """Tell whether the process that started at *start* ticks has begun to end, or is gone.
+
+    The first of a pid namespace has left its cgroups and namespaces by then, and waits for the
+    others to die before it is a zombie.
+    """
+    stat = read_stat(pid, proc=proc)
+    if stat is None or stat.start_ticks != start:
+        return True
+    return stat.state in "ZX" or bool(stat.flags & _PF_EXITING)
 
 
 def parse_status(text: str) -> Status:

@@ -131,6 +131,19 @@ def test_one_to_be_removed_at_its_end_is_gone_when_it_is_stopped(bayplan: Baypla
     bayplan.apply(HEAD)
     for _ in range(3):
         bayplan("run", "-d", "--rm", "--name", "x", "--network", "none", "test/box", "sleep", "99")
+        refused = bayplan("restart", "x", code=1).stderr
+        assert "it was run with --rm, and goes when it ends" in refused
+        bayplan("update", "--restart", "always", "x", code=1)
         bayplan("stop", "-t", "0", "x")
         assert bayplan.json("ps", "-a") == []
+    bayplan.delete("test")
+
+
+def test_one_that_was_unhealthy_when_it_was_stopped_is_as_wanted(bayplan: Bayplan):
+    sick = "health: {exec: {command: ['false']}, interval: 100ms, retries: 1, onUnhealthy: none}"
+    bayplan.apply(HEAD + sleeper("one", sick), code=1)
+    assert "unhealthy" in bayplan("status", "-p", "test", code=1).stdout
+    bayplan.apply(HEAD + sleeper("one", sick, "state: stopped"))
+    assert "unhealthy" not in bayplan("status", "-p", "test").stdout
+    bayplan.delete("test")
     bayplan.delete("test")
