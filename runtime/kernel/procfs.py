@@ -60,7 +60,7 @@ class Stat:
     ppid: int
     start_ticks: int
     """Clock ticks after boot. A pid and its start are unique within one boot."""
-    flags: int = 0
+    flags: int
     """``PF_*`` of include/linux/sched.h."""
 
 
