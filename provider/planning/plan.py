@@ -265,15 +265,15 @@ class _Planning:
             return False
         holder = self._holder(resource) if resource.kind in (Kind.NETWORK, Kind.VOLUME) else None
         if holder is not None:
-            words = "is stopped, and has it until it runs again or is removed"
+            words = "has it until it is made anew or removed"
             self.kept.append(f"{found.id}: {holder} {words}")
             return False
         return True
 
     def _holder(self, resource: ResourceId) -> InstanceId | None:
-        """Return who stays as it is and has a network or volume that it does not ask for any more.
+        """Return who is left as it is and has a network or volume it does not ask for any more.
 
-        A stopped container is not made anew.
+        A stopped container is not made anew, and what its manifest has ignored is not changed.
         """
         for action in self.actions:
             if resource in uses(action.after or action.before, action.id):

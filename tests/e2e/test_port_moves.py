@@ -47,6 +47,20 @@ def assert_empty(bayplan: Bayplan, manifest: str) -> None:
     assert {r["action"] for r in report["resources"]} == {"noop"}
 
 
+def assert_moves(bayplan: Bayplan, manifest: str, name: str) -> None:
+    """Apply; the port goes to who is called *name*, and no request is lost."""
+    with Visitor(PORT) as visitor:
+        bayplan.apply(manifest)
+    assert visitor.failures == []
+    assert answer() == name
+    assert_empty(bayplan, manifest)
+
+
+def take_away(bayplan: Bayplan) -> None:
+    for _ in range(2):
+        bayplan.delete("test")
+
+
 @pytest.mark.parametrize("kind", ["Service", "Container"])
 def test_a_port_moves_between_two_that_stay_and_no_request_is_lost(bayplan: Bayplan, kind: str):
     before = site(page(kind, "blue", PORT), page(kind, "green", OTHER))
@@ -61,8 +75,7 @@ def test_a_port_moves_between_two_that_stay_and_no_request_is_lost(bayplan: Bayp
         assert visitor.answers > 0
         assert answer() == name
         assert_empty(bayplan, manifest)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    take_away(bayplan)
 
 
 def test_a_new_one_takes_over_of_one_that_goes_and_no_request_is_lost(bayplan: Bayplan):
@@ -72,13 +85,8 @@ def test_a_new_one_takes_over_of_one_that_goes_and_no_request_is_lost(bayplan: B
     assert {r["id"]: r["outcome"] for r in report["resources"]}["Container/old"] == "skipped"
     assert answer() == "old"
     wanted = site(page("Service", "new", PORT))
-    with Visitor(PORT) as visitor:
-        bayplan.apply(wanted)
-    assert visitor.failures == []
-    assert answer() == "new"
-    assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    assert_moves(bayplan, wanted, "new")
+    take_away(bayplan)
 
 
 @pytest.mark.parametrize("kind", ["Service", "Container"])
@@ -93,8 +101,7 @@ def test_two_change_places_and_no_request_is_lost(bayplan: Bayplan, kind: str):
     assert (one.failures, other.failures) == ([], [])
     assert (answer(PORT), answer(OTHER)) == ("green", "blue")
     assert_empty(bayplan, after)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    take_away(bayplan)
 
 
 def test_blue_stops_when_green_has_the_port_and_no_request_is_lost(bayplan: Bayplan):
@@ -102,13 +109,8 @@ def test_blue_stops_when_green_has_the_port_and_no_request_is_lost(bayplan: Bayp
     bayplan.apply(site(blue, green))
     blue = page("Service", "blue").replace("{publish", "{state: stopped, publish")
     wanted = site(blue, page("Service", "green", PORT, after_s=2))
-    with Visitor(PORT) as visitor:
-        bayplan.apply(wanted)
-    assert visitor.failures == []
-    assert answer() == "green"
-    assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    assert_moves(bayplan, wanted, "green")
+    take_away(bayplan)
 
 
 @pytest.mark.parametrize("kind", ["Service", "Container"])
@@ -117,13 +119,9 @@ def test_a_port_of_a_renamed_one_that_lets_go_first(bayplan: Bayplan, kind: str)
     renamed = page(kind, "a2", OTHER).replace("{name: a2}", "{name: a2, formerName: a}")
     assert "formerName" in renamed
     wanted = site(renamed, page(kind, "b", PORT))
-    with Visitor(PORT) as visitor:
-        bayplan.apply(wanted)
-    assert visitor.failures == []
-    assert (answer(PORT), answer(OTHER)) == ("b", "a2")
-    assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    assert_moves(bayplan, wanted, "b")
+    assert answer(OTHER) == "a2"
+    take_away(bayplan)
 
 
 def test_a_port_stays_where_it_is_if_who_takes_it_does_not_get_well(bayplan: Bayplan):
@@ -138,8 +136,7 @@ def test_a_port_stays_where_it_is_if_who_takes_it_does_not_get_well(bayplan: Bay
     bayplan.apply(wanted)
     assert (answer(PORT), answer(OTHER)) == ("green", "blue")
     assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    take_away(bayplan)
 
 
 def test_one_that_runs_already_and_is_not_well_takes_nothing(bayplan: Bayplan):
@@ -154,13 +151,8 @@ def test_one_that_runs_already_and_is_not_well_takes_nothing(bayplan: Bayplan):
     assert answer() == "blue"
     bayplan("exec", "test.green", "busybox", "touch", "/www/ok")
     wanted = site(page("Container", "blue"), moved)
-    with Visitor(PORT) as visitor:
-        bayplan.apply(wanted)
-    assert visitor.failures == []
-    assert answer() == "green"
-    assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    assert_moves(bayplan, wanted, "green")
+    take_away(bayplan)
 
 
 @pytest.mark.parametrize("kind", ["Service", "Container"])
@@ -170,13 +162,8 @@ def test_a_port_that_no_ledger_knows_is_taken_over(bayplan: Bayplan, world: Path
         if entry.is_file():
             entry.unlink()
     wanted = site(page(kind, "green", PORT))
-    with Visitor(PORT) as visitor:
-        bayplan.apply(wanted)
-    assert visitor.failures == []
-    assert answer() == "green"
-    assert_empty(bayplan, wanted)
-    bayplan.delete("test")
-    bayplan.delete("test")
+    assert_moves(bayplan, wanted, "green")
+    take_away(bayplan)
 
 
 def test_a_move_converges_killed_at_some_steps(world):

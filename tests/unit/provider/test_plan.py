@@ -491,7 +491,7 @@ def test_what_a_stopped_one_has_is_kept_until_it_runs_again(host):
     host.apply(project(b.network("old"), b.container(spec=wide)))
     stopped = project(b.container(state="stopped"))
     plan = host.plan(stopped)
-    words = "Network/old: Container/app is stopped, and has it until it runs again or is removed"
+    words = "Network/old: Container/app has it until it is made anew or removed"
     assert plan.kept == (words,)
     host.apply(stopped)
     plan = host.plan(stopped)
