@@ -182,6 +182,10 @@ class _Making:
             run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
         elif name == "listener":
             send_listener(spec, state, pid, fds)
+        elif name == "scheduling":
+            from runtime.cli.scheduling import schedule
+
+            schedule(pid, spec.process)
         return state
 
     def _record(self, spec: Spec, launched: Launched) -> None:

@@ -15,11 +15,17 @@ from runtime.errors import StateError
 
 _MEMBERS = {
     "blkio-weight": ("blockIO", "weight"),
+    "cpu-burst": ("cpu", "burst"),
+    "cpu-idle": ("cpu", "idle"),
     "cpu-period": ("cpu", "period"),
     "cpu-quota": ("cpu", "quota"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
     "cpu-share": ("cpu", "shares"),
     "cpuset-cpus": ("cpu", "cpus"),
     "cpuset-mems": ("cpu", "mems"),
+    "kernel-memory": ("memory", "kernel"),
+    "kernel-memory-tcp": ("memory", "kernelTCP"),
     "memory": ("memory", "limit"),
     "memory-reservation": ("memory", "reservation"),
     "memory-swap": ("memory", "swap"),
