@@ -15,7 +15,13 @@ from runtime.cgroup.v1 import memory as v1_memory
 from runtime.cgroup.v2 import core
 from runtime.cgroup.v2 import memory as v2_memory
 from runtime.cgroup.waiting import Deadline
-from runtime.errors import KernelError, NotFoundError, StateError, UnsupportedHostError
+from runtime.errors import (
+    ConflictError,
+    KernelError,
+    NotFoundError,
+    StateError,
+    UnsupportedHostError,
+)
 from runtime.spec import Resources
 
 _NAME = re.compile(r"bayplan(-[^/]+)?(/[^/]+)*")
@@ -54,11 +60,14 @@ class Cgroup:
     def __repr__(self) -> str:
         return f"Cgroup({self.name!r})"
 
-    def create(self, resources: Resources, *, tracking: bool = False) -> tuple[str, ...]:
+    def create(
+        self, resources: Resources, *, tracking: bool = False, claim: bool = False
+    ) -> tuple[str, ...]:
         """Make the group and set its limits; return, in words, what this host cannot enforce.
 
-        Idempotent: a group that is there gets the limits as by ``update``. Parents are made too;
-        on v2 the controllers are switched on in all groups above.
+        Idempotent: a group that is there gets the limits as by ``update``, but not where it is to
+        be a *claim*. Parents are made too; on v2 the controllers are switched on in all groups
+        above.
 
         With *tracking* it also gets a part in the hierarchies without controllers (name=systemd,
         v2 of a hybrid host), by which systemd tells whose session a process belongs to: meant
@@ -68,12 +77,13 @@ class Cgroup:
             ContainerError: the resources contradict each other, or the kernel refused a value.
             UnsupportedHostError: v2 controllers cannot be switched on.
             StateError: a limit is below what is in use.
+            ConflictError: there is such a group, and this was to *claim* it; nothing was done.
         """
         if tracking:
             for mount in (*self.hierarchy.named, self.hierarchy.unified):
                 if mount is not None:
                     membership.make(mount, self.name)
-        return self._converge(lay_out(self.hierarchy, resources))
+        return self._converge(lay_out(self.hierarchy, resources), claim=claim)
 
     def update(self, resources: Resources) -> tuple[str, ...]:
         """Set all limits of a living group, absent ones to the kernel's default; return warnings.
@@ -89,7 +99,7 @@ class Cgroup:
         self._must_exist()
         return self._converge(layout)
 
-    def _converge(self, layout: Layout) -> tuple[str, ...]:
+    def _converge(self, layout: Layout, *, claim: bool = False) -> tuple[str, ...]:
         warnings = list(layout.warnings)
         made: list[str] = []
         found_old = False
@@ -97,6 +107,8 @@ class Cgroup:
             folder = f"{part.mount}/{self.name}"
             if part.needed:
                 fresh = self._ensure(part)
+                if claim and not fresh and not made:
+                    raise ConflictError(f"cgroup {self.name} exists already: it is another's")
             elif os.path.isdir(folder):
                 fresh = False
             else:

@@ -119,9 +119,8 @@ class _Making:
             group = launched = None
             try:
                 self.folder.write_config(config)
-                group = cgroups.new_group(self.cgroup)
-                if group is not None:
-                    cgroups.limit(group, spec.linux.resources, new=True)
+                if self.cgroup is not None:
+                    group = cgroups.make(self.cgroup, spec.linux.resources)
                 elif spec.linux.resources != Resources():
                     raise ContainerError("resources need a cgroup manager")
                 self.folder.write(self._status(spec, 0, 0), making=True)
@@ -179,7 +178,7 @@ class _Making:
         elif name == "runtime":
             # From here on the child outlives us, as long as a hook of its own takes.
             self.folder.write(self._found(spec, pid), making=True)
-            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
+            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state, self.folder)
         elif name == "listener":
             send_listener(spec, state, pid, fds)
         elif name == "scheduling":

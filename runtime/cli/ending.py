@@ -103,13 +103,17 @@ def _clear_half_made(context: Context, folder: Folder) -> None:
 
 
 def _kill_early(folder: Folder) -> None:
-    """Kill the container's process without the lock: `start` holds that while a hook hangs."""
-    with suppress(NotFoundError, StateError):
-        status = folder.read()
-        _send(status, signal.SIGKILL)
-        group = cgroups.open_group(status.cgroup)
-        if group is not None and group.is_frozen():
-            group.thaw()
+    """Kill the container's process and hook without the lock, which is held while a hook hangs."""
+    folder.doom()
+    for making in (True, False):
+        with suppress(NotFoundError, StateError):
+            status = folder.read(making=making)
+            if not status.pid:
+                continue
+            _send(status, signal.SIGKILL)
+            group = cgroups.open_group(status.cgroup)
+            if group is not None and group.is_frozen():
+                group.thaw()
 
 
 def destroy(context: Context, folder: Folder, status: Status) -> None:

@@ -44,26 +44,38 @@ def open_group(name: str | None) -> Cgroup | None:
     return None if name is None else Cgroup.of_caller(_hierarchy(), name)
 
 
-def new_group(name: str | None) -> Cgroup | None:
-    """Return the group of a container that is being made; None where containers have none.
+def make(name: str, resources: Resources) -> Cgroup:
+    """Return the new group *name*, with these limits; on failure there is none of ours.
 
     Raises:
         ConflictError: it exists, even if empty. That of a stopped container is still its own:
             when that is deleted all in the group are killed.
+        UnsupportedHostError: this host cannot enforce one of the limits.
     """
-    group = open_group(name)
-    if group is not None and group.exists():
-        raise ConflictError(f"cgroup {name} exists already: it is another container's")
+    group = Cgroup.of_caller(_hierarchy(), name)
+    taken = ConflictError(f"cgroup {name} exists already: it is another container's")
+    if group.exists():
+        raise taken
+    try:
+        _must_be_all(group.create(resources, claim=True))
+    except ConflictError:
+        raise taken from None
+    except BaseException:
+        remove(group)
+        raise
     return group
 
 
-def limit(group: Cgroup, resources: Resources, *, new: bool) -> None:
-    """Make a *new* group, or change one, to have these limits.
+def limit(group: Cgroup, resources: Resources) -> None:
+    """Change a group to have these limits.
 
     Raises:
         UnsupportedHostError: this host cannot enforce one of them.
     """
-    missing = (group.create if new else group.update)(resources)
+    _must_be_all(group.update(resources))
+
+
+def _must_be_all(missing: tuple[str, ...]) -> None:
     if missing:
         raise UnsupportedHostError("; ".join(missing))
 

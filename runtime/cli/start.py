@@ -60,7 +60,7 @@ def _run_poststart(context: Context, folder: Folder, status: Status) -> None:
 
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     try:
-        run_all(spec.hooks.poststart, state_of(status, "running"))
-    except LaunchError:
+        run_all(spec.hooks.poststart, state_of(status, "running"), folder)
+    except (LaunchError, StateError):
         kill_process(status)
         raise

@@ -50,7 +50,7 @@ def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -
         linux = config.setdefault("linux", {})
         linux["resources"] = merged(linux.get("resources") or {}, change)
         spec = to_spec(config, status.bundle, warn=context.report.warning)
-        cgroups.limit(group, spec.linux.resources, new=False)
+        cgroups.limit(group, spec.linux.resources)
         folder.write_config(config)
     return 0
 
