@@ -45,14 +45,17 @@ def create(context: Context, values: Values, rest: list[str]) -> int:
 def run(context: Context, values: Values, rest: list[str]) -> int:
     """Make a container and start it; wait for its end and delete it unless detached."""
     from runtime.cli.foreground import Foreground
-    from runtime.cli.start import start_process
+    from runtime.cli.start import notification, start_process
 
     detach = "detach" in values
     making = _Making(context, values, only(rest))
     if detach:
         making.make(needs_socket=True)
         try:
-            start_process(context, making.folder, making.status)
+            with notification(context, making.folder, making.status) as notify:
+                start_process(context, making.folder, making.status)
+                if notify is not None:
+                    notify.wait()
         except BaseException:
             _clear_away(making)
             raise
@@ -60,8 +63,9 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
     with Foreground() as foreground:
         launched = making.make(needs_socket=False)
         try:
-            start_process(context, making.folder, making.status)
-            return foreground.follow(launched.pidfd, launched.terminal)
+            with notification(context, making.folder, making.status) as notify:
+                start_process(context, making.folder, making.status)
+                return foreground.follow(launched.pidfd, launched.terminal, notify)
         finally:
             if "keep" not in values:
                 _clear_away(making)
@@ -124,6 +128,10 @@ class _Making:
                 elif spec.linux.resources != Resources():
                     raise ContainerError("resources need a cgroup manager")
                 self.folder.write(self._status(spec, 0, 0), making=True)
+                if os.environ.get("NOTIFY_SOCKET"):
+                    from runtime.cli.notify import prepare
+
+                    spec = prepare(self.folder, spec)
                 launched = self._launch(spec, group)
                 if launched.terminal is not None and console is not None:
                     send_terminal(console, launched.terminal)

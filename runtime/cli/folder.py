@@ -6,6 +6,7 @@
          making       the same, from when the cgroup is its own until there is a status
          config.json  as it was when it was made
          hook         the process of the hook that runs outside, and when it started
+         notify/      with NOTIFY_SOCKET: what the container has at /run/notify
          doomed       there from when somebody deletes it by force
          start.sock   on which its process waits for `start`; gone when that was asked for
 
@@ -226,11 +227,20 @@ class Folder:
                 os.unlink(f"{self.path}/{name}")
         # Half-written files of somebody who was killed, too.
         for name in os.listdir(self.path):
-            os.unlink(f"{self.path}/{name}")
+            if name == "notify":
+                _remove_flat(f"{self.path}/{name}")
+            else:
+                os.unlink(f"{self.path}/{name}")
         os.rmdir(self.path)
 
     def _not_found(self) -> NotFoundError:
         return NotFoundError(f"container {self.id} does not exist")
+
+
+def _remove_flat(folder: str) -> None:
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    os.rmdir(folder)
 
 
 def _record(status: Status) -> dict[str, Any]:
