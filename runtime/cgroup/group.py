@@ -284,6 +284,18 @@ class Cgroup:
             return v2_memory.oom_kills(folder) or 0
         return sum(v1_memory.oom_kills(each) or 0 for each in walk(folder))
 
+    def inode(self) -> int | None:
+        """Return what tells this group from a later one of its name; None if it is not there.
+
+        It is that of the folder by which systemd, if there is one, tracks its units.
+        """
+        hierarchy = self.hierarchy
+        mount = next(iter((*hierarchy.named, hierarchy.unified or hierarchy.folders()[0])))
+        try:
+            return os.stat(f"{mount}/{self.name}").st_ino
+        except FileNotFoundError:
+            return None
+
     def exists(self) -> bool:
         """Tell whether the group is there in any hierarchy."""
         return bool(self._folders())

@@ -44,7 +44,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
     folder = context.folder(rest[0])
     status = folder.read()
-    word = condition(folder, status, frozen=cgroups.is_frozen(status.cgroup))
+    word = condition(folder, status, frozen=cgroups.is_frozen(status))
     if word not in ("created", "running"):
         raise StateError(f"cannot exec in container {folder.id}: it is {word}")
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
@@ -55,7 +55,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     pidfd = os.pidfd_open(status.pid)
     if not is_running(status.pid, status.start):
         raise StateError(f"container not running: {folder.id}")
-    group = cgroups.open_group(status.cgroup)
+    group = cgroups.open_group(status)
     prelude: list[Operation] = []
     if status.has_keyring:
         prelude.append(("keyring", keyring_name(folder.id)))

@@ -44,6 +44,10 @@ class Status:
     bundle: str
     created: str
     cgroup: str | None = None
+    scope: str | None = None
+    """The unit of systemd that has this cgroup."""
+    cgroup_inode: int | None = None
+    """Of a scope's: that goes with its last process, and another may be called the same."""
     annotations: dict[str, str] = field(default_factory=dict)
     external_descriptors: str = "[]"
     """JSON: what its standard streams were."""
