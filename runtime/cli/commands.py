@@ -67,7 +67,9 @@ _REFUSED = ("checkpoint", "restore", "events")
 def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
-        print(f"bayplan-oci version {VERSION}\nspec: 1.2.0")
+        from runtime.spec import OCI_VERSION
+
+        print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}")
         return 0 if "version" in options else 1
     if "help" in options or words[0] == "help":
         print(f"usage: bayplan-oci [OPTION]... {'|'.join(_VERBS)} [OPTION]... ID")

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from runtime.errors import KernelError, LaunchError
-from runtime.kernel import process, scheduling
+from runtime.kernel import process
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.namespaces import CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
@@ -120,7 +120,7 @@ def workdir(child: Child, path: str, make: bool) -> None:
 
 def personality(child: Child, persona: int) -> None:
     """Set the execution domain, which system calls the program takes itself to have."""
-    scheduling.personality(persona)
+    process.personality(persona)
 
 
 def umask(child: Child, mode: int) -> None:
