@@ -70,7 +70,11 @@ class ContainerConfig:
     image: str = ""
     """Digest of the image's manifest, for people and for gc."""
     network_mode: str = "bridge"
-    """``bridge | host | none``"""
+    """``bridge | host | none | container``"""
+    network_of: str = ""
+    """Id of the container whose network it is in, where that is its mode."""
+    pid_of: str = ""
+    """Id of the container whose processes it is among; empty: it has a pid namespace of its own."""
     joins: tuple[Join, ...] = ()
     extra_hosts: dict[str, str] = field(default_factory=dict)
     dns_servers: tuple[str, ...] = ()
@@ -93,6 +97,11 @@ class ContainerConfig:
     """Whose it is: ``project``, ``kind``, ``name``, ``host``, ``index``; empty for ``run``."""
     labels: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
+
+    @property
+    def shares_with(self) -> frozenset[str]:
+        """Ids of the containers without which it cannot run: it is in namespaces of theirs."""
+        return frozenset({self.network_of, self.pid_of} - {""})
 
 
 def new_id() -> str:

@@ -29,6 +29,7 @@ from runtime.container.folders import (
 )
 from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
+from runtime.container.revival import note_filesystems
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import NOTHING, connect, write_etc
 from runtime.errors import (
@@ -43,6 +44,7 @@ from runtime.errors import (
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
+from runtime.supervisor import boot
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
@@ -111,11 +113,13 @@ class Containers:
             LaunchError: its program could not be executed; the container is ``dead``.
             NetworkError, ConflictError, UnsupportedHostError: as the parts raise them.
         """
+        boot.enter(str(self.root.run))
         config = read_config(self.root, container_id)
         if self.status(container_id).state in ("running", "restarting"):
             return ()
         attachments = connect(self.root, config, avoid=avoid)
         write_etc(self.root, config, attachments)
+        note_filesystems(self.root, config)
         group = self.cgroup(container_id)
         warnings = group.create(config.spec.linux.resources)
         try:
@@ -143,12 +147,18 @@ class Containers:
             raise NotFoundError(f"{container_id} was removed while it was started")
 
     def stop(
-        self, container_id: str, *, signal: int | None = None, grace: float | None = None
+        self,
+        container_id: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        resumes: bool = False,
     ) -> None:
         """Ask the container to end, and make it after *grace*; return when it has. Idempotent.
 
         It stays stopped, whatever its restart policy, and gives its links and cgroup back; its
-        addresses stay reserved. One that is to be removed at its end is.
+        addresses stay reserved. One that is to be removed at its end is. With *resumes* it is the
+        host that ends: this counts as nobody's wish, and the next boot brings it back.
 
         Raises:
             NotFoundError: there is no such container.
@@ -162,6 +172,7 @@ class Containers:
                     container_id,
                     signal=wanted[0] if signal is None else signal,
                     grace=wanted[1] if grace is None else grace,
+                    resumes=resumes,
                 )
         network.park(self.root, container_id)
         self._dismantle(container_id)
@@ -291,6 +302,7 @@ class Containers:
 
         One just being made is left alone: it has not run yet either.
         """
+        boot.enter(str(self.root.run))
         for config in list_configs(self.root, skip_damaged=True):
             ended = config.auto_remove and self._is_over(config)
             if ended and time.time() - config.created_at > _START_WITHIN_S:
@@ -351,6 +363,7 @@ class Containers:
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""
+        boot.enter(str(self.root.run))
         connect(self.root, read_config(self.root, container_id))
 
     @staticmethod

@@ -241,6 +241,12 @@ def read_cgroup(pid: int | str = "self", *, proc: str = PROC) -> dict[str, str] 
     return None if text is None else parse_cgroup(text)
 
 
+def boot_id(*, proc: str = PROC) -> str:
+    """Return the name of this boot of the machine, random(4)."""
+    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def _read(path: str) -> str | None:
     try:
         with open(path, "rb", buffering=0) as file:

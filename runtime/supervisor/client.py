@@ -177,18 +177,26 @@ class Supervisor:
                 raise SupervisorError("no answer to spare") from error
             yield
 
-    def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
+    def stop(
+        self,
+        id: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        resumes: bool = False,
+    ) -> Status:
         """Ask a container to end and return when it has; idempotent.
 
         *signal* and *grace* (seconds until SIGKILL) default to the container's. No policy starts
-        it again.
+        it again; with *resumes* the next boot of the host is told to.
 
         Raises:
             NotFoundError: there is no such container.
             StateError: not even SIGKILL ends it, ten seconds after that.
         """
         number = None if signal is None else int(signal)
-        answer, _fds = self.talk("stop", {"id": id, "signal": number, "grace": grace})
+        asked = {"id": id, "signal": number, "grace": grace, "resumes": resumes}
+        answer, _fds = self.talk("stop", asked)
         return status.decode(answer["status"])
 
     def kill(self, id: str, signal: int = signals.SIGKILL) -> None:

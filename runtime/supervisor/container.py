@@ -60,6 +60,7 @@ class Container:
         self._probes = probes
         self._name = CONTAINER + wanted.id
         self._folder = context.home.run_folder(wanted.id)
+        self._state_folder = context.home.state_folder(wanted.id)
         self._output = Output(context, self._name, self._folder)
         self._starting: Starting | None = None
         self._process: Process | None = None
@@ -94,6 +95,7 @@ class Container:
         """
         os.makedirs(self._folder, 0o700, exist_ok=True)
         self._save(self.status)
+        status.forget_last(self._state_folder)
         record.write_request(self._folder, self.request)
         self._on_launched.append(reply)
         self._start(stdin)
@@ -114,26 +116,40 @@ class Container:
         else:
             reply(self, None)
 
-    def stop(self, ended: Ended, survives: Survives, *, number: int, grace: float) -> None:
+    def stop(
+        self,
+        ended: Ended,
+        survives: Survives,
+        *,
+        number: int,
+        grace: float,
+        resumes: bool = False,
+    ) -> None:
         """Send signal *number*, SIGKILL *grace* seconds later, and call *ended* in the end.
 
         Or else *survives*, where not even SIGKILL ends it within SURVIVAL_S. No policy starts it
-        again. May be repeated, with less grace too.
+        again; but the next boot does where it *resumes*. May be repeated, with less grace too.
         """
         self._waiters.stop(ended, survives)
         if self.status.ended:
-            self._save(replace(self.status, stop_requested=True))
+            if not resumes:
+                self._save(replace(self.status, stop_requested=True, resumes=False))
+                self._save_last()
             self._waiters.tell_ended(self.status)
-        elif self._starting is not None:
-            self._save(replace(self.status, stop_requested=True))
+            return
+        # What somebody has stopped by hand stays so when the host goes down meanwhile.
+        resumes = resumes and (self.status.resumes or not self.status.stop_requested)
+        self.status = replace(self.status, stop_requested=True, resumes=resumes)
+        if self._starting is not None:
+            self._save(self.status)
             self._starting.abandon("stopped while it was being launched")
         elif self._process is None:
             self._cancel_timer()
-            self._save(replace(self.status, state="exited", stop_requested=True, next_start=None))
+            self._save(replace(self.status, state="exited", next_start=None))
             self._finish("died")
         else:
             ending = self.request.balanced
-            self._save(replace(self.status, stop_requested=True, ending=ending))
+            self._save(replace(self.status, ending=ending))
             self._end_within(number, grace)
 
     def kill(self, number: int) -> None:
@@ -408,6 +424,7 @@ class Container:
 
     def _finish(self, event: str) -> None:
         """Let go of everything and tell whoever waits; status is saved already."""
+        self._save_last()
         self._output.finish()
         self._context.emit(event, self.status, {})
         self._waiters.tell_ended(self.status)
@@ -457,6 +474,12 @@ class Container:
         ):
             self._stop_probing()
             self._end_within(self.request.stop.signal, self.request.stop.grace)
+
+    def _save_last(self) -> None:
+        """Keep for after a reboot how it has ended; one that is removed then needs that not."""
+        if not self.request.auto_remove:
+            with suppress(OSError):  # its folder has just gone, or the disk is full
+                status.write_last(self._state_folder, self.status)
 
     def _oom_count(self) -> int:
         return sum(map(exits.oom_kills, self.request.oom_files))

@@ -283,6 +283,7 @@ class Supervisor:
             asked.refuse,
             number=_signal(asked, stop.signal),
             grace=float(asked.number("grace", stop.grace)),
+            resumes=asked.message.get("resumes") is True,
         )
         self._traffic.consider(container.status)
 
