@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli.containers import running
-from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
+from provider.cli.creation import (
+    NETWORKS,
+    Files,
+    Life,
+    Limits,
+    Net,
+    Program,
+    Rights,
+    container_spec,
+)
 from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.options import spread
 from provider.cli.output import complain
@@ -94,6 +103,8 @@ def run(
         labels=words.labels(program.label),
         publish=words.publications(net.publish),
         remove=remove,
+        network_of=words.other_container("--network", net.network, others=NETWORKS),
+        pid_of=words.other_container("--pid", rights.pid),
     )
     try:
         with running(), deferring() as leave_if_asked:

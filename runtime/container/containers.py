@@ -49,6 +49,8 @@ from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
 _START_WITHIN_S = 60.0
+_SHARED = "shared"
+"""In the run folder: others are or were in its network namespace, too."""
 _NO_STREAMS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -117,6 +119,7 @@ class Containers:
         config = read_config(self.root, container_id)
         if self.status(container_id).state in ("running", "restarting"):
             return ()
+        self._join_others(config)
         attachments = connect(self.root, config, avoid=avoid)
         write_etc(self.root, config, attachments)
         note_filesystems(self.root, config)
@@ -135,6 +138,24 @@ class Containers:
             raise
         self._must_be_there(container_id)
         return (*warnings, *launched.warnings)
+
+    def _join_others(self, config: ContainerConfig) -> None:
+        """See that those run whose namespaces it is to be in.
+
+        Raises:
+            StateError: one does not.
+        """
+        for other in sorted(config.shares_with):
+            try:
+                name, found = read_config(self.root, other).name, self.status(other)
+            except NotFoundError:
+                words = f"the container {other} it shares namespaces with is gone"
+                raise StateError(f"cannot start {config.id}: {words}") from None
+            if found.state != "running":
+                words = f"it shares namespaces with {name}, which is {found.state}"
+                raise StateError(f"cannot start {config.id}: {words}")
+        if config.network_of:
+            (run_folder(self.root, config.network_of) / _SHARED).touch(mode=0o600)
 
     def _must_be_there(self, container_id: str) -> None:
         """See that a container just started was not removed meanwhile: then nobody would know it.
@@ -388,6 +409,9 @@ class Containers:
 
     def _dismantle(self, container_id: str) -> None:
         """Take away what only a running container needs. Idempotent."""
+        if (run_folder(self.root, container_id) / _SHARED).exists():
+            # Whoever is in its namespace keeps that alive, and with it links and address.
+            network.cut(self.root, container_id)
         netns.delete(str(netns_path(self.root, container_id)))
         group = self.cgroup(container_id)
         group.kill()

@@ -21,7 +21,7 @@ from dataclasses import replace
 from runtime.errors import LaunchError, StateError
 from runtime.kernel.procfs import read_stat, start_ticks
 from runtime.kernel.program import Program
-from runtime.supervisor import adoption, exits, record, status, transition
+from runtime.supervisor import adoption, exits, record, status, strays, transition
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
@@ -385,6 +385,8 @@ class Container:
         self._process = None
         self._cancel_timer()
         self._stop_probing()
+        if self.request.among:
+            strays.kill_members(self.request.cgroup_procs)
         self._output.process_ended()
         before = self.status
         self.status = transition.died(before, self.request, code, oom_count=self._oom_count())
