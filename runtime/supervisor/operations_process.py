@@ -21,7 +21,6 @@ from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.executable import execution_error, find_program, foreign_machine
-from runtime.supervisor.status import read_recorded
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP_RUNNING = 0x1 | 0x40
@@ -70,6 +69,8 @@ def among(_child: Child, folder: str) -> None:
     Raises:
         ContainerError: it does not run.
     """
+    from runtime.supervisor.status import read_recorded  # the supervisor has it; it is big
+
     known = read_recorded(folder)
     if known is not None and known.state == "running":
         with suppress(FileNotFoundError):
