@@ -55,7 +55,7 @@ class Event:
 
     type: str
     """``present`` (at the beginning: one for each there is), ``started``, ``restarted``,
-    ``failed`` (could not be launched), ``died``, ``health``, ``exec``, ``execEnded``,
+    ``failed`` (could not be launched), ``died``, ``oom``, ``health``, ``exec``, ``execEnded``,
     ``paused``, ``resumed``, ``forgotten``."""
     time: float
     status: Status
@@ -228,12 +228,19 @@ class Supervisor:
     def wait(self, id: str, timeout: float | None = None) -> int | None:
         """Return a container's exit code once it has ended for good, None if it is unknown.
 
+        Raises as `await_end`.
+        """
+        return self.await_end(id, timeout).exit_code
+
+    def await_end(self, id: str, timeout: float | None = None) -> Status:
+        """Return a container's status once it has ended for good.
+
         Raises:
             NotFoundError: there is no such container.
             TimeoutError: it has not ended within *timeout* seconds.
         """
         answer, _fds = self.talk("wait", {"id": id}, timeout=timeout)
-        return status.decode(answer["status"]).exit_code
+        return status.decode(answer["status"])
 
     def exec(self, wanted: ExecRequest, fds: tuple[int, int, int] | tuple[()] = ()) -> Exec:
         """Run one more process in a container; *fds* are its standard streams, still ours.

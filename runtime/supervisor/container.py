@@ -68,6 +68,9 @@ class Container:
         self._timer: Timer | None = None
         """To SIGKILL while running, to the next start while restarting."""
         self._on_launched: list[Reply] = []
+        self._ooms = 0
+        """Kills for memory in its cgroup that were told of."""
+        self._end_oom_watch: Callable[[], None] = lambda: None
         self._waiters = Waiters()
 
     @property
@@ -275,6 +278,7 @@ class Container:
 
     def _go_on(self, pid: int, pidfd: int) -> None:
         """Keep the process a former supervisor has started."""
+        self._watch_oom()
         known = self.status if self.status.state == "running" else self._as_started(pid)
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
         # Who only meant to stop it has lost its connection, and asks again.
@@ -325,6 +329,7 @@ class Container:
             self._output.take_terminal(launched.terminal)
         again = self.status.state == "restarting"
         self._save(self._as_started(launched.pid))
+        self._watch_oom()
         self._process = Process(self._context, self._name, launched.pid, launched.pidfd, self._died)
         self._context.emit("restarted" if again else "started", self.status, {})
         self._start_probing()
@@ -388,6 +393,8 @@ class Container:
         if self.request.among:
             strays.kill_members(self.request.cgroup_procs)
         self._output.process_ended()
+        self._tell_oom()
+        self._end_oom_watch()
         before = self.status
         self.status = transition.died(before, self.request, code, oom_count=self._oom_count())
         self._decide(
@@ -482,6 +489,17 @@ class Container:
         if not self.request.auto_remove:
             with suppress(OSError):  # its folder has just gone, or the disk is full
                 status.write_last(self._state_folder, self.status)
+
+    def _watch_oom(self) -> None:
+        self._end_oom_watch()
+        self._ooms = self._oom_count()
+        self._end_oom_watch = self._context.oom.watch(self.request.oom_files, self._tell_oom)
+
+    def _tell_oom(self) -> None:
+        count = self._oom_count()
+        if count > self._ooms:
+            kills, self._ooms = count - self._ooms, count
+            self._context.emit("oom", self.status, {"kills": kills})
 
     def _oom_count(self) -> int:
         return sum(map(exits.oom_kills, self.request.oom_files))
