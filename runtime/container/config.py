@@ -164,6 +164,32 @@ def changing(root: Root, container_id: str) -> Iterator[None]:
         os.close(fd)
 
 
+@contextmanager
+def writing_alone(root: Root, container_id: str, *, shared: bool = False) -> Iterator[None]:
+    """Be the only one who may have the container's writable layer mounted.
+
+    Who starts it does so *shared*, until its supervisor says that it runs.
+
+    Raises:
+        NotFoundError: there is no such container.
+        BusyError: somebody else writes there, and does not come to an end.
+    """
+    try:
+        upper = state_folder(root, container_id) / "upper"
+        fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not shared:
+            raise NotFoundError(f"no container {container_id}, or it has lost its files") from None
+        yield  # the launch will say what is missing
+        return
+    try:
+        if not flock_within(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, _CHANGED_WITHIN_S):
+            raise BusyError(f"somebody copies into {container_id}, for {_CHANGED_WITHIN_S:g} s")
+        yield
+    finally:
+        os.close(fd)
+
+
 def list_configs(root: Root, *, skip_damaged: bool = False) -> Iterator[ContainerConfig]:
     """Yield every container of this world, by id; reads only, and needs no supervisor.
 

@@ -16,7 +16,13 @@ from types import MappingProxyType
 
 from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container import secretfs, traffic
-from runtime.container.config import ContainerConfig, list_configs, read_config, write_config
+from runtime.container.config import (
+    ContainerConfig,
+    list_configs,
+    read_config,
+    write_config,
+    writing_alone,
+)
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.folders import (
     bury,
@@ -127,7 +133,8 @@ class Containers:
         warnings = group.create(config.spec.linux.resources)
         try:
             wanted = launch_request(self.root, config, group, size)
-            launched = Supervisor(self.root).launch(wanted, **streams)
+            with writing_alone(self.root, container_id, shared=True):
+                launched = Supervisor(self.root).launch(wanted, **streams)
         except StateError:
             # Its restart policy was faster.
             if self.status(container_id).state in ("running", "restarting"):
