@@ -13,6 +13,9 @@ PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info <
 APT_RUN  := python3 python3-venv nftables
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
 
+# As many tests at a time as there are processors; more than 4 would wait for the longest file.
+WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
 .PHONY: demo demo-clean test check-long bench setup setup-test lint clean
 
 demo: setup
@@ -22,7 +25,7 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long" --workers $(WORKERS) $(PYTEST_ARGS)
 
 check-long: setup-test
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
