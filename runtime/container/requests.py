@@ -9,7 +9,7 @@ from runtime.container.folders import netns_path, state_folder
 from runtime.container.program import compile_enter, compile_program
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
-from runtime.kernel.seccomp_default import DEFAULT_PROFILE, default_profile
+from runtime.kernel.seccomp_default import DEFAULT_PROFILES, default_profile
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Seccomp
@@ -152,12 +152,13 @@ def exec_request(
 def _profile(config: ContainerConfig) -> Seccomp | None:
     if not config.seccomp:
         return config.spec.linux.seccomp
-    if config.seccomp != DEFAULT_PROFILE:
+    if config.seccomp not in DEFAULT_PROFILES:
         raise UnsupportedHostError(
             f"container {config.name} wants seccomp profile {config.seccomp}; this version of"
-            f" bayplan has {DEFAULT_PROFILE} only"
+            f" bayplan has {' and '.join(DEFAULT_PROFILES)} only"
         )
-    return default_profile(frozenset(config.spec.process.capabilities.bounding))
+    capabilities = frozenset(config.spec.process.capabilities.bounding)
+    return default_profile(capabilities, version=config.seccomp)
 
 
 def _procs_file(join_file: str) -> str:
