@@ -54,6 +54,10 @@ def _program_64(numbers: Sequence[int], x32: bool) -> bytes:
         code += b"\x89\x04\x25" + struct.pack("<I", BASE + _RESULTS + 4 * place)
     write = (b"\xb8", 1, b"\xbf", 1, b"\xbe", BASE + _RESULTS, b"\xba", 4 * len(numbers))
     code += _loads(write) + b"\x0f\x05" + _loads((b"\xb8", 60, b"\xbf", 0)) + b"\x0f\x05"
+    return _elf_64(code)
+
+
+def _elf_64(code: bytes) -> bytes:
     header = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, 120 + len(code), _SIZE, 4096)
     return _IDENT[2] + header + segment + code
@@ -65,3 +69,31 @@ _IDENT = {bits: b"\x7fELF" + bytes((bits, 1, 1)) + bytes(9) for bits in (1, 2)}
 
 def _loads(pairs: tuple[bytes | int, ...]) -> bytes:
     return b"".join(p if isinstance(p, bytes) else struct.pack("<I", p) for p in pairs)
+
+
+def write_hijacker(path: Path, script: str) -> Path:
+    """Write what takes the dynamic loader's place and so gets hold of whoever is executed.
+
+    It opens /proc/self/exe, and becomes a shell that runs *script* with that as descriptor 3.
+    """
+    texts = (b"/proc/self/exe", b"/bin/sh", b"sh", b"-c", script.encode())
+    code_size, pointers = 48, 5
+    start = BASE + 120 + code_size
+    places, data = [], b""
+    for text in texts:
+        places.append(start + 8 * pointers + len(data))
+        data += text + b"\0"
+    argv = struct.pack("<5Q", places[2], places[3], places[4], 0, 0)
+    # open(exe, O_RDONLY, 0); execve(sh, argv, NULL)
+    code = _loads((b"\xbf", places[0], b"\xbe", 0, b"\xba", 0, b"\xb8", 2)) + b"\x0f\x05"
+    code += _loads((b"\xbf", places[1], b"\xbe", start, b"\xba", 0, b"\xb8", 59)) + b"\x0f\x05"
+    path.write_bytes(_elf_64(code.ljust(code_size, b"\xcc") + argv + data))
+    path.chmod(0o755)
+    return path
+
+
+def write_fork_bomb(path: Path) -> Path:
+    """Write what does nothing but fork, in all of its processes."""
+    path.write_bytes(_elf_64(_loads((b"\xb8", 57)) + b"\x0f\x05\xeb\xf7"))
+    path.chmod(0o755)
+    return path
