@@ -6,7 +6,7 @@ import os
 from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container.config import ContainerConfig, Health, read_config
 from runtime.container.folders import netns_path, state_folder
-from runtime.container.program import compile_enter, compile_program
+from runtime.container.program import compile_enter, compile_program, keyring_name
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
 from runtime.kernel.seccomp_default import DEFAULT_PROFILES, default_profile
@@ -39,6 +39,7 @@ def launch_request(
         cgroup_join=join_files,
         init=config.init,
         environment=config.environment or None,
+        keyring=keyring_name(config.id),
     )
     user = config.spec.process.user
     return request.LaunchRequest(
@@ -76,6 +77,7 @@ def _health(root: Root, config: ContainerConfig, join_files: tuple[str, ...]) ->
             seccomp=_profile(config),
             cgroup_join=join_files,
             environment=config.environment or None,
+            prelude=[("keyring", keyring_name(config.id))],
         ).to_json()
     http = health.http or {}
     bridged = config.network_mode != "host"
@@ -136,6 +138,7 @@ def exec_request(
         seccomp=_profile(config),
         cgroup_join=group.join_files(),
         environment=config.environment or None,
+        prelude=[("keyring", keyring_name(config.id))],
     )
     shape = size or os.terminal_size((80, 24))
     return request.ExecRequest(

@@ -29,6 +29,11 @@ HIJACK = (
     "readlink /proc/self/fd/3; (: > /proc/self/fd/3) 2>/dev/null && echo written; "
     "(: >> /proc/self/fd/3) 2>/dev/null && echo writable; echo attacked"
 )
+# A session keyring with a key that only its possessors see, keyctl(2).
+HOLD = (
+    "import ctypes; c = ctypes.CDLL(None).syscall; c(250, 1, None); "
+    "k = c(248, b'user', b'bayplan-secret', b'x', ctypes.c_size_t(1), -3); c(250, 5, k, 0x3F000000)"
+)
 FORBIDDEN = ("unshare", "setns", "mount", "keyctl", "add_key", "bpf", "pivot_root", "clone3")
 FORBIDDEN += ("userfaultfd", "perf_event_open", "open_by_handle_at", "vmsplice", "reboot")
 
@@ -170,6 +175,24 @@ def test_environment_and_descriptors_of_the_caller_stay_there(site):
     assert str(site.folder) not in done.stdout
     open_there = [line.split(" -> ")[0][-1] for line in done.stdout.splitlines() if "->" in line]
     assert open_there == ["0", "1", "2"]
+
+
+def test_the_session_keyring_of_whoever_started_us_stays_there(bayplan):
+    """Where nothing else is in the way: keyctl(2) is allowed, and /proc/keys is in view."""
+    hold = f"import sys; {HOLD}; import os; os.execv(sys.argv[1], sys.argv[1:])"
+    bayplan.apply(HEAD)
+    words = ("run", "-d", "--name", "k", "--privileged", "--network", "none", "test/box")
+    held = [sys.executable, "-c", hold, *COMMAND]
+    show = ("sh", "-c", "cat /proc/keys")
+    subprocess.run([*held, *words, "sleep", "98775"], env=bayplan.environment, check=True)
+    for command in (["exec", "k", *show], [*RUN, "--privileged", "test/box", *show]):
+        done = subprocess.run(
+            [*held, *command], env=bayplan.environment, capture_output=True, text=True, check=True
+        )
+        assert "_ses." in done.stdout or "keyring" in done.stdout
+        assert "bayplan-secret" not in done.stdout
+    bayplan("rm", "-f", "k")
+    bayplan.delete("test")
 
 
 def test_an_environment_too_large_for_exec_is_told(site):
