@@ -11,7 +11,8 @@ PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode
 PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
-APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
+            golang-github-containers-common
 
 # As many tests at a time as there are processors; more than 4 would wait for the longest file.
 WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))

@@ -64,7 +64,7 @@ class ContainerConfig:
     name: str
     spec: Spec
     seccomp: str = ""
-    """Name of a profile of ours (``default/1``); empty is the spec's own, or none."""
+    """Name of a profile of ours (``default/2``); empty is the spec's own, or none."""
     layers: tuple[str, ...] = ()
     """Layer folders, lowest first."""
     image: str = ""

@@ -65,6 +65,7 @@ def compile_program(
     cgroup_join: Sequence[str] = (),
     init: bool = False,
     environment: str | None = None,
+    keyring: str | None = None,
     stages: Stages | None = None,
 ) -> Program:
     """Return the program that starts *spec*'s process in its container.
@@ -73,7 +74,8 @@ def compile_program(
     without layers the folder ``spec.root.path``. *netns* is a pinned network namespace and wins
     over the one in the spec. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
-    program because programs are stored. *stages* are those of a container made for another engine.
+    program because programs are stored. *keyring* is the name of a new session keyring. *stages*
+    are those of a container made for another engine.
 
     Raises:
         ContainerError: the spec contradicts itself or asks for what would change the host.
@@ -113,6 +115,8 @@ def compile_program(
         if "cgroup" in own.fresh:
             operations.append(("unshare", CLONE_NEWCGROUP))
         operations += plan.host
+    if keyring is not None:
+        operations.append(("keyring", keyring))
     if stages is not None:
         operations += stages.before_root()
     operations += plan.fresh
@@ -141,6 +145,11 @@ def compile_program(
     gate = () if stages is None else stages.before_exec()
     operations += process_operations(spec.process, spec.linux.seccomp, init=init, gate=gate)
     return Program(own.birth_flags(), tuple(operations), cgroup)
+
+
+def keyring_name(container_id: str) -> str:
+    """Return the name of its session keyring, which the kernel wants to begin with no dot."""
+    return f"_ses.{container_id}"
 
 
 def _late_operations(spec: Spec, own: "_Namespaces", host: list[Operation]) -> list[Operation]:
