@@ -14,8 +14,9 @@ _CREATING = Options(
     values=("bundle b", "config f", "pid-file", "console-socket", "preserve-fds"),
 )
 _LIMITS = (
-    *("blkio-weight", "cpu-period", "cpu-quota", "cpu-share", "cpuset-cpus", "cpuset-mems"),
-    *("memory", "memory-reservation", "memory-swap", "pids-limit"),
+    *("blkio-weight", "cpu-burst", "cpu-idle", "cpu-period", "cpu-quota", "cpu-rt-period"),
+    *("cpu-rt-runtime", "cpu-share", "cpuset-cpus", "cpuset-mems", "kernel-memory"),
+    *("kernel-memory-tcp", "memory", "memory-reservation", "memory-swap", "pids-limit"),
 )
 
 

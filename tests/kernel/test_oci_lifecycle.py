@@ -221,8 +221,7 @@ def test_spec_and_features(bundle):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--cgroup-manager", "systemd", "list"), "systemd is not supported"),
-        (("--systemd-cgroup", "list"), "systemd is not supported"),
+        (("--cgroup-manager", "x", "list"), "cgroupfs, systemd or disabled, not x"),
         (("checkpoint", ID), "checkpoint is not supported"),
         (("nothing",), "no command nothing"),
         (("state", "../etc"), "not a container id"),
