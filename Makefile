@@ -61,7 +61,7 @@ setup-test: setup .make/apt-test $(VENV)/.installed-dev
 $(VENV)/bin/python: | .make/apt-run
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml runtime/cli/bayplan-oci | $(VENV)/bin/python
 	$(PY) -m pip install $(PIP_FLAGS) --editable .
 	@touch $@
 
