@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import stage
 from benchmarks.engines import SLEEP, Bayplan, Docker, Engine, Podman, removed, timed
+from tests.support.calling import call
 
 ENGINES = (Bayplan, Podman, Docker)
 IDLE = "bench-idle"
@@ -56,11 +57,11 @@ def rows(engines: list[Engine], folder: Path, rounds: int, many: list[int]) -> I
     for engine in engines:
         engine.load(archive)
     for engine in engines:
-        stage.call(*engine.run(IDLE), *SLEEP)
+        call(*engine.run(IDLE), *SLEEP)
     yield start(engines, folder, rounds)
     yield execute(engines, rounds)
     for engine in engines:
-        stage.call(*engine.remove(IDLE))
+        call(*engine.remove(IDLE))
     for count in many:
         yield from apply(engines, count)
 

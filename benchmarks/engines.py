@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.stage import call
+from tests.support.calling import call
 
 IMAGE = "localhost/bench"
 SLEEP = ["sleep", "1000000"]

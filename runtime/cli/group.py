@@ -10,6 +10,7 @@ from typing import Any
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
+from runtime.record import replace
 from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"
@@ -36,7 +37,7 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
 
 @functools.cache
 def _hierarchy() -> Hierarchy:
-    return Hierarchy.detect()
+    return replace(Hierarchy.detect(), whole=True)
 
 
 def open_group(name: str | None) -> Cgroup | None:

@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from benchmarks.stage import call
 from tests.conformance.outcome import FAILED, PASSED, SKIPPED, Outcome, Outcomes
 from tests.conformance.running import run_bounded
 from tests.conformance.source import CACHE, source
+from tests.support.calling import call
 
 NAME = "crun's tests"
 PEER = "crun"

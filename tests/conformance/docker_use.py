@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.stage import call
 from tests.conformance import docker_like
 from tests.conformance.checks import Engine, run_checks
 from tests.conformance.outcome import Outcomes
 from tests.conformance.podman import IMAGE, write_image
+from tests.support.calling import call
 
 NAME = "dockerd --add-runtime"
 PEER = "runc"

@@ -7,7 +7,7 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from benchmarks.stage import call
+from tests.support.calling import call
 
 IMAGE = "quay.io/libpod/testimage:20220615"
 """What podman's own tests would pull."""
@@ -67,7 +67,7 @@ def _add_root(tar: tarfile.TarFile) -> None:
     listed = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=True)
     programs = [path for path in listed.stdout.split() if os.path.basename(path) != "busybox"]
     folders = {"tmp", "root", "home", "home/podman", "etc", "bin", "var", "var/tmp", "run", "proc"}
-    folders |= {"sys", "dev", "mnt", "usr", *(os.path.dirname(path) for path in programs)}
+    folders |= {"sys", "dev", "mnt", "srv", "usr", *(os.path.dirname(path) for path in programs)}
     for folder in sorted(folders - {""}):
         entry = tarfile.TarInfo(folder)
         entry.type = tarfile.DIRTYPE

@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from benchmarks.stage import call
 from runtime.image.aptsource import resolve_suite
+from tests.support.calling import call
 
 CACHE = Path(__file__).resolve().parents[2] / ".make" / "conformance"
 """Where fetched sources and what is built from them stay until `make clean`."""

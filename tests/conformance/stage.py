@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.stage import call
+from tests.support.calling import call
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _ENDING_S = 30.0
