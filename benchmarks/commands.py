@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import stage
 from benchmarks.engines import SLEEP, Engine, removed
 from benchmarks.figures import Row, interleave, pss, timed
+from tests.support.calling import call
 
 IDLE = "bench-idle"
 
@@ -24,11 +24,11 @@ def rows(engines: list[Engine], folder: Path, rounds: int, many: list[int]) -> I
     for engine in engines:
         engine.load(archive)
     for engine in engines:
-        stage.call(*engine.run(IDLE), *SLEEP)
+        call(*engine.run(IDLE), *SLEEP)
     yield start(engines, folder, rounds)
     yield execute(engines, rounds)
     for engine in engines:
-        stage.call(*engine.remove(IDLE))
+        call(*engine.remove(IDLE))
     for count in many:
         yield from apply(engines, count)
 

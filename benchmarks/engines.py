@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.figures import timed
-from benchmarks.stage import call
+from tests.support.calling import call
 
 IMAGE = "localhost/bench"
 SLEEP = ["sleep", "1000000"]

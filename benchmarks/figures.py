@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.stage import call
+from tests.support.calling import call
 
 Row = tuple[str, list[float]]
 """What, and the figure of each contestant."""

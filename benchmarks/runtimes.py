@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import Row, interleave, timed
-from benchmarks.stage import call
+from tests.support.calling import call
 
 NAMES = ("bayplan-oci", "runc", "crun")
 STEPS = ("create", "start", "state", "exec", "kill", "delete")

@@ -6,12 +6,13 @@ crun refuses a host whose cgroups are hybrid; in a private namespace they may.
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.calling import call
 
 STAGED = "--staged"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -79,10 +80,3 @@ def _remove(group: Path) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-
-
-def call(*command: str, check: bool = True, env: dict[str, str] | None = None) -> None:
-    """Run a command; its output is shown only if it fails, which ends the run."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    if check and done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")

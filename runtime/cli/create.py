@@ -116,11 +116,11 @@ class _Making:
         unless it *needs_socket*.
         """
         config = read_json(os.path.join(self.bundle, one(self.values, "config") or "config.json"))
+        console = one(self.values, "console-socket")
+        if needs_socket and console is None and _wants_terminal(config):
+            raise UsageError("the process has a terminal: use --console-socket")
         spec = to_spec(config, self.bundle, warn=self.context.report.warning)
         spec = replace(spec, process=with_home(spec.process, spec.root.path))
-        console = one(self.values, "console-socket")
-        if spec.process.terminal and needs_socket and console is None:
-            raise UsageError("the process has a terminal: use --console-socket")
         if console is not None and not spec.process.terminal:
             raise UsageError("--console-socket is for a process with a terminal")
         self._name_group(config, spec)
@@ -265,6 +265,12 @@ class _Making:
         more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
         process = replace(spec.process, env=(*spec.process.env, *more))
         return replace(spec, process=process)
+
+
+def _wants_terminal(config: Any) -> bool:
+    """Tell whether the command line has to suit a terminal, whatever is wrong with *config*."""
+    process = config.get("process") if isinstance(config, dict) else None
+    return isinstance(process, dict) and process.get("terminal") is True
 
 
 def _abandon(launched: Launched) -> None:
