@@ -112,7 +112,7 @@ def _row(
 
 def _show(rows: list[_Row], output: Output, *, clear: bool) -> None:
     if output is not Output.TEXT:
-        from runtime.spec import to_json
+        from runtime.json_data import to_json
 
         shown = [to_json(row) for row in rows]
         show([row | row.pop("stats", {}) for row in shown], output)

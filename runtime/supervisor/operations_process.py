@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.errors import ContainerError, KernelError, LaunchError
-from runtime.kernel import process
+from runtime.kernel import process, scheduling
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
@@ -143,6 +143,11 @@ def workdir(child: Child, path: str, make: bool) -> None:
     os.close(fd)
 
 
+def personality(child: Child, persona: int) -> None:
+    """Set the execution domain, which system calls the program takes itself to have."""
+    scheduling.personality(persona)
+
+
 def umask(child: Child, mode: int) -> None:
     """Set the file mode creation mask."""
     os.umask(mode)
@@ -265,6 +270,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "hostname": hostname,
     "rlimit": rlimit,
     "workdir": workdir,
+    "personality": personality,
     "umask": umask,
     "bounding": bounding,
     "user": user,

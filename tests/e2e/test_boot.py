@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.support.fuse import Forked, run_with_fuse
+from tests.support.fuse import run_with_fuse
 from tests.support.manifests import HEAD, document, sleeper
 from tests.support.reboot import cut_power
 
@@ -30,8 +30,7 @@ def todo(bayplan, manifest: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def site(world):
-    bayplan = Forked(world)
+def site(bayplan):
     yield bayplan
     for container in bayplan.json("ps", "-a"):
         if not container["project"]:

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.support.drift import container, kill
-from tests.support.fuse import Forked
 from tests.support.manifests import HEAD
 from tests.support.waiting import wait_until
 
@@ -11,8 +10,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def box(world):
-    bayplan = Forked(world)
+def box(bayplan):
     bayplan.apply(HEAD)
     yield bayplan
     for each in bayplan.json("ps", "-a"):
