@@ -36,6 +36,7 @@ VERBS = {
         "plan": ("plan",),
         "apply": ("apply",),
         "delete": ("delete",),
+        "agent": ("agent",),
         "status": ("status", "get"),
         "graph": ("graph",),
         "explain": ("explain", "schema"),

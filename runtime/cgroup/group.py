@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from errno import ESRCH
 
 from runtime.cgroup import files, membership, v1, v2
@@ -309,7 +310,7 @@ class Cgroup:
         Raises:
             StateError: there are members, and still are after *timeout_s*; names them.
         """
-        if not nested and list_groups(self.hierarchy, self.name):
+        if not nested and any(_groups(self.hierarchy, self.name)):
             return
         deadline = Deadline(timeout_s if nested else 0)
         memory = self.hierarchy.places.get("memory")
@@ -403,11 +404,14 @@ def list_groups(hierarchy: Hierarchy, parent: str) -> tuple[str, ...]:
     Names are the last part only (container ids); a group that exists in but one hierarchy, left
     by a crash, is listed too.
     """
-    names: set[str] = set()
+    return tuple(sorted(set(_groups(hierarchy, parent))))
+
+
+def _groups(hierarchy: Hierarchy, parent: str) -> Iterator[str]:
+    """Yield the names directly below *parent*, once for each hierarchy they are in."""
     for mount in hierarchy.folders():
         try:
             with os.scandir(f"{mount}/{parent}") as entries:
-                names.update(e.name for e in entries if e.is_dir(follow_symlinks=False))
+                yield from (e.name for e in entries if e.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             continue
-    return tuple(sorted(names))

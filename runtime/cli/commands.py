@@ -9,8 +9,6 @@ from runtime.cli.context import Context
 from runtime.cli.report import Report
 from runtime.errors import ContainerError, LaunchError
 
-VERSION = "0.1.0"
-
 _CREATING = Options(
     flags=("no-pivot", "no-new-keyring", "detach d", "keep"),
     values=("bundle b", "config f", "pid-file", "console-socket", "preserve-fds"),
@@ -68,6 +66,7 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
         from runtime.spec import OCI_VERSION
+        from runtime.version import VERSION
 
         print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}")
         return 0 if "version" in options else 1

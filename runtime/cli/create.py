@@ -14,11 +14,11 @@ from runtime.cli.arguments import UsageError, one, only
 from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import Folder, Status, keyring_name, state_of
+from runtime.cli.folder import Folder, Status, state_of
 from runtime.cli.hooks import run_all
 from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
-from runtime.container.program import compile_program
+from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
@@ -116,11 +116,11 @@ class _Making:
         unless it *needs_socket*.
         """
         config = read_json(os.path.join(self.bundle, one(self.values, "config") or "config.json"))
+        console = one(self.values, "console-socket")
+        if needs_socket and console is None and _wants_terminal(config):
+            raise UsageError("the process has a terminal: use --console-socket")
         spec = to_spec(config, self.bundle, warn=self.context.report.warning)
         spec = replace(spec, process=with_home(spec.process, spec.root.path))
-        console = one(self.values, "console-socket")
-        if spec.process.terminal and needs_socket and console is None:
-            raise UsageError("the process has a terminal: use --console-socket")
         if console is not None and not spec.process.terminal:
             raise UsageError("--console-socket is for a process with a terminal")
         self._name_group(config, spec)
@@ -187,16 +187,15 @@ class _Making:
 
     def _launch(self, spec: Spec, group: Cgroup | None) -> Launched:
         join = () if group is None else group.join_files()
-        keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
         stages = Stages(
             spec.hooks,
             pivot="no-pivot" not in self.values,
-            keyring=keyring,
             # The streams of a process with a terminal are that: those of now stay the caller's.
             owner=0 if spec.process.terminal else spec.process.user.uid,
         )
         spec = self._with_listen_fds(spec)
-        program = compile_program(spec, cgroup_join=join, stages=stages)
+        keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
+        program = compile_program(spec, cgroup_join=join, keyring=keyring, stages=stages)
         console = spec.process.console_size
         with self.folder.listen() as listening:
             launch = start(
@@ -266,6 +265,12 @@ class _Making:
         more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
         process = replace(spec.process, env=(*spec.process.env, *more))
         return replace(spec, process=process)
+
+
+def _wants_terminal(config: Any) -> bool:
+    """Tell whether the command line has to suit a terminal, whatever is wrong with *config*."""
+    process = config.get("process") if isinstance(config, dict) else None
+    return isinstance(process, dict) and process.get("terminal") is True
 
 
 def _abandon(launched: Launched) -> None:

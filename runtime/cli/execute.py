@@ -16,11 +16,11 @@ from runtime.cli.bundle import (
 )
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import condition, keyring_name, state_of
+from runtime.cli.folder import condition, state_of
 from runtime.cli.foreground import Foreground
 from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
-from runtime.container.program import compile_enter
+from runtime.container.program import compile_enter, keyring_name
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.procfs import is_running
@@ -141,7 +141,7 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         env=(*spec.process.env, *values.get("env", ())),
         cwd=one(values, "cwd") or spec.process.cwd,
         terminal="tty" in values,
-        no_new_privileges=spec.process.no_new_privileges or "no-new-privs" in values,
+        no_new_privileges="no-new-privs" in values,
     )
     if not process.cwd.startswith("/"):
         raise ContainerError(f"--cwd {process.cwd} is not absolute")

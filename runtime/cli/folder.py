@@ -276,11 +276,6 @@ def state_of(status: Status, word: str) -> dict[str, Any]:
     return state
 
 
-def keyring_name(container_id: str) -> str:
-    """Return the name of the session keyring, which the kernel wants to begin with no dot."""
-    return f"_ses.{container_id}"
-
-
 def list_ids(root: str) -> list[str]:
     """Return the ids of all containers below *root*, sorted."""
     try:

@@ -11,6 +11,7 @@ from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
+from runtime.record import replace
 from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"
@@ -38,7 +39,7 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
 @functools.cache
 def hierarchy() -> Hierarchy:
     """Return where this host has its controllers."""
-    return Hierarchy.detect()
+    return replace(Hierarchy.detect(), whole=True)
 
 
 def open_group(status: Status) -> Cgroup | None:

@@ -10,6 +10,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       join FILE                           write "0" to a version 1 cgroup's tasks
       setns PATH FLAG                     enter the namespace pinned at PATH
       enter FLAGS                         enter the namespaces of the process given to the launch
+      among FOLDER                        have children among the processes of another container
       unshare FLAGS                       new namespaces, for this process on its own
       environment PATH                    read more variables, NAME=VALUE between NULs
       oom_score_adj NUMBER                (a warning where the host forbids it)

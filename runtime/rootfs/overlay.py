@@ -96,8 +96,12 @@ def mount_overlay(
 
 
 @contextlib.contextmanager
-def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
-    """Yield the root folder of *lowers* put together, read-only, as a descriptor with O_PATH.
+def opened_overlay(
+    lowers: Sequence[str], place: str, *, upper: str | None = None, work: str | None = None
+) -> Iterator[int]:
+    """Yield the root folder of *lowers* put together, as a descriptor with O_PATH.
+
+    It is read-only, unless there is an *upper* (with its *work*) that nobody else has mounted.
 
     Nobody else sees it. Kernels before 6.13 make an overlay only where it is mounted, so that is
     done in a mount namespace of its own, at *place*, any folder. The namespace goes at once, with
@@ -108,10 +112,10 @@ def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
     def mounted() -> int:
         unshare(CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_PRIVATE)
-        mount_overlay(lowers, None, None, target=place)
+        mount_overlay(lowers, upper, work, target=place)
         return _open(place)
 
-    if len(lowers) > 1:
+    if len(lowers) > 1 or upper is not None:
         with ThreadPoolExecutor(max_workers=1) as alone:
             fd = alone.submit(mounted).result()
     else:

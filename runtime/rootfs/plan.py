@@ -11,6 +11,7 @@ from runtime.errors import ContainerError
 from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
 from runtime.kernel.program import Operation
 from runtime.record import dataclass, field, replace
+from runtime.rootfs.idmap import parse_idmap
 from runtime.rootfs.options import MountOptions, attributes, parse_options
 from runtime.spec import IdMapping, LinuxDevice, Mount
 
@@ -92,7 +93,10 @@ def plan_mounts(
         elif options.bind or mount.type in ("bind", "rbind"):
             recursive = options.recursive or mount.type == "rbind"
             if options.idmap and not (mount.uid_mappings or mount.gid_mappings):
-                mount = replace(mount, uid_mappings=tuple(uids), gid_mappings=tuple(gids))
+                maps = (tuple(uids), tuple(gids))
+                if options.idmap_text:
+                    maps = parse_idmap(options.idmap_text, uids, gids)
+                mount = replace(mount, uid_mappings=maps[0], gid_mappings=maps[1])
             _bind(plan, mount, options, recursive=recursive)
         elif userns and mount.type == "sysfs" and not own_network:
             _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)

@@ -47,7 +47,8 @@ def test_a_user_namespace_needs_mappings(bundle):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "the containers"])
-def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
+@pytest.mark.parametrize("word", ["idmap", "idmap=uids=0-100000-1#5-100500-2;gids=@0-0-10"])
+def test_a_bind_seen_with_other_owners(bundle, tmp_path, own, word):
     bundle.with_user_namespace()
     (tmp_path / "file").touch()
     maps = [{"containerID": 0, "hostID": 100000, "size": 1000}] if own else []
@@ -55,7 +56,7 @@ def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
         "destination": "/mnt",
         "type": "bind",
         "source": str(tmp_path),
-        "options": ["bind", "idmap"],
+        "options": ["bind", word],
     }
     bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
     assert bundle.run("stat -c %u:%g /mnt/file") == "0:0\n"

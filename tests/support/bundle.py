@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from runtime.container.defaults import (
 from runtime.json_data import to_json
 from runtime.spec import Linux, Process, RootFs, Spec
 from tests.support.box import APPLETS
+from tests.support.waiting import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("bayplan-oci"))
 ID = "box"
@@ -109,10 +109,7 @@ class Bundle:
 
     def wait_stopped(self) -> None:
         """Wait until the container's process has ended."""
-        deadline = time.monotonic() + 10
-        while self.state()["status"] != "stopped":
-            assert time.monotonic() < deadline, self.state()
-            time.sleep(0.02)
+        wait_until(lambda: self.state()["status"] == "stopped")
 
     def groups(self) -> list[str]:
         """Return the container's cgroups that are there."""

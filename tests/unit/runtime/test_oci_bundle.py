@@ -132,7 +132,7 @@ def test_a_process_needs_a_command():
 def test_steps_of_a_container_for_another_engine(config, tmp_path):
     spec = decode(config, tmp_path)
     hooks = Hooks(create_container=(Hook("/c"),), start_container=(Hook("/s"),))
-    names = [o[0] for o in compile_program(spec, stages=Stages(hooks, keyring="k")).operations]
+    names = [o[0] for o in compile_program(spec, keyring="k", stages=Stages(hooks)).operations]
     order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "started"]
     places = []
     for name in order:
