@@ -157,7 +157,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
         if resource.kind is Kind.SERVICE:
-            traffic.follow(self._root)
+            traffic.follow(self._root, object_id)
         for old in sorted(gone):
             self._remove(old)
 

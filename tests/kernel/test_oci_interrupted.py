@@ -15,10 +15,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
-NO_STREAMS = {
-    "capture_output": False,
-    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
-}
+_INTO_NULL = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+NO_STREAMS = {"capture_output": False, **_INTO_NULL}
 
 
 @pytest.fixture
@@ -105,6 +103,35 @@ def test_what_a_create_that_was_killed_leaves_running_is_killed(bundle, tmp_path
     assert _is_alive(pid)
     bundle.do("--cgroup-manager", "disabled", "delete", "--force", ID)
     assert not _is_alive(pid)
+
+
+@pytest.mark.parametrize("point", ["prestart", "createContainer", "poststart"])
+def test_a_forced_delete_does_not_wait_for_a_hook_that_hangs(bundle, tmp_path, point):
+    bundle.config["hooks"] = {point: [_noting(tmp_path / "state", "exec sleep 1000")] * 2}
+    bundle.sh("sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "run", "--detach", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path, **_INTO_NULL) as process:
+        pid = _told(tmp_path / "state")
+        bundle.do("delete", "--force", ID)
+    assert process.returncode == 1
+    assert not _is_alive(pid)
+    assert not (bundle.root / ID).exists()
+
+
+def test_of_two_that_want_one_cgroup_one_gets_it(bundle, tmp_path):
+    bundle.config["hooks"] = {"createRuntime": [_noting(tmp_path / "state")]}
+    bundle.sh("sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    folders = [bundle.root, *(bundle.path / f"other{number}" for number in range(3))]
+    commands = [[bundle.command()[0], "--root", str(f), "create", ID] for f in folders]
+    makers = [subprocess.Popen(c, cwd=bundle.path, **_INTO_NULL) for c in commands]
+    try:
+        assert sorted(maker.wait() for maker in makers) == [0, 1, 1, 1]
+        assert _is_alive(_told(tmp_path / "state"))
+    finally:
+        for folder in folders:
+            bundle.do("--root", str(folder), "delete", "--force", ID)
 
 
 def test_a_delete_that_waited_leaves_the_next_container_of_that_id_alone(bundle, tmp_path):

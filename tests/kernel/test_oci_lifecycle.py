@@ -153,6 +153,13 @@ def _memory_files(bundle):
     return [n for n in names if any(os.path.exists(f"{g}/{n}") for g in bundle.groups())]
 
 
+def test_a_limit_of_a_kind_there_was_none_of_is_seen_inside(bundle):
+    bundle.start()
+    bundle.do("update", "--cpuset-cpus", "0", ID)
+    files = "cd /sys/fs/cgroup; cat cpuset/cpuset.cpus cpuset.cpus 2>/dev/null"
+    assert bundle.call("exec", ID, "sh", "-c", files).stdout == "0\n"
+
+
 def test_signals_of_a_foreground_run_reach_the_program(bundle):
     bundle.sh("trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.05; done")
     bundle.call("state", ID)  # writes the config
@@ -221,8 +228,7 @@ def test_spec_and_features(bundle):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--cgroup-manager", "systemd", "list"), "systemd is not supported"),
-        (("--systemd-cgroup", "list"), "systemd is not supported"),
+        (("--cgroup-manager", "x", "list"), "cgroupfs, systemd or disabled, not x"),
         (("checkpoint", ID), "checkpoint is not supported"),
         (("nothing",), "no command nothing"),
         (("state", "../etc"), "not a container id"),

@@ -19,7 +19,8 @@ from runtime.container.defaults import (
     default_mounts,
     default_namespaces,
 )
-from runtime.spec import Linux, Process, RootFs, Spec, to_json
+from runtime.json_data import to_json
+from runtime.spec import Linux, Process, RootFs, Spec
 from tests.support.box import APPLETS
 from tests.support.waiting import wait_until
 
@@ -57,6 +58,16 @@ class Bundle:
     def sh(self, script: str) -> None:
         """Have the container run a shell script."""
         self.config["process"]["args"] = ["sh", "-c", script]
+
+    def with_user_namespace(self, first: int = 100000) -> None:
+        """Give it a user namespace whose ids begin at *first*, who owns the root."""
+        linux = self.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        for name in ("uidMappings", "gidMappings"):
+            linux[name] = [{"containerID": 0, "hostID": first, "size": 1000}]
+        for folder, folders, files in os.walk(self.path / "rootfs"):
+            for name in (*folders, *files, ""):
+                os.chown(os.path.join(folder, name), first, first, follow_symlinks=False)
 
     def command(self) -> list[str]:
         """Return how the command is called."""
