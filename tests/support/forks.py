@@ -93,11 +93,14 @@ def _be_command(
     code = 70
     try:
         gc.freeze()  # what the test's process holds is not for this one to look through
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the rest of its life
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        for fd, name in enumerate(("stdin", "stdout", "stderr")):
+            os.dup2(streams[fd], fd)
+            os.close(streams[fd])
+            was = getattr(sys, f"__{name}__")  # of Python's own making
+            mode = "w" if fd else "r"
+            same = {"encoding": was.encoding, "errors": was.errors}
+            stream = open(fd, mode, closefd=False, **same)  # noqa: SIM115 - for all its life
+            setattr(sys, name, stream)
         os.environ.update(env)
         code = body()
         sys.stdout.flush()
