@@ -14,7 +14,7 @@ APT_RUN  := python3 python3-venv nftables
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
-  jq socat gcc libc6-dev libseccomp-dev dpkg-dev
+  jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
 
 .PHONY: demo demo-clean test check-long conformance bench setup setup-test lint clean
 
