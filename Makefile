@@ -11,10 +11,14 @@ PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode
 PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
-APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
+            golang-github-containers-common
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
   jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
+
+# As many tests at a time as there are processors; more than 4 would wait for the longest file.
+WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 .PHONY: demo demo-clean test check-long conformance bench setup setup-test lint clean
 
@@ -25,7 +29,7 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long" --workers $(WORKERS) $(PYTEST_ARGS)
 
 check-long: setup-test .make/apt-conformance
 	$(PY) -m pytest -m long $(PYTEST_ARGS)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.figures import timed
 from tests.support.calling import call
 
 IMAGE = "localhost/bench"
@@ -230,10 +231,3 @@ def manifest(count: int) -> str:
             "resources: {memory: 64Mi}}, update: {healthyFor: 0s}}\n"
         )
     return text
-
-
-def timed(command: list[str]) -> float:
-    """Return seconds of one command."""
-    began = time.perf_counter()
-    call(*command)
-    return time.perf_counter() - began

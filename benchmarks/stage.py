@@ -35,6 +35,8 @@ def prepare() -> None:
     call("ip", "link", "set", "lo", "up")
     if (_CGROUPS / "unified").is_mount() and (_CGROUPS / "memory").is_mount():
         call("umount", str(_CGROUPS / "unified"))
+        # crun writes into it all the same: not into what other namespaces have there.
+        call("mount", "-t", "tmpfs", "none", str(_CGROUPS / "unified"))
 
 
 def install_peers() -> None:
@@ -59,7 +61,9 @@ def cgroups_swept() -> Iterator[None]:
 
 
 def _top_groups() -> list[Path]:
-    return [*_CGROUPS.glob("*/"), *_CGROUPS.glob("*/*/")]
+    found = [*_CGROUPS.glob("*/"), *_CGROUPS.glob("*/*/")]
+    return [group for group in found if (group / "cgroup.clone_children").exists()
+            or (group / "cgroup.controllers").exists()]  # fmt: skip
 
 
 def _remove(group: Path) -> None:

@@ -68,7 +68,7 @@ def stats(
 
 def _show(rows: "list[tuple[str, float | None, Stats]]", output: Output, *, clear: bool) -> None:
     if output is not Output.TEXT:
-        from runtime.spec import to_json
+        from runtime.json_data import to_json
 
         show([{"name": n, "cpuPercent": c, **to_json(s)} for n, c, s in rows], output)
         return

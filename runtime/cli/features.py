@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from runtime.cli.arguments import UsageError
 from runtime.cli.context import Context
+from runtime.json_data import json_key as key
 from runtime.kernel.capability import NAMES
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from runtime.rootfs.options import WORDS
 from runtime.spec import OCI_VERSION, Hooks
-from runtime.spec import json_key as key
 
 
 def features(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
@@ -31,9 +31,9 @@ def features(context: Context, values: Mapping[str, list[str]], rest: list[str])
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": False,
+                "systemd": True,
                 "systemdUser": False,
-                "rdma": False,
+                "rdma": True,
             },
             "seccomp": {
                 "enabled": True,
@@ -43,8 +43,8 @@ def features(context: Context, values: Mapping[str, list[str]], rest: list[str])
                 "knownFlags": sorted(FLAGS),
                 "supportedFlags": sorted(FLAGS),
             },
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },

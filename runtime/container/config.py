@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from runtime.container.folders import config_file, state_folder
 from runtime.documents import parse_state
 from runtime.errors import BusyError, DamagedError, NotFoundError
+from runtime.json_data import from_json, to_json
 from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.root import Root
-from runtime.spec import Spec, from_json, to_json
+from runtime.spec import Spec
 from runtime.supervisor.request import Restart
 
 _CHANGED_WITHIN_S = 10.0
@@ -64,7 +65,7 @@ class ContainerConfig:
     name: str
     spec: Spec
     seccomp: str = ""
-    """Name of a profile of ours (``default/1``); empty is the spec's own, or none."""
+    """Name of a profile of ours (``default/2``); empty is the spec's own, or none."""
     layers: tuple[str, ...] = ()
     """Layer folders, lowest first."""
     image: str = ""

@@ -6,10 +6,10 @@ import os
 from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container.config import ContainerConfig, Health, read_config
 from runtime.container.folders import netns_path, state_folder
-from runtime.container.program import compile_enter, compile_program
+from runtime.container.program import compile_enter, compile_program, keyring_name
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
-from runtime.kernel.seccomp_default import DEFAULT_PROFILE, default_profile
+from runtime.kernel.seccomp_default import DEFAULT_PROFILES, default_profile
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Seccomp
@@ -39,6 +39,7 @@ def launch_request(
         cgroup_join=join_files,
         init=config.init,
         environment=config.environment or None,
+        keyring=keyring_name(config.id),
     )
     user = config.spec.process.user
     return request.LaunchRequest(
@@ -76,6 +77,7 @@ def _health(root: Root, config: ContainerConfig, join_files: tuple[str, ...]) ->
             seccomp=_profile(config),
             cgroup_join=join_files,
             environment=config.environment or None,
+            prelude=[("keyring", keyring_name(config.id))],
         ).to_json()
     http = health.http or {}
     bridged = config.network_mode != "host"
@@ -136,6 +138,7 @@ def exec_request(
         seccomp=_profile(config),
         cgroup_join=group.join_files(),
         environment=config.environment or None,
+        prelude=[("keyring", keyring_name(config.id))],
     )
     shape = size or os.terminal_size((80, 24))
     return request.ExecRequest(
@@ -152,12 +155,13 @@ def exec_request(
 def _profile(config: ContainerConfig) -> Seccomp | None:
     if not config.seccomp:
         return config.spec.linux.seccomp
-    if config.seccomp != DEFAULT_PROFILE:
+    if config.seccomp not in DEFAULT_PROFILES:
         raise UnsupportedHostError(
             f"container {config.name} wants seccomp profile {config.seccomp}; this version of"
-            f" bayplan has {DEFAULT_PROFILE} only"
+            f" bayplan has {' and '.join(DEFAULT_PROFILES)} only"
         )
-    return default_profile(frozenset(config.spec.process.capabilities.bounding))
+    capabilities = frozenset(config.spec.process.capabilities.bounding)
+    return default_profile(capabilities, version=config.seccomp)
 
 
 def _procs_file(join_file: str) -> str:

@@ -11,6 +11,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       setns PATH FLAG                     enter the namespace pinned at PATH
       enter FLAGS                         enter the namespaces of the process given to the launch
       unshare FLAGS                       new namespaces, for this process on its own
+      labels MODULES KEEP                 see that the host has these; keep /proc for `label`
       environment PATH                    read more variables, NAME=VALUE between NULs
       oom_score_adj NUMBER                (a warning where the host forbids it)
       tree SLOT SOURCE RECURSIVE          clone the mount of a host path, kept under a number
@@ -55,6 +56,9 @@ system call, so that a list can be printed, compared, stored and one day run by 
     the process
       rlimit NUMBER SOFT HARD             (a warning where the host forbids the hard limit)
       workdir PATH MAKE                   change to it
+      personality DOMAIN
+      label MODULE TEXT                   what exec changes to
+      close_labels
       umask MODE
       bounding MASK                       drop all other capabilities from the bounding set
       user UID GID GIDS

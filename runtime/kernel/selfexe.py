@@ -37,12 +37,12 @@ def sealed_program(name: str, content: bytes) -> int:
     return fd
 
 
-def sealed_interpreter() -> int:
-    """Return a sealed copy of the Python that runs this; for ``os.execve(fd, argv, env)``.
+def sealed_interpreter(python: str = sys.executable) -> int:
+    """Return a sealed copy of *python*, or of what runs this; for ``os.execve(fd, argv, env)``.
 
-    argv[0] must be `sys.executable`: Python finds its library by it.
+    argv[0] must be *python*: it finds its library by that.
     """
-    program = os.open(os.path.realpath(sys.executable), os.O_RDONLY | os.O_CLOEXEC)
+    program = os.open(os.path.realpath(python), os.O_RDONLY | os.O_CLOEXEC)
     fd = _executable_memfd("bayplan")
     try:
         left = os.fstat(program).st_size

@@ -17,10 +17,12 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal
 from runtime.record import dataclass
 from runtime.root import Root
 from runtime.supervisor import request, start, status
+from runtime.supervisor.names import Code, own_code
 from runtime.supervisor.protocol import (
     Decoder,
     Message,
@@ -30,11 +32,17 @@ from runtime.supervisor.protocol import (
 )
 from runtime.supervisor.request import ExecRequest, Health, LaunchRequest, Logs, Restart, Stop
 from runtime.supervisor.status import Status
+from runtime.version import is_older
 
 ANSWER_S = 120.0
 """How long an answer that depends on nobody else may take; launches are given up before that."""
 _TRIES = 16
 """In case the request itself is what kills the supervisor."""
+
+_LOOK_S = 0.01
+
+_SEEN: set[str] = set()
+"""Worlds whose supervisor's version this process has looked at: an older one is upgraded once."""
 
 _UNCHANGED: Any = object()
 
@@ -344,12 +352,42 @@ class Supervisor:
         """
         self.ask("dns", {"listen": [*addresses], "close": [*close]})
 
-    def ping(self) -> dict[str, int]:
-        """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other numbers.
+    def ping(self) -> dict[str, Any]:
+        """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other facts.
 
-        These are the version of the ``protocol``, and how many ``containers`` are known.
+        These are the version of the ``protocol``, how many ``containers`` are known, and of its
+        code the ``version`` and the ``folder``.
         """
         return self.ask("ping", {})
+
+    def upgrade(self, code: Code | None = None) -> None:
+        """Have the supervisor and its keeper replaced by those of *code*, by default our own.
+
+        Nothing is lost: containers, terminals, logs and exit codes are handed over. Returns when
+        the new ones serve.
+
+        Raises:
+            SupervisorError: the new version cannot go on with what is there, or did not get to
+                serve, or the old one is too old to hand over. The old one serves on.
+        """
+        code = code or own_code()
+        interpreter = sealed_interpreter(code.python)
+        wanted = {"python": code.python, "folder": code.folder}
+        before = self.ping()
+        try:
+            with self._connect() as connection:
+                _first_answer(connection, "upgrade", wanted, (interpreter,), _deadline(ANSWER_S))
+        except ConnectionError:  # it is gone: its successor is on trial
+            deadline = time.monotonic() + ANSWER_S
+            while (now := self.ping())["folder"] != code.folder or now["pid"] == before["pid"]:
+                if now["folder"] == before["folder"] or time.monotonic() > deadline:
+                    text = f"the version in {code.folder} did not get to serve, the old one does"
+                    raise SupervisorError(text) from None
+                time.sleep(_LOOK_S)
+        except TimeoutError as error:
+            raise SupervisorError("no answer to upgrade") from error
+        finally:
+            os.close(interpreter)
 
     def shutdown(self, *, kill: bool = False) -> None:
         """End the supervisor and its keeper, and return when they are gone; idempotent.
@@ -412,7 +450,17 @@ class Supervisor:
         raise SupervisorError(f"the supervisor hung up on {op}")
 
     def _connect(self) -> socket.socket:
-        return start.connect(self._root, start=self._start)
+        connection, version = start.greet(self._root, start=self._start)
+        run = os.fspath(self._root.run)
+        if run not in _SEEN:
+            _SEEN.add(run)
+            if is_older(version):
+                connection.close()
+                # Why not is in its log; it serves us as it always did.
+                with suppress(SupervisorError):
+                    self.upgrade()
+                return self._connect()
+        return connection
 
 
 def _deadline(timeout: float | None) -> float | None:

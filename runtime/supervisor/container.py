@@ -75,6 +75,11 @@ class Container:
         return self.orphaned or not self.status.ended or self._output.active
 
     @property
+    def starting(self) -> bool:
+        """Whether a launch of it is under way."""
+        return self._starting is not None
+
+    @property
     def process(self) -> Process | None:
         """Its first process, while it runs."""
         return self._process

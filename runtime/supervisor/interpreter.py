@@ -35,7 +35,12 @@ from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, cl
 from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
 from runtime.rootfs.overlay import boot_id
-from runtime.supervisor import operations_bundle, operations_mount, operations_process
+from runtime.supervisor import (
+    operations_bundle,
+    operations_label,
+    operations_mount,
+    operations_process,
+)
 from runtime.supervisor.child import GO, MOST_BYTES, Child
 from runtime.supervisor.executable import execution_error
 
@@ -43,6 +48,7 @@ OPERATIONS = {
     **operations_mount.OPERATIONS,
     **operations_process.OPERATIONS,
     **operations_bundle.OPERATIONS,
+    **operations_label.OPERATIONS,
 }
 TIMEOUT_S = 60.0
 _FAILED = 125

@@ -15,6 +15,9 @@ LOCK_FD = 4
 KEEPER_FD = 5
 """What keeper and supervisor find open after exec; the last is the supervisor's only."""
 
+STATE_FD = 3
+"""Where check_state finds what it is to check."""
+
 CONTAINER = "container/"
 EXEC = "exec/"
 PROBE = "probe/"
@@ -53,11 +56,30 @@ class Home:
         return os.path.join(self.containers, container_id)
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the argv of a process of ours, which calls ``main(arguments)`` of *module*.
+class Code:
+    """What a process of ours runs: Python, and the folder that the package is in."""
 
-    Nothing is on its path but Python's library and us.
-    """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
-    boot = _BOOT.format(module=module)
-    return [sys.executable, "-I", "-S", "-c", boot, package, *arguments]
+    __slots__ = ("folder", "python")
+
+    def __init__(self, python: str, folder: str) -> None:
+        self.python = python
+        self.folder = folder
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """Return the argv of a process that calls ``main(arguments)`` of *module*.
+
+        Nothing is on its path but Python's library and us.
+        """
+        boot = _BOOT.format(module=module)
+        return [self.python, "-I", "-S", "-c", boot, self.folder, *arguments]
+
+
+def own_code() -> Code:
+    """Return what this process runs."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
+    return Code(sys.executable, folder)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the argv of a process of this very code; see `Code.command`."""
+    return own_code().command(module, *arguments)

@@ -94,12 +94,16 @@ def inherit(child: Child) -> None:
 
 
 def keyring(child: Child, name: str) -> None:
-    """Leave the session keyring of whoever called us (no kernel need have keyrings)."""
+    """Leave the session keyring of whoever called us (no kernel need have keyrings).
+
+    Raises:
+        LaunchError: it cannot be left; its keys would be the container's.
+    """
     try:
         process.join_session_keyring(name)
     except KernelError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
+        if error.errno != errno.ENOSYS:
+            raise LaunchError(f"{error}; --no-new-keyring leaves the caller's") from error
 
 
 def domainname(child: Child, name: str) -> None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from runtime.errors import KernelError, LaunchError
-from runtime.kernel import process
+from runtime.kernel import process, scheduling
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.namespaces import CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
@@ -116,6 +116,11 @@ def workdir(child: Child, path: str, make: bool) -> None:
         raise LaunchError(text, exit_code=126) from error
     os.fchdir(fd)
     os.close(fd)
+
+
+def personality(child: Child, persona: int) -> None:
+    """Set the execution domain, which system calls the program takes itself to have."""
+    scheduling.personality(persona)
 
 
 def umask(child: Child, mode: int) -> None:
@@ -239,6 +244,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "hostname": hostname,
     "rlimit": rlimit,
     "workdir": workdir,
+    "personality": personality,
     "umask": umask,
     "bounding": bounding,
     "user": user,

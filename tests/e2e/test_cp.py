@@ -3,7 +3,6 @@
 import os
 import signal
 import stat
-import threading
 from contextlib import suppress
 
 import pytest
@@ -136,18 +135,16 @@ def test_a_race_of_links_leads_nowhere_else(box, tmp_path):
         f"mkdir -p /d/x /k; ln -s {outside} /k/x; echo in > /d/x/secret; "
         "while [ ! -e /stop ]; do mv /d/x /d/y; mv /k/x /d/x; mv /d/x /k/x; mv /d/y /d/x; done"
     )
-    racing = threading.Thread(target=sh, args=(box, script))
-    racing.start()
     (tmp_path / "put").write_text("put")
-    try:
-        for number in range(25):
-            got = tmp_path / f"got{number}"
-            box("cp", "p:/d/x/secret", str(got), code=None)
-            assert not got.exists() or got.read_text() == "in\n"
-            box("cp", str(tmp_path / "put"), "p:/d/x/put", code=None)
-    finally:
-        sh(box, "touch /stop")
-        racing.join()
+    with box.start("exec", "p", "sh", "-c", script):
+        try:
+            for number in range(25):
+                got = tmp_path / f"got{number}"
+                box("cp", "p:/d/x/secret", str(got), code=None)
+                assert not got.exists() or got.read_text() == "in\n"
+                box("cp", str(tmp_path / "put"), "p:/d/x/put", code=None)
+        finally:
+            sh(box, "touch /stop")
     assert os.listdir(outside) == ["secret"]
 
 

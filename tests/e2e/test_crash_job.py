@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.support.fuse import Forked, run_with_fuse
+from tests.support.cli import Bayplan
+from tests.support.fuse import run_with_fuse
 from tests.support.manifests import HEAD, document
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +17,7 @@ class Site:
     """A project of one Job, which notes in a file that it has run."""
 
     def __init__(self, world, tmp_path) -> None:
-        self.bayplan = Forked(world)
+        self.bayplan = Bayplan(world)
         self.runs = tmp_path / "runs"
         self._file = tmp_path / "site.yaml"
         self.net = "{}"
