@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from runtime.errors import KernelError, StateError
+from runtime.kernel import mask
 from runtime.kernel.mount import (
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FD,
@@ -43,6 +44,8 @@ def overlay(
         KernelError: EINVAL on lowerdir+: the kernel is older than 6.13; see `mount_overlay`.
             Other reasons for EINVAL are in the kernel's log.
     """
+    if mask.is_masked(mask.LOWERDIR_BY_FD):
+        raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
     context = fsopen("overlay")
     with contextlib.ExitStack() as opened:
         opened.callback(os.close, context)
