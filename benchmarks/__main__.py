@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import select
 import shutil
 import statistics
@@ -19,6 +20,8 @@ from benchmarks.engines import SLEEP, Bayplan, Docker, Engine, Podman, removed, 
 
 ENGINES = (Bayplan, Podman, Docker)
 IDLE = "bench-idle"
+ROWS = ("start", "exec", "log", "apply")
+LOG_BYTES = 400_000_000
 Row = tuple[str, list[float]]
 
 
@@ -26,6 +29,7 @@ def main() -> None:
     """Run everything and print one table."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each engine per row")
+    parser.add_argument("--only", choices=ROWS, nargs="+", default=ROWS, help="these rows")
     parser.add_argument("--many", type=int, nargs="+", default=[20, 100])
     parser.add_argument(stage.STAGED, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -39,7 +43,7 @@ def main() -> None:
         with stage.cgroups_swept():
             for engine in ENGINES:
                 engines.append(engine(folder))
-            print(table(engines, list(rows(engines, folder, options.rounds, options.many))))
+            print(table(engines, list(rows(engines, folder, options))))
             for each in engines:
                 each.close()
     finally:
@@ -49,19 +53,24 @@ def main() -> None:
             print(f"what there was is left in {folder}", file=sys.stderr)
 
 
-def rows(engines: list[Engine], folder: Path, rounds: int, many: list[int]) -> Iterator[Row]:
+def rows(engines: list[Engine], folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Yield one row per thing measured."""
+    only, rounds = options.only, options.rounds
     archive = folder / "box.tar"
     make_image(archive)
     for engine in engines:
         engine.load(archive)
     for engine in engines:
         stage.call(*engine.run(IDLE), *SLEEP)
-    yield start(engines, folder, rounds)
-    yield execute(engines, rounds)
+    if "start" in only:
+        yield start(engines, folder, rounds)
+    if "exec" in only:
+        yield execute(engines, rounds)
+    if "log" in only:
+        yield log(engines, folder, rounds)
     for engine in engines:
         stage.call(*engine.remove(IDLE))
-    for count in many:
+    for count in options.many if "apply" in only else ():
         yield from apply(engines, count)
 
 
@@ -85,6 +94,24 @@ def execute(engines: list[Engine], rounds: int) -> Row:
     """`exec true` in a running container."""
     seconds = interleave(engines, lambda e: timed(e.execute(IDLE, "true")), rounds)
     return "exec of true, ms", [1000 * s for s in seconds]
+
+
+def log(engines: list[Engine], folder: Path, rounds: int) -> Row:
+    """As fast as a container can write its log: the time dd takes, held up by its pipe."""
+    place = folder / "log"
+    place.mkdir()
+    (place / "lines").write_bytes((b"x" * 99 + b"\n") * (LOG_BYTES // 100))
+    writer = ["busybox", "time", "-o", "/log/time", "dd", "if=/log/lines", "bs=64k"]
+
+    def once(engine: Engine) -> float:
+        with removed(engine.remove("bench-log")):
+            stage.call(*engine.run("bench-log", "-v", f"{place}:/log", *engine.rotation), *writer)
+            stage.call(*engine.wait("bench-log"))
+        said = (place / "time").read_text()
+        ((minutes, seconds),) = re.findall(r"real\s+(\d+)m ([0-9.]+)s", said)
+        return LOG_BYTES / 1e6 / (60 * int(minutes) + float(seconds))
+
+    return "log of lines of 100 bytes, MB/s", interleave(engines, once, rounds)
 
 
 def apply(engines: list[Engine], count: int) -> Iterator[Row]:

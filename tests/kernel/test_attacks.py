@@ -5,6 +5,7 @@ SECURITY.md says of each how it is held.
 """
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from runtime.container.defaults import default_mounts
-from runtime.errors import LaunchError
+from runtime.errors import KernelError, LaunchError
+from runtime.rootfs import overlay
 from runtime.spec import Mount, Process
 from runtime.supervisor import interpreter
 from tests.support.box import Box, run_program
@@ -267,3 +269,23 @@ def test_cve_2022_29162_capabilities_of_an_exec_are_not_inheritable(bundle):
     bundle.start()
     out = bundle.do("exec", "--cap", "CAP_SYS_PTRACE", ID, "grep", "CapInh", "/proc/self/status")
     assert out.split() == ["CapInh:", "0" * 16]
+
+
+@pytest.mark.parametrize("clones", [True, False], ids=["6.15", "before"])
+def test_mountinfo_tells_nothing_of_the_hosts_paths(box, monkeypatch, clones):
+    if not clones:
+
+        def refused(folder):
+            raise KernelError(errno.EINVAL, "fsconfig", "as before Linux 6.15")
+
+        monkeypatch.setattr(overlay, "_clone", refused)
+    out = box.sh("cat /proc/self/mountinfo; touch /there").out
+    assert (box.upper / "there").exists()
+    root = next(line for line in out.splitlines() if line.split()[4] == "/")
+    assert (str(box.folder) in root) == (not clones or kernel_before(6, 15))
+    assert str(box.folder) not in out.replace(root, "")
+
+
+def kernel_before(*version: int) -> bool:
+    found = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(map(int, found)) < version
