@@ -7,6 +7,7 @@ SECURITY.md says of each how it is held.
 import dataclasses
 import errno
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -117,6 +118,32 @@ def test_cve_2016_9962_what_enters_has_nothing_of_the_hosts_open(box, monkeypatc
     assert {link.split(":")[0] for link in links.split()} == {
         *("/dev/null", "/memfd", "(deleted)", "socket", "anon_inode", "/")
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "fds"),
+    [
+        *((b"\xff{", 0), (b"[]", 0), (b"{}", 0), (b'{"error": 1}', 0), (b'{"forked": 1}', 0)),
+        *((b'{"terminal": 1}', 0), (b'{"terminal": 1}', 3), (b'{"warning": "x"}', 3)),
+        (b'{"ready": "' + b"x" * 65530, 0),
+    ],
+)
+def test_cve_2016_9962_one_who_has_taken_over_what_enters_spoils_only_that(
+    box, monkeypatch, said, fds
+):
+    """As who may trace it can: he speaks for it to its parent, which is the supervisor."""
+
+    def lie(child, *arguments):
+        socket.send_fds(child.channel, [said], [0] * fds)
+
+    before = set(os.listdir("/proc/self/fd"))
+    with box.running(box.spec("sleep", "60")) as target:
+        monkeypatch.setitem(interpreter.OPERATIONS, "session", lie)
+        with pytest.raises(LaunchError):
+            box.enter(target, Process(("true",), env=("PATH=/bin",)))
+        monkeypatch.setitem(interpreter.OPERATIONS, "session", lambda *_: os.setsid())
+        assert box.enter(target, Process(("true",), env=("PATH=/bin",))).code == 0
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
