@@ -18,10 +18,10 @@ from pathlib import Path
 from benchmarks import stage
 from benchmarks.engines import SLEEP, Bayplan, Docker, Engine, Podman, removed, timed
 
-ENGINES = (Bayplan, Podman, Docker)
+PEERS: dict[str, type[Engine]] = {"podman": Podman, "docker": Docker}
 IDLE = "bench-idle"
 ROWS = ("start", "exec", "log", "apply")
-LOG_BYTES = 400_000_000
+LOG_BYTES = 200_000_000
 Row = tuple[str, list[float]]
 
 
@@ -29,6 +29,7 @@ def main() -> None:
     """Run everything and print one table."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each engine per row")
+    parser.add_argument("--peers", choices=PEERS, nargs="+", default=[*PEERS])
     parser.add_argument("--only", choices=ROWS, nargs="+", default=ROWS, help="these rows")
     parser.add_argument("--many", type=int, nargs="+", default=[20, 100])
     parser.add_argument(stage.STAGED, action="store_true", help=argparse.SUPPRESS)
@@ -41,8 +42,9 @@ def main() -> None:
     engines: list[Engine] = []
     try:
         with stage.cgroups_swept():
-            for engine in ENGINES:
-                engines.append(engine(folder))
+            kinds: list[type[Engine]] = [Bayplan, *(PEERS[name] for name in options.peers)]
+            for kind in kinds:
+                engines.append(kind(folder))
             print(table(engines, list(rows(engines, folder, options))))
             for each in engines:
                 each.close()
