@@ -71,7 +71,11 @@ class ContainerConfig:
     image: str = ""
     """Digest of the image's manifest, for people and for gc."""
     network_mode: str = "bridge"
-    """``bridge | host | none``"""
+    """``bridge | host | none | container``"""
+    network_of: str = ""
+    """Id of the container whose network it is in, where that is its mode."""
+    pid_of: str = ""
+    """Id of the container whose processes it is among; empty: it has a pid namespace of its own."""
     joins: tuple[Join, ...] = ()
     extra_hosts: dict[str, str] = field(default_factory=dict)
     dns_servers: tuple[str, ...] = ()
@@ -94,6 +98,11 @@ class ContainerConfig:
     """Whose it is: ``project``, ``kind``, ``name``, ``host``, ``index``; empty for ``run``."""
     labels: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
+
+    @property
+    def shares_with(self) -> frozenset[str]:
+        """Ids of the containers without which it cannot run: it is in namespaces of theirs."""
+        return frozenset({self.network_of, self.pid_of} - {""})
 
 
 def new_id() -> str:
@@ -151,6 +160,32 @@ def changing(root: Root, container_id: str) -> Iterator[None]:
             raise BusyError(
                 f"somebody else is changing {container_id}, for {_CHANGED_WITHIN_S:g} s"
             )
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def writing_alone(root: Root, container_id: str, *, shared: bool = False) -> Iterator[None]:
+    """Be the only one who may have the container's writable layer mounted.
+
+    Who starts it does so *shared*, until its supervisor says that it runs.
+
+    Raises:
+        NotFoundError: there is no such container.
+        BusyError: somebody else writes there, and does not come to an end.
+    """
+    try:
+        upper = state_folder(root, container_id) / "upper"
+        fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not shared:
+            raise NotFoundError(f"no container {container_id}, or it has lost its files") from None
+        yield  # the launch will say what is missing
+        return
+    try:
+        if not flock_within(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, _CHANGED_WITHIN_S):
+            raise BusyError(f"somebody copies into {container_id}, for {_CHANGED_WITHIN_S:g} s")
         yield
     finally:
         os.close(fd)

@@ -63,6 +63,7 @@ def compile_program(
     work: str | None = None,
     volatile: bool = False,
     netns: str | None = None,
+    among: str | None = None,
     cgroup_join: Sequence[str] = (),
     init: bool = False,
     environment: str | None = None,
@@ -73,7 +74,8 @@ def compile_program(
 
     The root is an overlay of *layers* (absolute, lowest first) under *upper* and *work*, or
     without layers the folder ``spec.root.path``. *netns* is a pinned network namespace and wins
-    over the one in the spec. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
+    over the one in the spec; so does that of the container with the run folder *among*, of which it
+    is to share the pid namespace. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
     program because programs are stored. *keyring* is the name of a new session keyring. *stages*
     are those of a container made for another engine.
@@ -82,7 +84,7 @@ def compile_program(
         ContainerError: the spec contradicts itself or asks for what would change the host.
         UnsupportedHostError: it asks for something not supported here.
     """
-    own = _namespaces(spec, netns)
+    own = _namespaces(spec, netns, among)
     if own.is_late and stages is None:
         # They need somebody to set them up in between.
         kind = "user" if "user" in own.kinds else "time"
@@ -234,11 +236,12 @@ def _host_labels(process: Process, mount_label: str | None = None) -> list[Opera
 class _Namespaces:
     """Which namespaces a container has: *pinned* with their paths, and *fresh* kinds."""
 
-    __slots__ = ("fresh", "pinned")
+    __slots__ = ("among", "fresh", "pinned")
 
-    def __init__(self, pinned: dict[str, str], fresh: set[str]) -> None:
+    def __init__(self, pinned: dict[str, str], fresh: set[str], among: str | None) -> None:
         self.pinned = pinned
         self.fresh = fresh
+        self.among = among
 
     @property
     def kinds(self) -> set[str]:
@@ -264,10 +267,12 @@ class _Namespaces:
             operations.append(("setns", path, NAMESPACE_FLAGS[kind]))
             if kind == "pid" and fork:
                 operations.append(("fork",))  # only children enter a pid namespace, setns(2)
+        if self.among is not None:
+            operations += [("among", self.among), ("fork",)]
         return operations
 
 
-def _namespaces(spec: Spec, netns: str | None) -> _Namespaces:
+def _namespaces(spec: Spec, netns: str | None, among: str | None) -> _Namespaces:
     pinned: dict[str, str] = {}
     fresh: set[str] = set()
     for namespace in spec.linux.namespaces:
@@ -282,9 +287,11 @@ def _namespaces(spec: Spec, netns: str | None) -> _Namespaces:
     if netns is not None:
         fresh.discard("network")
         pinned["network"] = netns
+    if among is not None:
+        fresh.discard("pid")
     if "mount" not in fresh:
         raise ContainerError("a container needs a mount namespace of its own")
-    return _Namespaces(pinned, fresh)
+    return _Namespaces(pinned, fresh, among)
 
 
 def _cgroup_operations(join_files: Sequence[str]) -> tuple[str | None, list[Operation]]:

@@ -63,7 +63,7 @@ class Event:
 
     type: str
     """``present`` (at the beginning: one for each there is), ``started``, ``restarted``,
-    ``failed`` (could not be launched), ``died``, ``health``, ``exec``, ``execEnded``,
+    ``failed`` (could not be launched), ``died``, ``oom``, ``health``, ``exec``, ``execEnded``,
     ``paused``, ``resumed``, ``forgotten``."""
     time: float
     status: Status
@@ -185,18 +185,26 @@ class Supervisor:
                 raise SupervisorError("no answer to spare") from error
             yield
 
-    def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
+    def stop(
+        self,
+        id: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        resumes: bool = False,
+    ) -> Status:
         """Ask a container to end and return when it has; idempotent.
 
         *signal* and *grace* (seconds until SIGKILL) default to the container's. No policy starts
-        it again.
+        it again; with *resumes* the next boot of the host is told to.
 
         Raises:
             NotFoundError: there is no such container.
             StateError: not even SIGKILL ends it, ten seconds after that.
         """
         number = None if signal is None else int(signal)
-        answer, _fds = self.talk("stop", {"id": id, "signal": number, "grace": grace})
+        asked = {"id": id, "signal": number, "grace": grace, "resumes": resumes}
+        answer, _fds = self.talk("stop", asked)
         return status.decode(answer["status"])
 
     def kill(self, id: str, signal: int = signals.SIGKILL) -> None:
@@ -228,12 +236,19 @@ class Supervisor:
     def wait(self, id: str, timeout: float | None = None) -> int | None:
         """Return a container's exit code once it has ended for good, None if it is unknown.
 
+        Raises as `await_end`.
+        """
+        return self.await_end(id, timeout).exit_code
+
+    def await_end(self, id: str, timeout: float | None = None) -> Status:
+        """Return a container's status once it has ended for good.
+
         Raises:
             NotFoundError: there is no such container.
             TimeoutError: it has not ended within *timeout* seconds.
         """
         answer, _fds = self.talk("wait", {"id": id}, timeout=timeout)
-        return status.decode(answer["status"]).exit_code
+        return status.decode(answer["status"])
 
     def exec(self, wanted: ExecRequest, fds: tuple[int, int, int] | tuple[()] = ()) -> Exec:
         """Run one more process in a container; *fds* are its standard streams, still ours.

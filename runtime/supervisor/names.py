@@ -51,6 +51,10 @@ class Home:
         """Return what Home(*arguments) makes an equal one of."""
         return [self.state, self.run, self.cgroup]
 
+    def state_folder(self, container_id: str) -> str:
+        """Return where what a reboot leaves of the container is."""
+        return os.path.join(self.state, "containers", container_id)
+
     def run_folder(self, container_id: str) -> str:
         """Return where the container's FIFOs, request and status are."""
         return os.path.join(self.containers, container_id)

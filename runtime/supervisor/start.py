@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 
 from runtime.errors import NotFoundError, SupervisorError
+from runtime.kernel import mask
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
+from runtime.supervisor import boot
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
 from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
@@ -138,7 +140,7 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
 
     0 if somebody else is. That pid ends as soon as the keeper is on its own.
     """
-    os.makedirs(root.run, 0o700, exist_ok=True)
+    boot.enter(os.fspath(root.run))
     lock = _try_lock(os.path.join(root.run, LOCK))
     if lock < 0:
         return 0
@@ -220,7 +222,7 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter_fd}",
             command("runtime.supervisor.keeper", *home_of(root).arguments()),
-            {},
+            mask.environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],

@@ -288,6 +288,7 @@ class Supervisor:
             asked.refuse,
             number=_signal(asked, stop.signal),
             grace=float(asked.number("grace", stop.grace)),
+            resumes=asked.message.get("resumes") is True,
         )
         self._traffic.consider(container.status)
 
@@ -344,7 +345,8 @@ class Supervisor:
             fds = () if launched.terminal is None else (launched.terminal,)
             result = {"exec": name, "pid": launched.pid, "warnings": list(launched.warnings)}
             asked.answer(result, fds)
-            self._emit("exec", container.status, {"exec": name})
+            details = {"exec": name, "pid": launched.pid, "command": _arguments(wanted)}
+            self._emit("exec", container.status, details)
 
         def ended(name: str, code: int | None) -> None:
             self._emit("execEnded", container.status, {"exec": name, "exitCode": code})
@@ -492,6 +494,12 @@ class Supervisor:
             container.stop(ended, asked.refuse, number=SIGKILL, grace=0.0)
         if not active:
             asked.answer({"keeper": os.getppid()})
+
+
+def _arguments(wanted: ExecRequest) -> list[str]:
+    """Return what is to be run, which the last operation of a program tells."""
+    _, arguments, _ = wanted.program["operations"][-1]
+    return list(arguments)
 
 
 def _signal(asked: Request, default: int) -> int:

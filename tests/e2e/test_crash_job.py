@@ -81,13 +81,14 @@ def test_one_that_was_changed_and_not_begun_runs(site):
 
 
 def test_one_of_before_a_reboot_is_not_repeated_by_itself(site, world):
-    """What a reboot takes: the run folder, and with it how the container ended."""
+    """What a loss of power takes: the run folder, and what was not synced of how it ended."""
     site.write("echo 1 >> /to/runs")
     site.apply_killed("after ContainerDriver.perform")
     site.wait_ended()
     (config,) = (world / "lib" / "containers").glob("*/config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"createdAt": 1.0}))
     shutil.rmtree(world / "run" / "containers" / config.parent.name)
+    (config.parent / "ended.json").write_bytes(b"")
     assert site.todo() == {}
     assert "--rerun-job once" in site.apply()
     assert site.runs.read_text() == "1\n"
