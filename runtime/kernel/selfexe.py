@@ -15,6 +15,7 @@ import os
 import sys
 
 from runtime.errors import KernelError
+from runtime.kernel import mask
 
 MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -73,10 +74,11 @@ def _executable_memfd(name: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         try:
-            return os.memfd_create(name, flags | MFD_EXEC)
+            if not mask.is_masked(mask.MFD_EXEC):
+                return os.memfd_create(name, flags | MFD_EXEC)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            return os.memfd_create(name, flags)
+        return os.memfd_create(name, flags)
     except OSError as error:
         raise KernelError(error.errno or 0, "memfd_create", name) from error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
+from runtime.kernel import mask
 from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
@@ -236,6 +237,8 @@ def _copy_file(here: int, target: int, fresh: str, source: str, how: How) -> Non
     try:
         nameless = True
         try:
+            if mask.is_masked(mask.O_TMPFILE):
+                raise OSError(errno.EOPNOTSUPP, "O_TMPFILE is masked")
             # Gone with us if we are killed.
             there = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=target)
         except OSError as error:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from runtime.errors import KernelError, LaunchError
-from runtime.kernel import lsm, process
+from runtime.kernel import lsm, mask, process
 from runtime.kernel.capability import host_bounding
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.hook import run_hook
@@ -101,6 +101,8 @@ def keyring(child: Child, name: str) -> None:
     Raises:
         LaunchError: it cannot be left; its keys would be the container's.
     """
+    if mask.is_masked(mask.KEYRINGS):
+        return
     try:
         process.join_session_keyring(name)
     except KernelError as error:

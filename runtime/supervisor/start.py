@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 from runtime.errors import NotFoundError, SupervisorError
+from runtime.kernel import mask
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
 from runtime.supervisor import boot
@@ -221,7 +222,7 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter_fd}",
             command("runtime.supervisor.keeper", *home_of(root).arguments()),
-            {},
+            mask.environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],

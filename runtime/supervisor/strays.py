@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
+from runtime.kernel import mask
 from runtime.supervisor.names import COMM
 
 _STOP_S = 1.0
@@ -102,7 +103,7 @@ def kill_members(files: Iterable[str]) -> None:
     Where the kernel does not do it at once (version 1, or before 5.14), what is forked meanwhile
     is killed too, as far as it is there in the end.
     """
-    for path in files:
+    for path in files if not mask.is_masked(mask.CGROUP_KILL) else ():
         with suppress(OSError):
             with open(os.path.join(os.path.dirname(path), "cgroup.kill"), "w") as file:
                 file.write("1")

@@ -11,6 +11,7 @@ from runtime.cgroup.controller import Controller, number, table, write_changed
 from runtime.cgroup.limits import memory_limits, not_offered
 from runtime.cgroup.setting import Absent, Setting, parse_size, same_size
 from runtime.errors import KernelError, StateError
+from runtime.kernel import mask
 from runtime.spec import Memory, Resources
 
 
@@ -73,7 +74,8 @@ def _make_room(folder: str, limit: int) -> None:
     if used <= limit:
         return
     try:
-        files.write(f"{folder}/memory.reclaim", str(used - limit))
+        if not mask.is_masked(mask.MEMORY_RECLAIM):
+            files.write(f"{folder}/memory.reclaim", str(used - limit))
     except KernelError as error:
         # EAGAIN: less could be had than asked for. No such file before Linux 5.19.
         if not files.is_gone(error) and error.errno not in (EAGAIN, EINVAL):
