@@ -136,8 +136,11 @@ def test_ps_list_and_kill_all(bundle):
     assert bundle.do("list", "--quiet").split() == [ID]
     (row,) = json.loads(bundle.do("list", "--format", "json"))
     assert (row["id"], row["status"]) == (ID, "running")
+    bundle.do("kill", ID, "0")
     bundle.do("kill", "--all", ID, "9")
     bundle.wait_stopped()
+    bundle.do("kill", "--all", ID, "0")
+    assert "not running" in bundle.fails("kill", ID, "0")
 
 
 def test_update_changes_only_what_is_given(bundle):
