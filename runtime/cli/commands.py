@@ -57,7 +57,7 @@ _VERBS = {
         "execute",
         "execute",
         Options(
-            flags=("tty t", "detach d", "no-new-privs"),
+            flags=("tty t", "detach d", "no-new-privs", "ignore-paused"),
             values=(
                 *("cwd", "env e", "user u", "process p", "pid-file", "console-socket"),
                 *("preserve-fds", "cap c", "cgroup", "additional-gids g"),
@@ -94,11 +94,13 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     except UsageError as error:
         print(f"bayplan-oci: {error}", file=sys.stderr)
         return 1
+    # The program's own code may well be 1.
+    failed = 255 if words[0] == "exec" else 1
     try:
         return _call(Context(options, report), words)
     except LaunchError as error:
         report.error(_wording(error))
-        return 1 if error.exit_code == 125 else error.exit_code
+        return failed if error.exit_code == 125 else error.exit_code
     except (ContainerError, UsageError) as error:
         report.error(str(error))
     except OSError as error:
@@ -108,7 +110,7 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
         # A bug of ours: engines show what is in the log, we want the traceback.
         report.error(f"{type(error).__name__}: {error}")
         raise
-    return 1
+    return failed
 
 
 def _call(context: Context, words: list[str]) -> int:
