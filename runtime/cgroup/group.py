@@ -80,11 +80,13 @@ class Cgroup:
             StateError: a limit is below what is in use.
             ConflictError: there is such a group, and this was to *claim* it; nothing was done.
         """
-        if tracking:
-            for mount in (*self.hierarchy.named, self.hierarchy.unified):
-                if mount is not None:
-                    membership.make(mount, self.name)
-        return self._converge(lay_out(self.hierarchy, resources), claim=claim)
+        warnings = self._converge(lay_out(self.hierarchy, resources), claim=claim)
+        if tracking or self.hierarchy.whole:
+            for mount in self.hierarchy.named:
+                membership.make(mount, self.name)
+        if tracking and self.hierarchy.unified is not None:
+            membership.make(self.hierarchy.unified, self.name)
+        return warnings
 
     def update(self, resources: Resources) -> tuple[str, ...]:
         """Set all limits of a living group, absent ones to the kernel's default; return warnings.

@@ -51,7 +51,8 @@ class Hierarchy:
     named: tuple[str, ...] = ()
     """Mount points of v1 hierarchies without controllers (systemd's)."""
     whole: bool = False
-    """Every group has every controller: who has it made looks for their files."""
+    """Every group has every controller and is in the named hierarchies, as other engines' groups:
+    who has it made looks for its files, and systemd for its processes."""
 
     @classmethod
     def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":

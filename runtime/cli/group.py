@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
-from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.hierarchy import Hierarchy, parents
 from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.record import replace
@@ -26,7 +26,7 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
     Raises:
         ContainerError: that is no path.
     """
-    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}-{container_id}"
+    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}/{container_id}"
     path = (config.get("linux") or {}).get("cgroupsPath") or own
     if ":" in path and not path.startswith("/"):
         raise ContainerError(f"cgroupsPath {path} is for the cgroup manager systemd")
@@ -115,7 +115,8 @@ def remove(group: Cgroup, unit: str | None = None) -> None:
     if group.name.startswith(f"{_PARENT}/"):
         for mount in group.hierarchy.folders():
             with suppress(OSError):  # others are in it
-                os.rmdir(f"{mount}/{_PARENT}")
+                for parent in reversed(parents(group.name)):
+                    os.rmdir(f"{mount}/{parent}")
 
 
 def remove_unused(group: Cgroup) -> None:

@@ -98,6 +98,7 @@ def compile_program(
         uids=spec.linux.uid_mappings,
         gids=spec.linux.gid_mappings,
         label=spec.linux.mount_label,
+        top_only=stages is not None,
     )
     kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)

@@ -69,6 +69,7 @@ def plan_mounts(
     uids: Sequence[IdMapping] = (),
     gids: Sequence[IdMapping] = (),
     label: str | None = None,
+    top_only: bool = False,
 ) -> MountPlan:
     """Return how *mounts* are made, in their order, and what /dev is filled with.
 
@@ -77,7 +78,8 @@ def plan_mounts(
     *cgroups*, see `cgroup_view`. In a user namespace (*userns*) no device can be made, so those of
     the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
     its mappings, for binds that ask for ``idmap`` and have none of their own. *label* is the
-    SELinux context of what is mounted anew.
+    SELinux context of what is mounted anew. With *top_only* words as ``ro`` hold for the mount they
+    are of, as specified, and those as ``rro`` below it as well; without, all do.
 
     Raises:
         ContainerError: a mount that cannot be meant.
@@ -97,7 +99,7 @@ def plan_mounts(
                 if options.idmap_text:
                     maps = parse_idmap(options.idmap_text, uids, gids)
                 mount = replace(mount, uid_mappings=maps[0], gid_mappings=maps[1])
-            _bind(plan, mount, options, recursive=recursive)
+            _bind(plan, mount, options, recursive=recursive, top_only=top_only)
         elif userns and mount.type == "sysfs" and not own_network:
             _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)
         elif userns and mount.type in ("proc", "sysfs"):
@@ -165,7 +167,14 @@ def _mount_early(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
     plan.inside.append(("place", slot, mount.destination, mount.type))
 
 
-def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bool) -> None:
+def _bind(
+    plan: MountPlan,
+    mount: Mount,
+    options: MountOptions,
+    *,
+    recursive: bool,
+    top_only: bool = False,
+) -> None:
     target, source = mount.destination, mount.source
     if not source or not source.startswith("/"):
         raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
@@ -177,7 +186,12 @@ def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bo
     added, cleared = attributes(options.flags)
     propagation = options.propagation or MS_PRIVATE
     plan.host.append(("tree", slot, source, recursive))
-    plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
+    if top_only and recursive and options.flags != options.recursive_flags:
+        below, _ = attributes(options.recursive_flags)
+        plan.host.append(("attributes", slot, below, 0, propagation, True))
+        plan.host.append(("attributes", slot, added, cleared, propagation, False))
+    else:
+        plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
     if mount.uid_mappings or mount.gid_mappings:
         maps = (_triples(mount.uid_mappings), _triples(mount.gid_mappings))
         plan.host.append(("idmap", slot, *maps, options.idmap_recursive))

@@ -21,6 +21,7 @@ from runtime.kernel.path import (
     filesystem_magic,
     openat2,
 )
+from runtime.kernel.procfs import parse_mountinfo
 from runtime.kernel.terminal import open_terminal, resize_terminal
 from runtime.rootfs.copy_up import copy_up
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
@@ -115,10 +116,31 @@ def pivot(child: Child) -> None:
 
 
 def change_root(child: Child) -> None:
-    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs."""
+    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs.
+
+    The host's proc and sysfs go: while one of them is in the mount namespace, a user namespace
+    made inside may mount another that masks nothing.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse_mountinfo(file.read())
+    for mount_ in reversed(mounts):
+        if mount_.fstype in ("proc", "sysfs"):
+            _hide(mount_.mount_point)
     os.fchdir(child.root_fd)
     os.chroot(".")
     os.chdir("/")
+
+
+def _hide(target: str) -> None:
+    try:
+        kernel.umount2(target, kernel.MNT_DETACH)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:  # below one that went
+            return
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        # Locked, since the namespace is of another user: then it is covered.
+        kernel.mount("tmpfs", target, "tmpfs", kernel.MS_RDONLY)
 
 
 def filesystem(
