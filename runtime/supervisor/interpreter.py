@@ -99,6 +99,8 @@ class Launch:
         self._waits = False
         self._will_wait = will_wait
         self._former: list[int] = []
+        self._sibling = 0
+        """Pid of one that the child goes on as, from when it is there."""
         self._terminal: int | None = None
         self._warnings: list[str] = []
         self._program = ""
@@ -176,11 +178,14 @@ class Launch:
             except BlockingIOError:
                 return False
             if not packet.data:
+                self._follow_silent()
                 return True
             if b'"forked"' in packet.data:
                 # It had gone on as a sibling in the meantime.
                 self._follow(packet.sender)
                 self.kill()
+            elif b'"sibling"' in packet.data:
+                self._sibling = json.loads(packet.data)["sibling"]
             for fd in packet.fds:
                 os.close(fd)
 
@@ -199,14 +204,23 @@ class Launch:
         for pidfd in self.leave():
             _collect(pidfd)
 
+    def _follow_silent(self) -> None:
+        """Take the sibling in the child's place that has died before it could say anything."""
+        if self._sibling:
+            with contextlib.suppress(ChildProcessError):  # it is nobody of ours, whatever was said
+                os.waitid(os.P_PID, self._sibling, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                self._follow(self._sibling)
+
     def _follow(self, pid: int) -> None:
         """Take the child's sibling *pid* in its place."""
+        self._sibling = 0
         self._former.append(self._pidfd)
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
-        if not self._program or self._will_wait:
+        if self._sibling or not self._program or self._will_wait:
+            self._follow_silent()
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
         return self._launched()
@@ -224,6 +238,9 @@ class Launch:
             self._warnings.append(message["warning"])
         elif "terminal" in message:
             (self._terminal,) = packet.fds
+        elif "sibling" in message:
+            if message["sibling"] != self.pid:  # else it has announced itself already
+                self._sibling = message["sibling"]
         elif "forked" in message:
             self._follow(packet.sender)
             self.let_go_on()
