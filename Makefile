@@ -15,7 +15,7 @@ APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils i
             golang-github-containers-common
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
-  jq socat gcc libc6-dev libseccomp-dev dpkg-dev
+  jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
 
 # As many tests at a time as there are processors; more than 4 would wait for the longest file.
 WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))

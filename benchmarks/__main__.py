@@ -11,7 +11,7 @@ from benchmarks import commands, crowd, runtimes, stage
 from benchmarks.engines import Bayplan, Docker, Engine, Podman
 from benchmarks.figures import table
 
-ENGINES = (Bayplan, Podman, Docker)
+PEERS: dict[str, type[Engine]] = {"podman": Podman, "docker": Docker}
 
 
 def main() -> None:
@@ -19,6 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant per row")
+    rows = commands.ROWS
+    parser.add_argument("--rows", nargs="+", choices=rows, default=list(rows), help="of engines")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="likewise")
     parser.add_argument("--many", type=int, nargs="+", default=[20, 100])
     parser.add_argument("--crowd", type=int, default=1000)
     parser.add_argument(stage.STAGED, action="store_true", help=argparse.SUPPRESS)
@@ -40,8 +43,11 @@ def main() -> None:
 
 
 def _engines(folder: Path, options: argparse.Namespace) -> str:
-    engines: list[Engine] = [engine(folder) for engine in ENGINES]
-    measured = list(commands.rows(engines, folder, options.rounds, options.many))
+    kinds: list[type[Engine]] = [Bayplan, *(PEERS[name] for name in options.peers)]
+    engines: list[Engine] = [kind(folder) for kind in kinds]
+    measured = list(
+        commands.rows(engines, folder, only=options.rows, rounds=options.rounds, many=options.many)
+    )
     for each in engines:
         each.close()
     return table([engine.name for engine in engines], measured)

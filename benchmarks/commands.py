@@ -1,6 +1,7 @@
 """Engines side by side: a start, an exec, many at once, as their command lines do it."""
 
 import os
+import re
 import select
 import shutil
 import statistics
@@ -15,21 +16,29 @@ from benchmarks.figures import Row, interleave, pss, timed
 from tests.support.calling import call
 
 IDLE = "bench-idle"
+ROWS = ("start", "exec", "log", "apply")
+LOG_BYTES = 200_000_000
 
 
-def rows(engines: list[Engine], folder: Path, rounds: int, many: list[int]) -> Iterator[Row]:
-    """Yield one row per thing measured."""
+def rows(
+    engines: list[Engine], folder: Path, *, only: list[str], rounds: int, many: list[int]
+) -> Iterator[Row]:
+    """Yield one row per thing measured, of those in *only*."""
     archive = folder / "box.tar"
     make_image(archive)
     for engine in engines:
         engine.load(archive)
     for engine in engines:
         call(*engine.run(IDLE), *SLEEP)
-    yield start(engines, folder, rounds)
-    yield execute(engines, rounds)
+    if "start" in only:
+        yield start(engines, folder, rounds)
+    if "exec" in only:
+        yield execute(engines, rounds)
+    if "log" in only:
+        yield log(engines, folder, rounds)
     for engine in engines:
         call(*engine.remove(IDLE))
-    for count in many:
+    for count in many if "apply" in only else ():
         yield from apply(engines, count)
 
 
@@ -53,6 +62,24 @@ def execute(engines: list[Engine], rounds: int) -> Row:
     """`exec true` in a running container."""
     seconds = interleave(engines, lambda e: timed(e.execute(IDLE, "true")), rounds)
     return "exec of true, ms", [1000 * s for s in seconds]
+
+
+def log(engines: list[Engine], folder: Path, rounds: int) -> Row:
+    """As fast as a container can write its log: the time dd takes, held up by its pipe."""
+    place = folder / "log"
+    place.mkdir()
+    (place / "lines").write_bytes((b"x" * 99 + b"\n") * (LOG_BYTES // 100))
+    writer = ["busybox", "time", "-o", "/log/time", "dd", "if=/log/lines", "bs=64k"]
+
+    def once(engine: Engine) -> float:
+        with removed(engine.remove("bench-log")):
+            call(*engine.run("bench-log", "-v", f"{place}:/log", *engine.rotation), *writer)
+            call(*engine.wait("bench-log"))
+        said = (place / "time").read_text()
+        ((minutes, seconds),) = re.findall(r"real\s+(\d+)m ([0-9.]+)s", said)
+        return LOG_BYTES / 1e6 / (60 * int(minutes) + float(seconds))
+
+    return "log of lines of 100 bytes, MB/s", interleave(engines, once, rounds)
 
 
 def apply(engines: list[Engine], count: int) -> Iterator[Row]:

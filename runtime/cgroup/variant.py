@@ -25,7 +25,8 @@ _TYPES = {
 }
 _WORD = re.compile(r"""\s*(?:(\[|\]|,)|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([^\s,\[\]'"]+))""")
 _ESCAPE = re.compile(r"\\(.)")
-_PREFIX = "org.systemd.property."
+PREFIX = "org.systemd.property."
+"""Of annotations that give properties of systemd."""
 _PROPERTY = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 Value = tuple[str, object]
@@ -42,9 +43,9 @@ def annotated_properties(annotations: dict[str, str]) -> list[tuple[str, Value]]
     """
     found = []
     for key, text in annotations.items():
-        if not key.startswith(_PREFIX):
+        if not key.startswith(PREFIX):
             continue
-        name = key.removeprefix(_PREFIX)
+        name = key.removeprefix(PREFIX)
         if not _PROPERTY.fullmatch(name):
             raise ContainerError(f"annotation {key}: that is no name of a property")
         try:

@@ -59,15 +59,18 @@ _VERBS = {
         in_order=True,
     ),
 }
+_FEATURES = "+SYSTEMD +CAP +SECCOMP +EBPF"
+"""As crun tells what it was built with; its tests look for the word."""
 _REFUSED = ("checkpoint", "restore", "events")
 
 
 def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
+        from runtime.spec import OCI_VERSION
         from runtime.version import VERSION
 
-        print(f"bayplan-oci version {VERSION}\nspec: 1.2.0")
+        print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}\n{_FEATURES}")
         return 0 if "version" in options else 1
     if "help" in options or words[0] == "help":
         print(f"usage: bayplan-oci [OPTION]... {'|'.join(_VERBS)} [OPTION]... ID")

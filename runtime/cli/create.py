@@ -130,10 +130,10 @@ class _Making:
                 self.folder.write_config(config)
                 with self._made_group(spec) as group:
                     self.folder.write(self._status(spec, 0, 0), making=True)
-                    if os.environ.get("NOTIFY_SOCKET"):
+                    if manager := os.environ.get("NOTIFY_SOCKET"):
                         from runtime.cli.notify import prepare
 
-                        spec = prepare(self.folder, spec)
+                        spec = prepare(self.folder, spec, manager)
                     launched = self._launch(spec, group)
                 if launched.terminal is not None and console is not None:
                     send_terminal(console, launched.terminal)

@@ -6,7 +6,9 @@ Source: OCI runtime-spec features.md, features-linux.md.
 import json
 from collections.abc import Mapping
 
+from runtime.cgroup.variant import PREFIX
 from runtime.cli.arguments import UsageError
+from runtime.cli.bundle import KEEP_GROUPS
 from runtime.cli.context import Context
 from runtime.json_data import json_key as key
 from runtime.kernel.capability import NAMES
@@ -49,7 +51,7 @@ def features(context: Context, values: Mapping[str, list[str]], rest: list[str])
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [PREFIX, KEEP_GROUPS],
     }
     print(json.dumps(found, indent=2))
     return 0

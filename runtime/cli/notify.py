@@ -2,7 +2,8 @@
 
 What the process is given is a socket of ours, so that nothing it sends reaches the service manager
 but that it is READY; and then, from us, which process that is. As with runc, `start` (and `run`)
-return when that has happened, or the process has ended.
+return when that has happened, or the process has ended. As with crun, it is ``notify`` in a folder
+that is where the manager's socket is outside.
 
 Source: sd_notify(3), sd_notify_barrier in it.
 """
@@ -20,7 +21,8 @@ from runtime.spec import Mount, Spec
 
 _VARIABLE = "NOTIFY_SOCKET"
 _INSIDE = "/run/notify"
-_NAME = "notify.sock"
+"""Where the folder is for a manager whose socket is at no path."""
+_NAME = "notify"
 _READY = b"READY=1"
 _MOST_BYTES = 4096
 _BARRIER_S = 30.0
@@ -28,15 +30,16 @@ _BARRIER_S = 30.0
 Warn = Callable[[str], None]
 
 
-def prepare(folder: Folder, spec: Spec) -> Spec:
+def prepare(folder: Folder, spec: Spec, manager: str) -> Spec:
     """Return *spec* with a place for the socket, which `Notification` binds there."""
+    inside = manager if manager.startswith("/") else _INSIDE
     place = f"{folder.path}/notify"
     os.mkdir(place)
     os.chmod(place, 0o755)
     mount = Mount(
-        _INSIDE, "bind", place, options=("bind", "nosuid", "noexec", "nodev", "ro", "private")
+        inside, "bind", place, options=("bind", "nosuid", "noexec", "nodev", "ro", "private")
     )
-    variables = (*spec.process.env, f"{_VARIABLE}={_INSIDE}/{_NAME}")
+    variables = (*spec.process.env, f"{_VARIABLE}={inside}/{_NAME}")
     process = replace(spec.process, env=variables)
     return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
@@ -89,29 +92,33 @@ class Notification:
         try:
             while is_running(self._status.pid, self._status.start):
                 select.select([self.fileno(), pidfd], [], [])
-                if self.take_all():
+                if self.take_all(leaving=True):
                     return
-            self.take_all()
+            self.take_all(leaving=True)
         finally:
             os.close(pidfd)
 
-    def take_all(self) -> bool:
+    def take_all(self, *, leaving: bool = False) -> bool:
         """Take what has been sent, as `take`."""
         while select.select([self._socket], [], [], 0)[0]:
-            if self.take():
+            if self.take(leaving=leaving):
                 return True
         return False
 
-    def take(self) -> bool:
-        """Take one message; if it says so, tell the manager that the container is ready."""
+    def take(self, *, leaving: bool = False) -> bool:
+        """Take one message; if it says so, tell the manager that the container is ready.
+
+        Who is *leaving* then waits until the manager has seen who told it.
+        """
         if _READY not in self._socket.recv(_MOST_BYTES).split(b"\n"):
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
                 manager.connect(_address(self._manager))
-                manager.send(_READY + b"\n")
-                manager.send(b"MAINPID=%d\n" % self._status.pid)
-                _barrier(manager)
+                manager.send(_READY)
+                manager.send(b"MAINPID=%d" % self._status.pid)
+                if leaving:
+                    _barrier(manager)
         except OSError as error:
             self._warn(f"{_VARIABLE} {self._manager}: {error.strerror or error}")
         return True

@@ -1,6 +1,6 @@
-"""When a process runs: policy, priority for block devices, execution domain.
+"""When a process runs: scheduling policy, priority for block devices.
 
-Source: sched_setattr(2), ioprio_set(2), personality(2); constants from linux/sched.h,
+Source: sched_setattr(2), ioprio_set(2); constants from linux/sched.h,
 uapi/linux/sched/types.h and linux/ioprio.h.
 """
 
@@ -9,7 +9,7 @@ import os
 import struct
 
 from runtime.errors import UnsupportedHostError
-from runtime.kernel.libc import bind, bind_number, c_char_p, c_int, c_ulong, check
+from runtime.kernel.libc import bind_number, c_char_p, c_ulong, check
 
 POLICIES = {
     "SCHED_OTHER": 0,
@@ -38,8 +38,6 @@ _SCHED_SETATTR_NUMBER = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _IOPRIO_SET_NUMBER = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
 # struct sched_attr up to Linux 5.3, which all kernels take.
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
-
-_personality = bind("personality", c_ulong)
 
 
 def sched_setattr(
@@ -77,11 +75,6 @@ def ioprio_set(pid: int, io_class: int, priority: int) -> None:
     number = _number("ioprio_set", _IOPRIO_SET_NUMBER)
     call = bind_number(number, ctypes.c_long, ctypes.c_long, ctypes.c_long)
     check(call(_IOPRIO_WHO_PROCESS, pid, value), "ioprio_set", f"{io_class}:{priority}")
-
-
-def personality(persona: int) -> None:
-    """Set the execution domain of this process, and of those it will execute."""
-    check(c_int(_personality(persona)).value, "personality", hex(persona))
 
 
 def _number(name: str, numbers: dict[str, int]) -> int:

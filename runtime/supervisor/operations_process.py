@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.errors import ContainerError, KernelError, LaunchError
-from runtime.kernel import process, scheduling
+from runtime.kernel import process
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
@@ -145,7 +145,7 @@ def workdir(child: Child, path: str, make: bool) -> None:
 
 def personality(child: Child, persona: int) -> None:
     """Set the execution domain, which system calls the program takes itself to have."""
-    scheduling.personality(persona)
+    process.personality(persona)
 
 
 def umask(child: Child, mode: int) -> None:

@@ -14,7 +14,10 @@ from typing import Any
 from tests.conformance import stage
 from tests.conformance.outcome import Row, rows, table
 
-SUITES = ("crun", "podman_use", "podman_system", "docker_use", "buildah", "containerd")
+SUITES = (
+    *("crun", "crun_machine", "runc", "podman_use", "podman_system"),
+    *("docker_use", "buildah", "containerd"),
+)
 _STAGED = "--staged"
 OURS = str(Path(sys.executable).with_name("bayplan-oci"))
 

@@ -1,7 +1,9 @@
 """crun's own tests, in Python: each makes a bundle, and a helper inside tells what it sees."""
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
 
 from tests.conformance.outcome import FAILED, PASSED, SKIPPED, Outcome, Outcomes
@@ -21,21 +23,25 @@ _PATIENCE_S = 300
 
 def fetch() -> None:
     """Have the tests, and the program that is the init of their containers."""
-    _helper(source("crun") / "tests")
+    helper()
 
 
 def outcomes(runtime: str, scratch: Path) -> Outcomes:
     """Run all tests against *runtime*, in the folder *scratch*."""
     tests = source("crun") / "tests"
-    helper = _helper(tests)
+    return run_tests(tests, helper(), runtime, scratch)
+
+
+def run_tests(tests: Path, init: Path, runtime: str, scratch: Path) -> Outcomes:
+    """Run what is in the folder *tests*, with the program *init*."""
     environment = os.environ | {
         "OCI_RUNTIME": runtime,
-        "INIT": str(helper),
+        "INIT": str(init),
         "PYTHONPATH": str(Path(__file__).with_name("stand_in")),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     (scratch / "tests").mkdir()
-    (scratch / "tests/init").symlink_to(helper)  # where some look for it
+    (scratch / "tests/init").symlink_to(init)  # where some look for it
     found: Outcomes = {}
     for file in sorted(tests.glob("test_*.py")):
         words = [_PYTHON, "-u", str(file)]
@@ -59,8 +65,9 @@ def _read(file: str, output: str) -> Outcomes:
     return found
 
 
-def _helper(tests: Path) -> Path:
+def helper() -> Path:
     """Return the program that is the containers' init, compiled as crun's build does."""
+    tests = source("crun") / "tests"
     program = CACHE / "crun" / "init"
     if not program.exists():
         include = CACHE / "crun" / "include"
@@ -70,3 +77,10 @@ def _helper(tests: Path) -> Path:
         call("gcc", "-static", f"-I{include}", "-o", str(fresh), str(tests / "init.c"), "-lseccomp")
         fresh.rename(program)
     return program
+
+
+if __name__ == "__main__":
+    # In the machine: TESTS INIT RUNTIME SCRATCH.
+    *paths, into = sys.argv[1:]
+    made = run_tests(Path(paths[0]), Path(paths[1]), paths[2], Path(into))
+    print(json.dumps({case: [outcome.word, outcome.reason] for case, outcome in made.items()}))

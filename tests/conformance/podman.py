@@ -85,6 +85,7 @@ def _add_root(tar: tarfile.TarFile) -> None:
         ("etc/os-release", "ID=busybox\n", 0o644),
         ("home/podman/testimage-id", "20220615\n", 0o644),
         ("home/podman/pause", _PAUSE, 0o755),
+        ("hello", "#!/bin/sh\necho Hello\n", 0o755),
     ):
         entry = tarfile.TarInfo(path)
         entry.size, entry.mode, entry.mtime = len(text), mode, _IMAGE_BORN

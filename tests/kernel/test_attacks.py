@@ -5,7 +5,9 @@ SECURITY.md says of each how it is held.
 """
 
 import dataclasses
+import errno
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -14,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from runtime.container.defaults import default_mounts
-from runtime.errors import LaunchError
+from runtime.errors import KernelError, LaunchError
+from runtime.rootfs import overlay
 from runtime.spec import Mount, Process
 from runtime.supervisor import interpreter
 from tests.support.box import Box, run_program
@@ -115,6 +118,32 @@ def test_cve_2016_9962_what_enters_has_nothing_of_the_hosts_open(box, monkeypatc
     assert {link.split(":")[0] for link in links.split()} == {
         *("/dev/null", "/memfd", "(deleted)", "socket", "anon_inode", "/")
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "fds"),
+    [
+        *((b"\xff{", 0), (b"[]", 0), (b"{}", 0), (b'{"error": 1}', 0), (b'{"forked": 1}', 0)),
+        *((b'{"terminal": 1}', 0), (b'{"terminal": 1}', 3), (b'{"warning": "x"}', 3)),
+        (b'{"ready": "' + b"x" * 65530, 0),
+    ],
+)
+def test_cve_2016_9962_one_who_has_taken_over_what_enters_spoils_only_that(
+    box, monkeypatch, said, fds
+):
+    """As who may trace it can: he speaks for it to its parent, which is the supervisor."""
+
+    def lie(child, *arguments):
+        socket.send_fds(child.channel, [said], [0] * fds)
+
+    before = set(os.listdir("/proc/self/fd"))
+    with box.running(box.spec("sleep", "60")) as target:
+        monkeypatch.setitem(interpreter.OPERATIONS, "session", lie)
+        with pytest.raises(LaunchError):
+            box.enter(target, Process(("true",), env=("PATH=/bin",)))
+        monkeypatch.setitem(interpreter.OPERATIONS, "session", lambda *_: os.setsid())
+        assert box.enter(target, Process(("true",), env=("PATH=/bin",))).code == 0
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
@@ -267,3 +296,23 @@ def test_cve_2022_29162_capabilities_of_an_exec_are_not_inheritable(bundle):
     bundle.start()
     out = bundle.do("exec", "--cap", "CAP_SYS_PTRACE", ID, "grep", "CapInh", "/proc/self/status")
     assert out.split() == ["CapInh:", "0" * 16]
+
+
+@pytest.mark.parametrize("clones", [True, False], ids=["6.15", "before"])
+def test_mountinfo_tells_nothing_of_the_hosts_paths(box, monkeypatch, clones):
+    if not clones:
+
+        def refused(folder):
+            raise KernelError(errno.EINVAL, "fsconfig", "as before Linux 6.15")
+
+        monkeypatch.setattr(overlay, "_clone", refused)
+    out = box.sh("cat /proc/self/mountinfo; touch /there").out
+    assert (box.upper / "there").exists()
+    root = next(line for line in out.splitlines() if line.split()[4] == "/")
+    assert (str(box.folder) in root) == (not clones or kernel_before(6, 15))
+    assert str(box.folder) not in out.replace(root, "")
+
+
+def kernel_before(*version: int) -> bool:
+    found = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(map(int, found)) < version

@@ -223,6 +223,9 @@ def test_spec_and_features(bundle):
     features = json.loads(bundle.do("features"))
     assert "createRuntime" in features["hooks"]
     assert "SCMP_ACT_NOTIFY" in features["linux"]["seccomp"]["actions"]
+    assert features["linux"]["cgroup"]["systemd"]
+    assert not features["linux"]["intelRdt"]["enabled"]
+    assert "org.systemd.property." in features["potentiallyUnsafeConfigAnnotations"]
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,10 @@ def test_start_returns_when_the_manager_was_told(bundle, manager):
 
 
 def test_start_returns_when_the_process_ended_without_a_word(bundle, manager):
-    bundle.config["process"]["args"] = ["true"]
-    bundle.do("run", ID, env=manager.env)
+    bundle.sh("echo $NOTIFY_SOCKET; test -S $NOTIFY_SOCKET")
+    # Where it is outside, there is a folder with it inside.
+    path = manager.env["NOTIFY_SOCKET"]
+    assert bundle.do("run", ID, env=manager.env) == f"{path}/notify\n"
     assert manager.got == []
 
 
