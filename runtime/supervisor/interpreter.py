@@ -93,6 +93,8 @@ class Launch:
         self._waits = False
         self._will_wait = will_wait
         self._former: list[int] = []
+        self._sibling = 0
+        """Pid of one that the child goes on as, from when it is there."""
         self._terminal: int | None = None
         self._warnings: list[str] = []
         self._program = ""
@@ -177,12 +179,15 @@ class Launch:
             except BlockingIOError:
                 return False
             if not packet.data:
+                self._follow_silent()
                 return True
             if b'"forked"' in packet.data:
                 # It had gone on as a sibling in the meantime.
                 with contextlib.suppress(LaunchError):
                     self._follow(packet.sender)
                 self.kill()
+            elif b'"sibling"' in packet.data:
+                self._sibling = int(json.loads(packet.data)["sibling"])
             for fd in packet.fds:
                 os.close(fd)
 
@@ -201,12 +206,19 @@ class Launch:
         for pidfd in self.leave():
             _collect(pidfd)
 
+    def _follow_silent(self) -> None:
+        """Take the sibling in the child's place that has died before it could say anything."""
+        if self._sibling:
+            with contextlib.suppress(LaunchError):  # it is nobody of ours, whatever was said
+                self._follow(self._sibling)
+
     def _follow(self, pid: int) -> None:
         """Take the child's sibling *pid* in its place.
 
         Raises:
             LaunchError: it is no other child of ours.
         """
+        self._sibling = 0
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -218,7 +230,8 @@ class Launch:
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
-        if not self._program or self._will_wait:
+        if self._sibling or not self._program or self._will_wait:
+            self._follow_silent()
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
         return self._launched()
@@ -238,6 +251,9 @@ class Launch:
             self._warnings.append(message["warning"])
         elif "terminal" in message:
             self._take_terminal(packet.fds)
+        elif "sibling" in message:
+            if message["sibling"] != self.pid:  # else it has announced itself already
+                self._sibling = int(message["sibling"])
         elif "forked" in message:
             self._follow(packet.sender)
             self.let_go_on()

@@ -197,10 +197,13 @@ def fork(child: Child) -> None:
     """Go on in a sibling, which is the parent's child too, and in the new pid namespace.
 
     It announces itself, by the credentials of its message: had the one that dies here to do it,
-    the parent might kill that one just before, and never hear of the other.
+    the parent might kill that one just before, and never hear of the other. That one tells too: the
+    end of its pid namespace may kill the sibling before it has said anything, and waits until the
+    parent has collected it.
     """
     pid, _ = clone3(CLONE_PARENT)
     if pid:
+        child.send({"sibling": pid})
         os._exit(0)
     child.send({"forked": True})
     child.await_parent()
