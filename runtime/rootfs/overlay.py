@@ -52,11 +52,12 @@ def overlay(
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
         raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
-    try:
-        return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
-    except KernelError as error:
-        if error.errno != errno.EINVAL or lacks_overlay_by_fd(error):
-            raise
+    if not mask.is_masked(mask.DETACHED_LAYERS):
+        try:
+            return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
+        except KernelError as error:
+            if error.errno != errno.EINVAL or lacks_overlay_by_fd(error):
+                raise
     return _overlay(lowers, upper, work, volatile=volatile, open_folder=_open)
 
 
