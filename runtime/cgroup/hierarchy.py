@@ -5,7 +5,7 @@ from typing import Literal
 
 from runtime.cgroup import files
 from runtime.errors import UnsupportedHostError
-from runtime.kernel.procfs import MountInfo, parse_mountinfo
+from runtime.kernel.procfs import MountInfo, is_confined, parse_mountinfo
 from runtime.record import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -54,9 +54,12 @@ class Hierarchy:
     def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":
         """Read *mountinfo*, and ``cgroup.controllers`` of the v2 mount it names.
 
+        In a user namespace only what is delegated to its root counts, which may be nothing.
+
         Raises:
             UnsupportedHostError: no cgroup file system is mounted.
         """
+        confined = is_confined()
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as stream:
             mounts = parse_mountinfo(stream.read())
         places: dict[str, Place] = {}
@@ -64,6 +67,8 @@ class Hierarchy:
         unified = None
         # The first writable mount of a hierarchy wins: a second is a bind mount of somebody's.
         for mount in filter(_usable, mounts):
+            if confined and not os.access(mount.mount_point, os.W_OK):
+                continue
             if mount.fstype == "cgroup2":
                 unified = unified or mount.mount_point
                 continue
@@ -76,12 +81,17 @@ class Hierarchy:
             for controller in files.read(f"{unified}/cgroup.controllers").split():
                 places.setdefault(controller, Place(2, unified))
             places.setdefault("devices", Place(2, unified))
-        if not places and unified is None:
+        if not places and unified is None and not confined:
             raise UnsupportedHostError(
                 f"no cgroup file system is mounted (read {mountinfo}); "
                 "mount cgroup2 on /sys/fs/cgroup"
             )
         return cls(places, unified, tuple(named))
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no group can be made at all: nothing is delegated to this user."""
+        return not self.places and self.unified is None and not self.named
 
     @property
     def mode(self) -> Literal["v1", "v2", "hybrid"]:

@@ -66,6 +66,7 @@ def compile_program(
     init: bool = False,
     environment: str | None = None,
     stages: Stages | None = None,
+    confined: bool = False,
 ) -> Program:
     """Return the program that starts *spec*'s process in its container.
 
@@ -74,6 +75,7 @@ def compile_program(
     over the one in the spec. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
     program because programs are stored. *stages* are those of a container made for another engine.
+    *confined* says that it is started in a user namespace: some things come in other ways there.
 
     Raises:
         ContainerError: the spec contradicts itself or asks for what would change the host.
@@ -90,6 +92,7 @@ def compile_program(
         devices=spec.linux.devices,
         cgroups=cgroup_view(cgroup_join),
         userns="user" in own.kinds,
+        confined=confined,
         own_network="network" in own.kinds,
         uids=spec.linux.uid_mappings,
         gids=spec.linux.gid_mappings,

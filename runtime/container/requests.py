@@ -9,6 +9,7 @@ from runtime.container.folders import netns_path, state_folder
 from runtime.container.program import compile_enter, compile_program
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
+from runtime.kernel.procfs import is_confined
 from runtime.kernel.seccomp_default import DEFAULT_PROFILE, default_profile
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
@@ -39,6 +40,7 @@ def launch_request(
         cgroup_join=join_files,
         init=config.init,
         environment=config.environment or None,
+        confined=is_confined(),
     )
     user = config.spec.process.user
     return request.LaunchRequest(

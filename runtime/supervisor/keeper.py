@@ -33,6 +33,7 @@ from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
+from runtime.kernel.selfexe import command
 from runtime.supervisor import leaf, limits, strays
 from runtime.supervisor.names import (
     CONTAINER,
@@ -43,7 +44,6 @@ from runtime.supervisor.names import (
     LOG,
     PROBE,
     Home,
-    command,
 )
 
 MAX_LINE = 4096

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.kernel.passing import receive_fds
+from runtime.kernel.selfexe import command
 from runtime.supervisor import limits
 from runtime.supervisor.loop import IN, OUT, Loop
-from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
+from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")

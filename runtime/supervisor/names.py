@@ -1,9 +1,6 @@
 """What supervisor, keeper and clients must agree on without talking: paths, numbers, words."""
 
 import os
-import sys
-
-import runtime
 
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
@@ -22,8 +19,6 @@ PROBE = "probe/"
 
 COMM = "bayplan-sup"
 """Name of the supervisor as ps shows it, and of its children until their exec."""
-
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
 
 
 class Home:
@@ -51,13 +46,3 @@ class Home:
     def run_folder(self, container_id: str) -> str:
         """Return where the container's FIFOs, request and status are."""
         return os.path.join(self.containers, container_id)
-
-
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the argv of a process of ours, which calls ``main(arguments)`` of *module*.
-
-    Nothing is on its path but Python's library and us.
-    """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
-    boot = _BOOT.format(module=module)
-    return [sys.executable, "-I", "-S", "-c", boot, package, *arguments]

@@ -6,9 +6,9 @@ from contextlib import suppress
 from functools import partial
 from signal import SIGKILL
 
+from runtime.kernel.selfexe import command
 from runtime.supervisor import exits
 from runtime.supervisor.loop import IN, Loop
-from runtime.supervisor.names import command
 
 _LOOK_AGAIN_S = 0.1
 

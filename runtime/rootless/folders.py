@@ -1,0 +1,52 @@
+"""Where an ordinary user's default world lives.
+
+Source: XDG Base Directory Specification.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtime.errors import UnsupportedHostError
+from runtime.root import Root
+
+
+def root_of(uid: int, environment: Mapping[str, str]) -> Root:
+    """Return the default world of the user *uid* of the host, who calls; touches nothing.
+
+    The same, before and after that user's namespaces are entered.
+
+    Raises:
+        UnsupportedHostError: there is no folder that is this user's alone.
+    """
+    data = environment.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):  # which the specification wants ignored
+        data = os.path.join(os.path.expanduser("~"), ".local/share")
+    if not os.path.isabs(data):
+        raise UnsupportedHostError("there is no home folder: set HOME, or XDG_DATA_HOME")
+    return Root(Path(data, "bayplan"), Path(_run_folder(uid, environment.get("XDG_RUNTIME_DIR"))))
+
+
+def _run_folder(uid: int, given: str | None) -> str:
+    """Return the folder for what ends with the session; of no use after a reboot."""
+    for parent in (given or "", f"/run/user/{uid}"):
+        # After `su` it is that of the user one was.
+        if os.path.isabs(parent) and _is_private(parent):
+            return os.path.join(parent, "bayplan")
+    fallback = f"/tmp/bayplan-{uid}"
+    if os.path.lexists(fallback) and not _is_private(fallback):
+        raise UnsupportedHostError(
+            f"{fallback} is not a folder of this user alone (mode 700): take it away, or set"
+            " XDG_RUNTIME_DIR to one that is"
+        )
+    return fallback
+
+
+def _is_private(folder: str) -> bool:
+    try:
+        status = os.lstat(folder)
+    except (FileNotFoundError, PermissionError):
+        return False
+    private = stat.S_IMODE(status.st_mode) & 0o077 == 0
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private

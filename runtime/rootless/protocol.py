@@ -1,0 +1,57 @@
+"""What the holder can be asked, one JSON document a packet; it answers each with one.
+
+* ``enter``: the three namespaces, as descriptors. The connection then says, for as long as it is
+  open, that somebody is inside;
+* ``forward``, with a ``world`` and ``ports`` (lists of protocol, address, port): these are all the
+  ports of the host that are to be handed on for that world. All or none. The answer says which
+  ``addresses`` the link in the namespace must have by now;
+* ``forwards``: those of a world that are open.
+
+An answer is ``{"ok": {...}}`` or ``{"error": text}``.
+"""
+
+import json
+import os
+import socket
+from typing import Any
+
+from runtime.errors import NetworkError, SupervisorError
+from runtime.kernel.passing import receive_fds
+
+SOCKET = "holder.sock"
+LOCK = "holder.lock"
+LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5
+"""What the holder finds open; to the last it writes what keeps it from starting, if anything."""
+MAX_BYTES = 1 << 16
+ANSWER_S = 60.0
+VARIABLE = "BAYPLAN_HOLDER"
+"""In the environment of every process of ours in a user's world: the holder's socket."""
+
+Message = dict[str, Any]
+
+
+def ask(
+    line: socket.socket, op: str, members: Message, *, fds: int = 0
+) -> tuple[Message, list[int]]:
+    """Return the answer to one request, and up to *fds* descriptors.
+
+    Raises:
+        NetworkError: as the holder says.
+        SupervisorError: it does not answer.
+    """
+    try:
+        line.settimeout(ANSWER_S)
+        line.send(json.dumps({"op": op, **members}).encode())
+        data, received = receive_fds(line, MAX_BYTES, max(1, fds))
+    except OSError as error:
+        raise SupervisorError(
+            f"the holder of this user's namespaces does not answer: {error}"
+        ) from error
+    if not data:
+        for fd in received:
+            os.close(fd)
+        raise SupervisorError("the holder of this user's namespaces has ended")
+    answer: Message = json.loads(data)
+    if "error" in answer:
+        raise NetworkError(answer["error"])
+    return answer["ok"], received
