@@ -49,6 +49,9 @@ class Hierarchy:
     """Mount point of cgroup2, whether or not it holds controllers."""
     named: tuple[str, ...] = ()
     """Mount points of v1 hierarchies without controllers (systemd's)."""
+    confined: bool = False
+    """Whether it is that of root of a user namespace: only what is delegated to it, if anything,
+    and no rules about devices, of which it can make and get none."""
 
     @classmethod
     def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":
@@ -80,13 +83,14 @@ class Hierarchy:
         if unified is not None:
             for controller in files.read(f"{unified}/cgroup.controllers").split():
                 places.setdefault(controller, Place(2, unified))
-            places.setdefault("devices", Place(2, unified))
+            if not confined:
+                places.setdefault("devices", Place(2, unified))
         if not places and unified is None and not confined:
             raise UnsupportedHostError(
                 f"no cgroup file system is mounted (read {mountinfo}); "
                 "mount cgroup2 on /sys/fs/cgroup"
             )
-        return cls(places, unified, tuple(named))
+        return cls(places, unified, tuple(named), confined)
 
     @property
     def is_empty(self) -> bool:

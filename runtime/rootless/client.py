@@ -20,6 +20,7 @@ from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, ask
 from runtime.rootless.resolver import show_resolv_conf
+from runtime.rootless.variable import holder, set_holder
 
 _PAUSE_S = 0.01
 _START_S = 30.0
@@ -52,15 +53,13 @@ def enter(run: str, *, start: bool) -> None:
         found.enter()
         found.close()
         show_resolv_conf(run)
-        os.environ[protocol.VARIABLE] = os.path.join(run, protocol.SOCKET)
+        set_holder(os.path.join(run, protocol.SOCKET))
         _line.append(line)
     os.chdir(folder)
 
 
-def forward(world: str, ports: Iterable[Forward]) -> frozenset[str]:
+def forward(world: str, ports: Iterable[Forward]) -> None:
     """Have *ports* of the host, and no others, handed on for *world*; all or none.
-
-    Returns the addresses that the link in the namespace must have for all worlds of this user.
 
     Raises:
         NetworkError: one cannot be had; says why. Nothing has changed.
@@ -68,8 +67,7 @@ def forward(world: str, ports: Iterable[Forward]) -> frozenset[str]:
     """
     wanted = [[port.protocol, port.ip, port.port] for port in sorted(ports)]
     with _to_holder() as line:
-        answer, _ = ask(line, "forward", {"world": world, "ports": wanted})
-    return frozenset(answer["addresses"])
+        ask(line, "forward", {"world": world, "ports": wanted})
 
 
 def forwards(world: str) -> frozenset[Forward]:
@@ -84,7 +82,7 @@ def forwards(world: str) -> frozenset[Forward]:
 
 
 def _to_holder() -> socket.socket:
-    path = outside.holder()
+    path = holder()
     if path is None or (line := _try_connect(path)) is None:
         raise SupervisorError("the holder of this user's namespaces is gone")
     return line

@@ -43,8 +43,8 @@ class Forward:
 def arrives_at(ip: str) -> str:
     """Return the address in the namespace for an address of the host.
 
-    One of the host's loopback gets one of the link to the outside: packets to a loopback cannot
-    come from there. Any other keeps its own, which the link gets in addition.
+    For one of the host's loopback that is another one: packets to a loopback cannot come from
+    outside. Any other keeps its own. The link to the outside gets them in addition.
 
     Raises:
         ValueError: there is none for a loopback address above 127.0.0.150.

@@ -17,10 +17,12 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from functools import partial
 
 from runtime.documents import read_note
 from runtime.errors import ContainerError, NetworkError
 from runtime.kernel import inotify
+from runtime.kernel.interface import set_extra_addresses
 from runtime.kernel.process import close_range
 from runtime.rootless import insiders, namespaces, protocol
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
@@ -28,7 +30,7 @@ from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, Message
 from runtime.rootless.resolver import write_resolv_conf
-from runtime.rootless.slirp import Slirp
+from runtime.rootless.slirp import LINK, Slirp
 
 _NOTE = "namespaces.json"
 _LOG = "holder.log"
@@ -49,6 +51,8 @@ class Holder:
         self._note = os.path.join(run, _NOTE)
         self._lines: dict[int, socket.socket] = {}
         self._forwards: dict[str, frozenset[Forward]] = {}
+        self._addresses: list[str] = []
+        """Those of the link in the namespace, beside its own."""
         self._survivor = -1
         """Pidfd of a process inside that was there at the last look."""
         self._calls: dict[int, Callable[[], None]] = {}
@@ -161,7 +165,7 @@ class Holder:
             if asked["op"] == "forward":
                 ports = (Forward(*port) for port in asked["ports"])
                 self._forward(asked["world"], frozenset(ports))
-                return {"ok": {"addresses": sorted(extra_addresses(self._wanted()))}}, ()
+                return {"ok": {}}, ()
             if asked["op"] == "forwards":
                 mine = self._forwards.get(asked["world"], frozenset())
                 found = mine & (self._slirp.open if self._slirp else frozenset())
@@ -197,10 +201,19 @@ class Holder:
         if self._slirp is None:
             raise NetworkError("slirp4netns was killed, and does not start again yet")
         known = self._slirp.open
+        self._set_addresses(known | wanted)
         self._close(in_the_way(known, wanted) - wanted)
         for forward in sorted(wanted - known):
             self._slirp.add(forward)
         self._close(self._slirp.open - wanted)
+        self._set_addresses(wanted)
+
+    def _set_addresses(self, forwards: Collection[Forward]) -> None:
+        """Let the link have the addresses at which *forwards* arrive."""
+        addresses = sorted(extra_addresses(forwards))
+        if addresses != self._addresses:
+            insiders.look(self._namespaces, partial(set_extra_addresses, LINK, addresses))
+            self._addresses = addresses
 
     def _close(self, forwards: Collection[Forward]) -> None:
         assert self._slirp is not None
@@ -222,6 +235,8 @@ class Holder:
             _say(str(error))
             return
         self._watch(self._slirp.pidfd, self._slirp_ended)
+        self._addresses = []
+        self._set_addresses(self._wanted())
         for forward in sorted(self._wanted()):
             try:
                 self._slirp.add(forward)

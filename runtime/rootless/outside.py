@@ -3,7 +3,6 @@
 import os
 
 from runtime.record import dataclass
-from runtime.rootless.protocol import VARIABLE
 
 _TABLES = ("tcp", "tcp6", "udp", "udp6")
 _FIRST_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
@@ -47,8 +46,3 @@ def remember() -> None:
 def outside() -> Outside | None:
     """Return the host as seen from a user's world; None in a world of root, who is outside."""
     return _outside[0] if _outside else None
-
-
-def holder() -> str | None:
-    """Return the socket of the holder of the namespaces we are in, None in a world of root."""
-    return os.environ.get(VARIABLE)

@@ -3,8 +3,7 @@
 * ``enter``: the three namespaces, as descriptors. The connection then says, for as long as it is
   open, that somebody is inside;
 * ``forward``, with a ``world`` and ``ports`` (lists of protocol, address, port): these are all the
-  ports of the host that are to be handed on for that world. All or none. The answer says which
-  ``addresses`` the link in the namespace must have by now;
+  ports of the host that are to be handed on for that world. All or none;
 * ``forwards``: those of a world that are open.
 
 An answer is ``{"ok": {...}}`` or ``{"error": text}``.
@@ -24,8 +23,6 @@ LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5
 """What the holder finds open; to the last it writes what keeps it from starting, if anything."""
 MAX_BYTES = 1 << 16
 ANSWER_S = 60.0
-VARIABLE = "BAYPLAN_HOLDER"
-"""In the environment of every process of ours in a user's world: the holder's socket."""
 
 Message = dict[str, Any]
 

@@ -7,6 +7,7 @@ from functools import partial
 from signal import SIGKILL
 
 from runtime.kernel.selfexe import command
+from runtime.rootless.variable import environment
 from runtime.supervisor import exits
 from runtime.supervisor.loop import IN, Loop
 
@@ -26,7 +27,7 @@ def spawn(
     pid = os.posix_spawn(
         "/proc/self/exe",
         command(module, *arguments),
-        {},
+        environment(),
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in (fds or {}).items()],
         setsigmask=[],
     )

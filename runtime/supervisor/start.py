@@ -16,6 +16,7 @@ from runtime.errors import NotFoundError, SupervisorError
 from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import command, sealed_interpreter
 from runtime.root import Root
+from runtime.rootless.variable import environment
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home
 from runtime.supervisor.protocol import VERSION, Decoder, receive, send
 
@@ -173,7 +174,7 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter_fd}",
             command("runtime.supervisor.keeper", *home_of(root).arguments()),
-            {},
+            environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],
