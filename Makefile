@@ -11,7 +11,10 @@ PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode
 PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
-APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
+# What an ordinary user needs, beside APT_RUN.
+APT_USER := uidmap slirp4netns
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
+            $(APT_USER)
 
 .PHONY: demo demo-clean test check-long bench setup setup-test lint clean
 

@@ -44,7 +44,8 @@ def enter(run: str, *, start: bool) -> None:
     folder = os.getcwd()
     os.environ.setdefault("HOME", os.path.expanduser("~"))  # inside we have root's name
     outside.remember()
-    line = _connect(run, start=start)
+    # One that was killed has left its note, and perhaps somebody inside: they are found again.
+    line = _connect(run, start=start or os.path.exists(os.path.join(run, protocol.NOTE)))
     if line is None:
         namespaces.make(ids_of(os.getuid(), os.getgid())).enter()
     else:

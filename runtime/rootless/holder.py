@@ -32,7 +32,6 @@ from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, Message
 from runtime.rootless.resolver import write_resolv_conf
 from runtime.rootless.slirp import LINK, Slirp
 
-_NOTE = "namespaces.json"
 _LOG = "holder.log"
 _VANISHED = 0x200 | inotify.IN_MOVED_FROM  # IN_DELETE
 _AGAIN_MS = 2000
@@ -48,7 +47,7 @@ class Holder:
             ContainerError: the host cannot give them; says what to do.
         """
         self._run = run
-        self._note = os.path.join(run, _NOTE)
+        self._note = os.path.join(run, protocol.NOTE)
         self._lines: dict[int, socket.socket] = {}
         self._forwards: dict[str, frozenset[Forward]] = {}
         self._addresses: list[str] = []

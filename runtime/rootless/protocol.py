@@ -19,6 +19,8 @@ from runtime.kernel.passing import receive_fds
 
 SOCKET = "holder.sock"
 LOCK = "holder.lock"
+NOTE = "namespaces.json"
+"""By which a holder finds the namespaces of one that was killed."""
 LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5
 """What the holder finds open; to the last it writes what keeps it from starting, if anything."""
 MAX_BYTES = 1 << 16

@@ -23,12 +23,16 @@ class Bayplan:
     def environment(self) -> dict[str, str]:
         return os.environ | {"BAYPLAN_ROOT": str(self.folder), "PYTHONPATH": os.getcwd()}
 
+    @property
+    def command(self) -> list[str]:
+        return COMMAND
+
     def __call__(
         self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb; the exit code must be *code*, if one is given."""
         done = subprocess.run(
-            [*COMMAND, *words],
+            [*self.command, *words],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -45,7 +49,7 @@ class Bayplan:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb and return while it runs."""
         return subprocess.Popen(
-            [*COMMAND, *words],
+            [*self.command, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
