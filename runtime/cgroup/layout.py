@@ -46,8 +46,11 @@ class Part:
 
     @property
     def needed(self) -> bool:
-        """Tell whether the group must be there in this hierarchy."""
-        return any(work.needed for work in self.works)
+        """Tell whether the group must be there in this hierarchy.
+
+        On version 2 also without controllers, to be frozen and killed by.
+        """
+        return self.version == 2 or any(work.needed for work in self.works)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,17 @@ Whoever finds no holder takes the lock, makes the listening socket and hands bot
 with the supervisor (`runtime.supervisor.start`).
 """
 
-import contextlib
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from runtime.errors import SupervisorError, UnsupportedHostError
 from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import command
 from runtime.rootless import namespaces, outside, protocol
+from runtime.rootless.delegation import scope_words
 from runtime.rootless.forwards import Forward
 from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
@@ -49,7 +49,7 @@ def enter(run: str, *, start: bool) -> None:
     if line is None:
         namespaces.make(ids_of(os.getuid(), os.getgid())).enter()
     else:
-        _, fds = ask(line, "enter", {}, fds=len(namespaces.KINDS))
+        _, fds = ask(line, "enter", {})
         found = Namespaces(dict(zip(namespaces.KINDS, fds, strict=True)))
         found.enter()
         found.close()
@@ -80,6 +80,22 @@ def forwards(world: str) -> frozenset[Forward]:
     with _to_holder() as line:
         answer, _ = ask(line, "forwards", {"world": world})
     return frozenset(Forward(*port) for port in answer["ports"])
+
+
+def spawn(
+    words: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], numbers: Sequence[int]
+) -> None:
+    """Start a process inside as the holder's child, in the cgroup that is delegated to it.
+
+    It finds *fds* by their *numbers*, but for one more, the last, which is the program.
+
+    Raises:
+        NetworkError: it cannot be started.
+        SupervisorError: the holder does not answer.
+    """
+    wanted = {"words": [*words], "environment": dict(environment), "numbers": [*numbers]}
+    with _to_holder() as line:
+        ask(line, "spawn", wanted, given=fds)
 
 
 def _to_holder() -> socket.socket:
@@ -119,34 +135,60 @@ def _start_one(run: str, path: str) -> None:
     if lock < 0:
         time.sleep(_PAUSE_S)
         return
-    with contextlib.ExitStack() as opened:
-        opened.callback(os.close, lock)
-        listener = opened.enter_context(listen(path, socket.SOCK_SEQPACKET))
-        read, write = os.pipe()
-        with open(read, encoding="utf-8") as report:
-            try:
-                child = _spawn(run, listener.fileno(), lock, write)
-            finally:
-                os.close(write)
-            os.waitpid(child, 0)
-            problem = report.read()
-        if problem:
-            raise UnsupportedHostError(problem)
+    try:
+        with listen(path, socket.SOCK_SEQPACKET) as listener:
+            words, environment = scope_words(os.environ)
+            if words and _start(run, listener.fileno(), lock, words, environment):
+                return
+            # Without a service manager that answers, there is just no cgroup.
+            if not _start(run, listener.fileno(), lock):
+                raise SupervisorError(f"the holder ended at once; see {run}/holder.log")
+    finally:
+        os.close(lock)
 
 
-def _spawn(run: str, listener: int, lock: int, report: int) -> int:
+def _start(
+    run: str,
+    listener: int,
+    lock: int,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
+    """Start a holder by the words in *prefix*; return whether it got as far as to serve.
+
+    Raises:
+        UnsupportedHostError: it says what it lacks.
+    """
+    read, write = os.pipe()
+    with open(read, encoding="utf-8") as report:
+        try:
+            child = _spawn(
+                run, {LISTEN_FD: listener, LOCK_FD: lock, REPORT_FD: write}, prefix, environment
+            )
+        finally:
+            os.close(write)
+        _, status = os.waitpid(child, 0)
+        problem = report.read()
+    if problem:
+        raise UnsupportedHostError(problem)
+    return status == 0
+
+
+def _spawn(
+    run: str, fds: Mapping[int, int], prefix: Sequence[str], environment: Mapping[str, str]
+) -> int:
     log = os.open(
         os.path.join(run, "holder.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    wanted = {0: null, 1: null, 2: log, LISTEN_FD: listener, LOCK_FD: lock, REPORT_FD: report}
     # Out of the way of the numbers they get in the child.
-    high = {number: _above(fd) for number, fd in wanted.items()}
+    high = {number: _above(fd) for number, fd in {0: null, 1: null, 2: log, **fds}.items()}
+    words = [*prefix, *command("runtime.rootless.holder", run)]
     try:
         return os.posix_spawn(
-            sys.executable,
-            command("runtime.rootless.holder", run),
-            {"PATH": os.environ.get("PATH", "")},
+            words[0],
+            words,
+            {"PATH": os.environ.get("PATH", ""), **environment},
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in high.items()],
             setsid=True,
             setsigmask=[],

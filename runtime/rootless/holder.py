@@ -9,6 +9,7 @@ starts then finds the namespaces again by a process in them. When its socket is 
 the end of a session without lingering, or on SIGTERM, it kills what is inside.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -23,8 +24,9 @@ from runtime.documents import read_note
 from runtime.errors import ContainerError, NetworkError
 from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
+from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import close_range
-from runtime.rootless import insiders, namespaces, protocol
+from runtime.rootless import delegation, insiders, namespaces, protocol
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
 from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
@@ -35,6 +37,7 @@ from runtime.rootless.slirp import LINK, Slirp
 _LOG = "holder.log"
 _VANISHED = 0x200 | inotify.IN_MOVED_FROM  # IN_DELETE
 _AGAIN_MS = 2000
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Holder:
@@ -59,6 +62,8 @@ class Holder:
         self._going = True
         self._namespaces, self._mounts = self._have_namespaces()
         self._numbers = self._namespaces.numbers()
+        if (group := delegation.own_group()) is not None:
+            delegation.leave_top(group)
         write_resolv_conf(run)
         self._slirp: Slirp | None = Slirp(run, self._namespaces)
         self._watch(self._slirp.pidfd, self._slirp_ended)
@@ -99,7 +104,8 @@ class Holder:
                     found.close()
             # Containers without their keeper have namespaces of their own: nobody gets back in.
             insiders.kill_all(numbers)
-        made = namespaces.make(ids_of(os.getuid(), os.getgid()))
+        ids = ids_of(os.getuid(), os.getgid())
+        made = namespaces.make(ids, group=delegation.own_group())
         mounts = insiders.look(made, insiders.own_mounts)
         body = {"boot": _boot(), **made.numbers(), "mounts": mounts}
         temporary = f"{self._note}.new"
@@ -129,7 +135,7 @@ class Holder:
     def _watch_signals(self) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, lambda _signal, _frame: None)
 
         def stop() -> None:
@@ -144,20 +150,24 @@ class Holder:
             self._watch(line.fileno(), lambda: self._hear(line))
 
     def _hear(self, line: socket.socket) -> None:
+        given: list[int] = []
         try:
-            data = line.recv(protocol.MAX_BYTES)
+            data, given = receive_fds(line, protocol.MAX_BYTES, protocol.MOST_FDS)
             if data:
-                answer, fds = self._answer(json.loads(data))
+                answer, fds = self._answer(json.loads(data), given)
                 socket.send_fds(line, [json.dumps(answer).encode()], fds)
                 return
         except (ConnectionError, BlockingIOError):
             pass
+        finally:
+            for fd in given:
+                os.close(fd)
         self._forget(line.fileno())
         del self._lines[line.fileno()]
         line.close()
         self._end_if_idle()
 
-    def _answer(self, asked: Message) -> tuple[Message, tuple[int, ...]]:
+    def _answer(self, asked: Message, given: list[int]) -> tuple[Message, tuple[int, ...]]:
         try:
             if asked["op"] == "enter":
                 return {"ok": {}}, tuple(self._namespaces.fds.values())
@@ -169,9 +179,38 @@ class Holder:
                 mine = self._forwards.get(asked["world"], frozenset())
                 found = mine & (self._slirp.open if self._slirp else frozenset())
                 return {"ok": {"ports": [[f.protocol, f.ip, f.port] for f in sorted(found)]}}, ()
+            if asked["op"] == "spawn":
+                self._spawn(asked["words"], asked["environment"], asked["numbers"], given)
+                return {"ok": {}}, ()
             return {"error": f"the holder knows no {asked['op']}: it is of another version"}, ()
         except (NetworkError, ValueError) as error:
             return {"error": str(error)}, ()
+
+    def _spawn(
+        self, words: list[str], environment: dict[str, str], numbers: list[int], fds: list[int]
+    ) -> None:
+        """Start a process inside that is a child of ours, and so in the cgroup we are in.
+
+        Raises:
+            NetworkError: it cannot be started.
+        """
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _become(self._namespaces, words, environment, numbers, fds, write)
+        os.close(write)
+        pidfd = os.pidfd_open(pid)
+
+        def reap() -> None:
+            self._forget(pidfd)
+            os.close(pidfd)
+            os.waitpid(pid, 0)
+
+        self._watch(pidfd, reap)
+        with open(read, encoding="utf-8") as report:
+            problem = report.read()
+        if problem:
+            raise NetworkError(f"cannot start {words[0]}: {problem}")
 
     def _wanted(self) -> frozenset[Forward]:
         return frozenset().union(*self._forwards.values())
@@ -266,6 +305,33 @@ class Holder:
         """Let those who come now start another holder as soon as this one is gone."""
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self._run, protocol.SOCKET))
+
+
+def _become(
+    inside: Namespaces,
+    words: list[str],
+    environment: dict[str, str],
+    numbers: list[int],
+    fds: list[int],
+    report: int,
+) -> None:
+    """In a child: enter, put descriptors in their places, execute the last of them."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for caught in _ENDING:
+            signal.signal(caught, signal.SIG_DFL)
+        inside.enter()
+        # Out of the way of the numbers they get.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 64)
+        for fd, number in zip(high[:-1], numbers, strict=True):
+            os.dup2(fd, number)
+        os.execve(f"/proc/self/fd/{high[-1]}", words, environment)
+    except (OSError, ValueError) as error:
+        os.write(report, str(error).encode())
+    finally:
+        os._exit(127)
 
 
 def _boot() -> str:

@@ -1,6 +1,6 @@
-"""The three namespaces of a user's worlds: made, held by descriptors, entered.
+"""The namespaces of a user's worlds: made, held by descriptors, entered.
 
-Source: user_namespaces(7), setns(2).
+Source: user_namespaces(7), cgroup_namespaces(7), setns(2).
 """
 
 import errno
@@ -11,8 +11,9 @@ from contextlib import suppress
 
 from runtime.errors import KernelError, UnsupportedHostError
 from runtime.kernel.interface import set_loopback_up
-from runtime.kernel.mount import MS_REC, MS_SLAVE, mount
+from runtime.kernel.mount import MS_BIND, MS_REC, MS_SLAVE, mount
 from runtime.kernel.namespaces import (
+    CLONE_NEWCGROUP,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -20,9 +21,15 @@ from runtime.kernel.namespaces import (
     unshare,
 )
 from runtime.kernel.process import PR_SET_PDEATHSIG, prctl
+from runtime.rootless.delegation import MOUNT_POINT
 from runtime.rootless.ids import Ids
 
-KINDS = {"user": CLONE_NEWUSER, "mnt": CLONE_NEWNS, "net": CLONE_NEWNET}
+KINDS = {
+    "user": CLONE_NEWUSER,
+    "cgroup": CLONE_NEWCGROUP,
+    "mnt": CLONE_NEWNS,
+    "net": CLONE_NEWNET,
+}
 """As /proc/PID/ns calls them, in the order in which they are entered."""
 
 _SIGKILL = 9
@@ -39,7 +46,7 @@ _SWITCHES = (
 
 
 class Namespaces:
-    """Descriptors of the three; they last as long as one of them, or somebody inside."""
+    """Descriptors of one of each; they last as long as one of them, or somebody inside."""
 
     def __init__(self, fds: Mapping[str, int]) -> None:
         self.fds = dict(fds)
@@ -72,10 +79,11 @@ class Namespaces:
         self.fds.clear()
 
 
-def make(ids: Ids) -> Namespaces:
+def make(ids: Ids, *, group: str | None = None) -> Namespaces:
     """Return new ones: mounts follow the host's, the network has a loopback and nothing else.
 
-    Nobody lives in them.
+    Nobody lives in them. The cgroup namespace begins at the group of this process; if that is
+    delegated to this user, *group* is its folder, and shown in the place of the host's.
 
     Raises:
         UnsupportedHostError: the host lets this user make none; says what to change.
@@ -84,7 +92,7 @@ def make(ids: Ids) -> Namespaces:
     pid = os.fork()
     if pid == 0:
         ours.close()  # or the end of it would not be seen
-        _make_in_child(theirs)
+        _make_in_child(theirs, group)
     theirs.close()
     try:
         _hear(ours)
@@ -98,15 +106,18 @@ def make(ids: Ids) -> Namespaces:
         os.waitpid(pid, 0)
 
 
-def _make_in_child(channel: socket.socket) -> None:
+def _make_in_child(channel: socket.socket, group: str | None) -> None:
     """Make them, wait until they are held from outside, and end. Never returns."""
     try:
         prctl(PR_SET_PDEATHSIG, _SIGKILL)
         unshare(CLONE_NEWUSER)
         channel.send(b"unshared")
         if channel.recv(16):
-            unshare(CLONE_NEWNS | CLONE_NEWNET)
+            unshare(CLONE_NEWCGROUP | CLONE_NEWNS | CLONE_NEWNET)
             mount(None, "/", None, MS_REC | MS_SLAVE)
+            if group is not None:
+                # The kernel refuses another mount of the file system that is mounted there.
+                mount(group, MOUNT_POINT, None, MS_BIND)
             set_loopback_up()
             channel.send(b"made")
             channel.recv(16)

@@ -16,7 +16,7 @@ from runtime.errors import NotFoundError, SupervisorError
 from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import command, sealed_interpreter
 from runtime.root import Root
-from runtime.rootless.variable import environment
+from runtime.rootless.variable import environment, holder
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home
 from runtime.supervisor.protocol import VERSION, Decoder, receive, send
 
@@ -159,21 +159,21 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     interpreter = sealed_interpreter()
-    low = (null, log, listener, lock, interpreter)
+    words = command("runtime.supervisor.keeper", *home_of(root).arguments())
+    numbers = (0, 1, 2, LISTEN_FD, LOCK_FD)
+    low = (null, null, log, listener, lock, interpreter)
     # Out of the way of the numbers they get in the child.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in low]
     try:
-        null_fd, log_fd, listen_fd, lock_fd, interpreter_fd = high
-        pairs = (
-            (null_fd, 0),
-            (null_fd, 1),
-            (log_fd, 2),
-            (listen_fd, LISTEN_FD),
-            (lock_fd, LOCK_FD),
-        )
+        if holder() is not None:
+            from runtime.rootless.client import spawn
+
+            spawn(words, environment(), high, numbers)
+            return 0  # no child of ours: waited for like one that somebody else starts
+        pairs = zip(high, numbers, strict=False)  # the last is the program
         return os.posix_spawn(
-            f"/proc/self/fd/{interpreter_fd}",
-            command("runtime.supervisor.keeper", *home_of(root).arguments()),
+            f"/proc/self/fd/{high[-1]}",
+            words,
             environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
