@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.manifests import HEAD, document
-from tests.support.ordinary import UID, Ordinary, ordinary_user
+from tests.support.ordinary import UID, Ordinary, delegated_group, ordinary_user
 from tests.support.testhost import inside
 from tests.support.waiting import wait_until
 
@@ -107,6 +107,18 @@ def test_containers_end_with_the_session(user: Ordinary):
     user.apply(web())
     wait_until(lambda: _says(user, PORT) == "hello")
     user.delete("test")
+
+
+def test_a_delegated_cgroup_is_used():
+    with delegated_group() as group, ordinary_user(group=group) as user:
+        user.apply(HEAD)
+        name = user("run", "-d", "--name", "one", "test/box", "sleep", "1000").stdout.strip()
+        user("pause", "one")
+        frozen = (group / "bayplan" / name / "cgroup.events").read_text()
+        assert "frozen 1" in frozen
+        assert user.json("stats", "one")[0]["cpuPercent"] == 0.0
+        user("rm", "-f", "one")
+        user.delete("test")
 
 
 def test_without_subordinate_ids_it_is_said_how_to_get_some():

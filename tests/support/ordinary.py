@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cli import Bayplan
@@ -31,6 +31,11 @@ set -eu
 mount --make-rprivate /
 ip link set lo up
 ip addr add 198.51.100.2/32 dev lo
+if [ -n "$4" ]; then
+  mount --bind "${4%/*}" /mnt
+  umount -l -R /sys/fs/cgroup
+  mount --move /mnt /sys/fs/cgroup
+fi
 for file in passwd group subuid subgid; do
   mount --bind "$1/etc/$file" "/etc/$file"
 done
@@ -51,7 +56,8 @@ class Ordinary(Bayplan):
 
     keeper: int = 0
     """Pid of who keeps the namespaces of the host."""
-    variables: dict[str, str] = field(default_factory=dict)
+    group: Path | None = None
+    """The cgroup that is delegated to the user, as the real host sees it."""
 
     @property
     def run_folder(self) -> Path:
@@ -65,7 +71,6 @@ class Ordinary(Bayplan):
             "XDG_RUNTIME_DIR": str(self.folder / "session"),
             "PYTHONPATH": "/mnt/tree",
             "PYTHONDONTWRITEBYTECODE": "1",
-            **self.variables,
         }
 
     @property
@@ -78,7 +83,10 @@ class Ordinary(Bayplan):
         """Words before a command that have the user run it, on that host."""
         namespaces = [f"--mount=/proc/{self.keeper}/ns/mnt", f"--net=/proc/{self.keeper}/ns/net"]
         credentials = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        return ["nsenter", *namespaces, "--", "setpriv", *credentials, "--"]
+        words = ["nsenter", *namespaces, "--", "setpriv", *credentials, "--"]
+        if self.group is None:
+            return words
+        return ["sh", "-c", f'echo $$ > {self.group}/cgroup.procs; exec "$@"', "sh", *words]
 
     @property
     def host(self) -> str:
@@ -109,8 +117,11 @@ class Ordinary(Bayplan):
 
 
 @contextmanager
-def ordinary_user(*, subordinate: bool = True) -> Iterator[Ordinary]:
-    """Yield a user, with subordinate ids or without; nothing that runs may be left at the end."""
+def ordinary_user(*, subordinate: bool = True, group: Path | None = None) -> Iterator[Ordinary]:
+    """Yield a user, with subordinate ids or without; nothing that runs may be left at the end.
+
+    With *group*, a cgroup of version 2, the host has no other version, and that is the user's.
+    """
     if "tun" not in Path("/proc/misc").read_text().split():
         cannot("make a user's network: it has no tun driver")
     if Path("/proc/sys/user/max_user_namespaces").read_text() == "0\n":
@@ -130,12 +141,13 @@ def ordinary_user(*, subordinate: bool = True) -> Iterator[Ordinary]:
         (etc / name).write_text(Path("/etc", name).read_text() + entry)
     for name in ("subuid", "subgid"):
         (etc / name).write_text(f"{NAME}:{_FIRST_SUBORDINATE}:65536\n" if subordinate else "")
+    arguments = (str(folder), os.getcwd(), sys.prefix, str(group or ""))
     keeper = subprocess.Popen(
-        ["unshare", "--mount", "--net", "sh", "-c", _HOST, "sh", folder, os.getcwd(), sys.prefix],
+        ["unshare", "--mount", "--net", "sh", "-c", _HOST, "sh", *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )
-    user = Ordinary(folder, keeper=keeper.pid)
+    user = Ordinary(folder, keeper.pid, group)
     try:
         assert keeper.stdout is not None
         assert keeper.stdout.readline() == "ready\n"
@@ -149,3 +161,20 @@ def ordinary_user(*, subordinate: bool = True) -> Iterator[Ordinary]:
         keeper.kill()
         keeper.communicate()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def delegated_group() -> Iterator[Path]:
+    """Yield a new cgroup of version 2 that is given over to the user."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    top = Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2"))
+    group = top / f"bayplan-ordinary-{os.getpid()}"
+    group.mkdir()
+    for file in (group, group / "cgroup.procs", group / "cgroup.subtree_control"):
+        os.chown(file, UID, UID)
+    try:
+        yield group
+    finally:
+        for folder, _, _ in os.walk(group, topdown=False):
+            wait_until(lambda folder=folder: not Path(folder, "cgroup.procs").read_text())
+            os.rmdir(folder)
