@@ -22,7 +22,7 @@ from runtime.container.program import compile_program
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
-from runtime.kernel.procfs import start_ticks
+from runtime.kernel.procfs import is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.spec import IdMapping, Resources, Spec
@@ -113,7 +113,10 @@ class _Making:
             raise UsageError("the process has a terminal: use --console-socket")
         if console is not None and not spec.process.terminal:
             raise UsageError("--console-socket is for a process with a terminal")
-        if self.context.has_cgroups:
+        if self.context.has_cgroups and not cgroups.are_delegated():
+            cgroups.refuse_limits(spec.linux.resources)
+            spec = replace(spec, linux=replace(spec.linux, resources=Resources()))
+        elif self.context.has_cgroups:
             self.cgroup = cgroups.group_name(config, self.folder.id, self.folder.root)
         with self.folder.claimed():
             group = launched = None
@@ -153,7 +156,7 @@ class _Making:
             owner=0 if spec.process.terminal else spec.process.user.uid,
         )
         spec = self._with_listen_fds(spec)
-        program = compile_program(spec, cgroup_join=join, stages=stages)
+        program = compile_program(spec, cgroup_join=join, stages=stages, confined=is_confined())
         console = spec.process.console_size
         with self.folder.listen() as listening:
             launch = start(

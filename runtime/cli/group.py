@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.layout import lay_out, refuse
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.spec import Resources
 
@@ -42,6 +43,23 @@ def _hierarchy() -> Hierarchy:
 def open_group(name: str | None) -> Cgroup | None:
     """Return the group, which need not exist; None where containers have none."""
     return None if name is None else Cgroup.of_caller(_hierarchy(), name)
+
+
+def are_delegated() -> bool:
+    """Tell whether groups can be made: root of a user namespace may have been given none."""
+    return not _hierarchy().is_empty
+
+
+def refuse_limits(resources: Resources) -> None:
+    """Refuse limits where there are no groups; rules about devices need none, see `Hierarchy`.
+
+    Raises:
+        UnsupportedHostError: names them.
+    """
+    layout = lay_out(_hierarchy(), resources)
+    refuse(layout)
+    if layout.warnings:
+        raise UnsupportedHostError("; ".join(layout.warnings))
 
 
 def new_group(name: str | None) -> Cgroup | None:

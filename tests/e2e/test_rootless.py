@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -119,6 +120,29 @@ def test_a_delegated_cgroup_is_used():
         assert user.json("stats", "one")[0]["cpuPercent"] == 0.0
         user("rm", "-f", "one")
         user.delete("test")
+
+
+_OCI = """
+set -eu
+oci() { "$PYTHON" -c 'from runtime.cli.main import main; main()' "$@"; }
+mkdir -p "$HOME/box/rootfs/bin"
+cp /bin/busybox "$HOME/box/rootfs/bin/sh"
+cd "$HOME/box"
+oci spec
+sed -i 's/"terminal": true/"terminal": false/' config.json
+echo 'echo from $$; : < /dev/zero; [ -d /proc/1 ]; (: > /x) || echo read-only' | oci run first
+oci list -q
+sed -i 's/"linux": {/"linux": {"resources": {"pids": {"limit": 9}},/' config.json
+oci run second || true
+"""
+
+
+def test_another_engine_of_the_user_calls_the_runtime_as_root_of_its_namespace(user: Ordinary):
+    words = [*user.as_user, "unshare", "--user", "--map-root-user", "--map-auto", "sh", "-c", _OCI]
+    environment = user.environment | {"PYTHON": user.command[-3]}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n") == ["from 1", "read-only", ""], done.stderr
+    assert "pids.limit: no cgroup that could limit this is delegated" in done.stderr
 
 
 def test_without_subordinate_ids_it_is_said_how_to_get_some():
