@@ -14,9 +14,15 @@ APT_RUN  := python3 python3-venv nftables
 # What an ordinary user needs, beside APT_RUN.
 APT_USER := uidmap slirp4netns
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
-            $(APT_USER)
+            golang-github-containers-common $(APT_USER)
+# Engines and runtimes of others, and what their test suites want.
+APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
+  jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
 
-.PHONY: demo demo-clean test check-long bench setup setup-test lint clean
+# As many tests at a time as there are processors; more than 4 would wait for the longest file.
+WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
+.PHONY: demo demo-clean test check-long conformance bench setup setup-test lint clean
 
 demo: setup
 	@BAYPLAN=$(BAYPLAN) examples/quickstart/demo.sh
@@ -25,10 +31,13 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long" --workers $(WORKERS) $(PYTEST_ARGS)
 
-check-long: setup-test
+check-long: setup-test .make/apt-conformance
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
+
+conformance: setup-test .make/apt-conformance
+	$(PY) -m tests.conformance $(SUITES)
 
 bench: setup-test
 	$(PY) -m benchmarks $(BENCH_ARGS)
@@ -45,12 +54,12 @@ setup-test: setup .make/apt-test $(VENV)/.installed-dev
 # A stamp is made anew when its recipe changes; packages already there cost nothing.
 .make/apt-%: Makefile
 	@mkdir -p .make
-	@packages="$(if $(filter run,$*),$(APT_RUN),$(APT_TEST))"; \
+	@packages="$(APT_$(shell echo $* | tr a-z A-Z))"; \
 	missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $$packages 2>/dev/null \
 	  | awk '/install ok installed/ {print $$1}' | sort > .make/have; \
 	  printf '%s\n' $$packages | sort | comm -23 - .make/have); \
 	if [ -n "$$missing" ]; then \
-	  export DEBIAN_FRONTEND=noninteractive; \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
 	fi
 	@touch $@
@@ -58,7 +67,7 @@ setup-test: setup .make/apt-test $(VENV)/.installed-dev
 $(VENV)/bin/python: | .make/apt-run
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml runtime/cli/bayplan-oci | $(VENV)/bin/python
 	$(PY) -m pip install $(PIP_FLAGS) --editable .
 	@touch $@
 

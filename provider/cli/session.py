@@ -91,9 +91,10 @@ class Session:
             return
         from runtime.errors import UnsupportedHostError
         from runtime.rootless.client import enter
+        from runtime.rootless.folders import holder_folder
 
         try:
-            enter(os.fspath(self._home().run), start=verb not in _LOOKING)
+            enter(holder_folder(self._home()), start=verb not in _LOOKING)
         except UnsupportedHostError as error:
             raise NotPermittedError(
                 f"{verb} needs root, or what lets ordinary users have containers: {error}",

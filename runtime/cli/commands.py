@@ -9,15 +9,14 @@ from runtime.cli.context import Context
 from runtime.cli.report import Report
 from runtime.errors import ContainerError, LaunchError
 
-VERSION = "0.1.0"
-
 _CREATING = Options(
     flags=("no-pivot", "no-new-keyring", "detach d", "keep"),
     values=("bundle b", "config f", "pid-file", "console-socket", "preserve-fds"),
 )
 _LIMITS = (
-    *("blkio-weight", "cpu-period", "cpu-quota", "cpu-share", "cpuset-cpus", "cpuset-mems"),
-    *("memory", "memory-reservation", "memory-swap", "pids-limit"),
+    *("blkio-weight", "cpu-burst", "cpu-idle", "cpu-period", "cpu-quota", "cpu-rt-period"),
+    *("cpu-rt-runtime", "cpu-share", "cpuset-cpus", "cpuset-mems", "kernel-memory"),
+    *("kernel-memory-tcp", "memory", "memory-reservation", "memory-swap", "pids-limit"),
 )
 
 
@@ -60,13 +59,18 @@ _VERBS = {
         in_order=True,
     ),
 }
+_FEATURES = "+SYSTEMD +CAP +SECCOMP +EBPF"
+"""As crun tells what it was built with; its tests look for the word."""
 _REFUSED = ("checkpoint", "restore", "events")
 
 
 def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
-        print(f"bayplan-oci version {VERSION}\nspec: 1.2.0")
+        from runtime.spec import OCI_VERSION
+        from runtime.version import VERSION
+
+        print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}\n{_FEATURES}")
         return 0 if "version" in options else 1
     if "help" in options or words[0] == "help":
         print(f"usage: bayplan-oci [OPTION]... {'|'.join(_VERBS)} [OPTION]... ID")

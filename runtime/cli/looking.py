@@ -69,7 +69,7 @@ def ps(context: Context, values: Values, rest: list[str]) -> int:
     status = folder.read()
     found: list[int] = []
     if is_running(status.pid, status.start):
-        found = list(cgroups.members(status.cgroup, status.pid))
+        found = list(cgroups.members(status))
     if _format(values) == "json":
         print(json.dumps(found))
     else:
@@ -79,7 +79,7 @@ def ps(context: Context, values: Values, rest: list[str]) -> int:
 
 def _condition(folder: Folder, status: Status) -> str:
     word = condition(folder, status)
-    return "paused" if word == "running" and cgroups.is_frozen(status.cgroup) else word
+    return "paused" if word == "running" and cgroups.is_frozen(status) else word
 
 
 def _rootfs(folder: Folder, status: Status) -> str:

@@ -16,6 +16,7 @@ import sys
 
 import runtime
 from runtime.errors import KernelError
+from runtime.kernel import mask
 
 MFD_EXEC = 0x10
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
@@ -39,12 +40,12 @@ def sealed_program(name: str, content: bytes) -> int:
     return fd
 
 
-def sealed_interpreter() -> int:
-    """Return a sealed copy of the Python that runs this; for ``os.execve(fd, argv, env)``.
+def sealed_interpreter(python: str = sys.executable) -> int:
+    """Return a sealed copy of *python*, or of what runs this; for ``os.execve(fd, argv, env)``.
 
-    argv[0] must be `sys.executable`: Python finds its library by it.
+    argv[0] must be *python*: it finds its library by that.
     """
-    program = os.open(os.path.realpath(sys.executable), os.O_RDONLY | os.O_CLOEXEC)
+    program = os.open(os.path.realpath(python), os.O_RDONLY | os.O_CLOEXEC)
     fd = _executable_memfd("bayplan")
     try:
         left = os.fstat(program).st_size
@@ -75,20 +76,40 @@ def _executable_memfd(name: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         try:
-            return os.memfd_create(name, flags | MFD_EXEC)
+            if not mask.is_masked(mask.MFD_EXEC):
+                return os.memfd_create(name, flags | MFD_EXEC)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            return os.memfd_create(name, flags)
+        return os.memfd_create(name, flags)
     except OSError as error:
         raise KernelError(error.errno or 0, "memfd_create", name) from error
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the argv of a process of ours, which calls ``main(arguments)`` of *module*.
+class Code:
+    """What a process of ours runs: Python, and the folder that the package is in."""
 
-    Nothing is on its path but Python's library and us.
-    """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
-    boot = _BOOT.format(module=module)
-    return [sys.executable, "-I", "-S", "-c", boot, package, *arguments]
+    __slots__ = ("folder", "python")
+
+    def __init__(self, python: str, folder: str) -> None:
+        self.python = python
+        self.folder = folder
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """Return the argv of a process that calls ``main(arguments)`` of *module*.
+
+        Nothing is on its path but Python's library and us.
+        """
+        boot = _BOOT.format(module=module)
+        return [self.python, "-I", "-S", "-c", boot, self.folder, *arguments]
+
+
+def own_code() -> Code:
+    """Return what this process runs."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
+    return Code(sys.executable, folder)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the argv of a process of this very code; see `Code.command`."""
+    return own_code().command(module, *arguments)

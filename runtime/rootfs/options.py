@@ -51,7 +51,6 @@ WORDS = frozenset(
     )
 )
 """Every word that is ours to understand and not a file system's."""
-_REFUSED = ("remount", "idmap", "ridmap")
 _ATTRIBUTES = {
     kernel.MS_RDONLY: kernel.MOUNT_ATTR_RDONLY,
     kernel.MS_NOSUID: kernel.MOUNT_ATTR_NOSUID,
@@ -78,12 +77,14 @@ class MountOptions:
     propagation: int = 0
     """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
     data: tuple[str, ...] = ()
+    """Words for the file system itself."""
     idmap: bool = False
     """A bind shows its files with other owners, *idmap_recursive* also what is mounted below."""
     idmap_recursive: bool = False
     copy_up: bool = False
     """A tmpfs begins with what it hides."""
-    """Words for the file system itself."""
+    idmap_text: str = ""
+    """How, where the option says it; see runtime.rootfs.idmap."""
 
 
 def parse_options(words: tuple[str, ...]) -> MountOptions:
@@ -94,6 +95,7 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
     """
     flags = propagation = 0
     bind = recursive = idmap = idmap_recursive = copy_up = False
+    idmap_text = ""
     data = []
     for word in words:
         if word in ("bind", "rbind"):
@@ -108,18 +110,20 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             flags |= _SET[word]
         elif word in _CLEAR:
             flags &= ~_CLEAR[word]
-        elif word in ("idmap", "ridmap"):
+        elif (name := word.partition("=")[0]) in ("idmap", "ridmap"):
             idmap = True
-            idmap_recursive |= word == "ridmap"
+            idmap_recursive |= name == "ridmap"
+            idmap_text = word.partition("=")[2]
         elif word == "tmpcopyup":
             copy_up = True
-        elif word.split("=")[0] in _REFUSED:
+        elif name == "remount":
             raise ContainerError(f"mount option {word} is not supported")
         else:
             data.append(word)
     return MountOptions(
-        flags, bind, recursive, propagation, tuple(data), idmap, idmap_recursive, copy_up
-    )
+        flags, bind, recursive, propagation, tuple(data), idmap, idmap_recursive, copy_up,
+        idmap_text,
+    )  # fmt: skip
 
 
 def attributes(flags: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 from runtime.errors import SupervisorError, UnsupportedHostError
@@ -15,6 +16,7 @@ from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import command
 from runtime.rootless import namespaces, outside, protocol
 from runtime.rootless.delegation import scope_words
+from runtime.rootless.folders import make_holder_folder
 from runtime.rootless.forwards import Forward
 from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
@@ -32,8 +34,9 @@ _line: list[socket.socket] = []
 def enter(run: str, *, start: bool) -> None:
     """Move this process, which must have one thread, into its user's namespaces, as root there.
 
-    *run* is the run folder of the user's default world. Without a holder, *start* starts one; else
-    there are new namespaces, of which nothing is left when this process ends: enough to look.
+    *run* is the folder of the holder, see `folders.holder_folder`. Without a holder, *start* starts
+    one; else there are new namespaces, of which nothing is left when this process ends: enough to
+    look.
     The current folder stays.
 
     Raises:
@@ -130,8 +133,10 @@ def _try_connect(path: str) -> socket.socket | None:
 
 def _start_one(run: str, path: str) -> None:
     """Start a holder and wait until it serves, unless somebody else is at it."""
-    os.makedirs(run, 0o700, exist_ok=True)
-    lock = try_lock(os.path.join(run, protocol.LOCK))
+    make_holder_folder(run)
+    lock = -1
+    with suppress(FileNotFoundError):  # one that ends takes its folder away
+        lock = try_lock(os.path.join(run, protocol.LOCK))
     if lock < 0:
         time.sleep(_PAUSE_S)
         return

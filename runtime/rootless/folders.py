@@ -6,6 +6,7 @@ Source: XDG Base Directory Specification.
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from runtime.errors import UnsupportedHostError
@@ -28,6 +29,21 @@ def root_of(uid: int, environment: Mapping[str, str]) -> Root:
     return Root(Path(data, "bayplan"), Path(_run_folder(uid, environment.get("XDG_RUNTIME_DIR"))))
 
 
+def holder_folder(root: Root) -> str:
+    """Return where the holder has its socket: beside the run folder of the default world.
+
+    Not in it, since what another boot left there is cleared when it is first used in this one.
+    """
+    return f"{root.run}-holder"
+
+
+def make_holder_folder(folder: str) -> None:
+    """Make that folder, and the one it is in, for this user alone. Idempotent."""
+    for each in (os.path.dirname(folder), folder):
+        with suppress(FileExistsError):
+            os.mkdir(each, 0o700)
+
+
 def _run_folder(uid: int, given: str | None) -> str:
     """Return the folder for what ends with the session; of no use after a reboot."""
     for parent in (given or "", f"/run/user/{uid}"):
@@ -40,7 +56,7 @@ def _run_folder(uid: int, given: str | None) -> str:
             f"{fallback} is not a folder of this user alone (mode 700): take it away, or set"
             " XDG_RUNTIME_DIR to one that is"
         )
-    return fallback
+    return os.path.join(fallback, "bayplan")
 
 
 def _is_private(folder: str) -> bool:

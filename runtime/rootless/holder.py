@@ -363,12 +363,12 @@ def _leave(run: str) -> None:
     for name in names:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(run, name))
-    with suppress(OSError):  # worlds have files in it
+    with suppress(OSError):  # there is a log worth keeping, or somebody starts another holder
         os.rmdir(run)
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Hold namespaces for the user whose run folder is given."""
+    """Hold namespaces for the user; the folder of the holder is given."""
     (run,) = arguments
     _settle()
     with open(REPORT_FD, "w", encoding="utf-8", closefd=True) as report:

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.kernel.passing import receive_fds
-from runtime.kernel.selfexe import command
 from runtime.supervisor import limits
 from runtime.supervisor.loop import IN, OUT, Loop
-from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home
+from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Code, Home, command
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -97,9 +96,21 @@ class Link:
 
     def bye(self) -> None:
         """Say that we end, and wait until that is said."""
+        self._last_word("bye")
+
+    def settled(self) -> None:
+        """Say that everything is adopted."""
+        self._tell("settled")
+
+    def hand_over(self, code: Code, interpreter: int) -> None:
+        """Say that the next supervisor is to be of *code*, and wait until that is said."""
+        words = (os.fsencode(word).hex() for word in (code.python, code.folder))
+        self._last_word(f"upgrade {' '.join(words)}", (interpreter,))
+
+    def _last_word(self, line: str, fds: tuple[int, ...] = ()) -> None:
         self._socket.setblocking(True)
         self._flush()
-        self._tell("bye")
+        self._tell(line, fds)
 
     def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
         self._queue.append((line.encode(), tuple(map(os.dup, fds))))

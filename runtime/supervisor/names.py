@@ -2,6 +2,10 @@
 
 import os
 
+from runtime.kernel.selfexe import Code as Code
+from runtime.kernel.selfexe import command as command
+from runtime.kernel.selfexe import own_code as own_code
+
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
@@ -11,6 +15,9 @@ LISTEN_FD = 3
 LOCK_FD = 4
 KEEPER_FD = 5
 """What keeper and supervisor find open after exec; the last is the supervisor's only."""
+
+STATE_FD = 3
+"""Where check_state finds what it is to check."""
 
 CONTAINER = "container/"
 EXEC = "exec/"
@@ -42,6 +49,10 @@ class Home:
     def arguments(self) -> list[str]:
         """Return what Home(*arguments) makes an equal one of."""
         return [self.state, self.run, self.cgroup]
+
+    def state_folder(self, container_id: str) -> str:
+        """Return where what a reboot leaves of the container is."""
+        return os.path.join(self.state, "containers", container_id)
 
     def run_folder(self, container_id: str) -> str:
         """Return where the container's FIFOs, request and status are."""

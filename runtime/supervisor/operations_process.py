@@ -5,13 +5,15 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
-from runtime.errors import KernelError, LaunchError
+from runtime.errors import ContainerError, KernelError, LaunchError
 from runtime.kernel import process
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.interface import set_loopback_up
-from runtime.kernel.namespaces import CLONE_PARENT, clone3, unshare
+from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
+from runtime.kernel.procfs import start_ticks
 from runtime.kernel.terminal import take_terminal
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
@@ -52,6 +54,29 @@ def read_environment(child: Child, path: str) -> None:
 def unshare_namespaces(child: Child, flags: int) -> None:
     """Leave namespaces for new ones."""
     unshare(flags)
+
+
+def among(_child: Child, folder: str) -> None:
+    """Have children from now on in the pid namespace of the container with that run *folder*.
+
+    Looked up at each launch, as it is another one whenever that container is started anew.
+
+    Raises:
+        ContainerError: it does not run.
+    """
+    from runtime.supervisor.status import read_recorded  # the supervisor has it; it is big
+
+    known = read_recorded(folder)
+    if known is not None and known.state == "running":
+        with suppress(FileNotFoundError):
+            fd = os.open(f"/proc/{known.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            # Asked afterwards: then that pid was not somebody else's by now before.
+            if start_ticks(known.pid) == known.start_time:
+                kernel_setns(fd, CLONE_NEWPID)
+                os.close(fd)
+                return
+    name = os.path.basename(folder)
+    raise ContainerError(f"container {name}, among whose processes it is to be, does not run")
 
 
 def oom_score_adj(child: Child, score: int) -> None:
@@ -110,6 +135,11 @@ def workdir(child: Child, path: str, make: bool) -> None:
         raise LaunchError(text, exit_code=126) from error
     os.fchdir(fd)
     os.close(fd)
+
+
+def personality(child: Child, persona: int) -> None:
+    """Set the execution domain, which system calls the program takes itself to have."""
+    process.personality(persona)
 
 
 def umask(child: Child, mode: int) -> None:
@@ -226,6 +256,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "join": join,
     "setns": setns,
     "enter": enter,
+    "among": among,
     "environment": read_environment,
     "unshare": unshare_namespaces,
     "oom_score_adj": oom_score_adj,
@@ -233,6 +264,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "hostname": hostname,
     "rlimit": rlimit,
     "workdir": workdir,
+    "personality": personality,
     "umask": umask,
     "bounding": bounding,
     "user": user,

@@ -13,12 +13,14 @@ import socket
 import time
 
 from runtime.errors import NotFoundError, SupervisorError
+from runtime.kernel import mask
 from runtime.kernel.listening import listen, short, try_lock
-from runtime.kernel.selfexe import command, sealed_interpreter
+from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
 from runtime.rootless.variable import environment, holder
-from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home
-from runtime.supervisor.protocol import VERSION, Decoder, receive, send
+from runtime.supervisor import boot
+from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
+from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
 TIMEOUT_S = 15.0
 _PAUSE_S = 0.005
@@ -30,10 +32,16 @@ def home_of(root: Root) -> Home:
 
 
 def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.socket:
+    """Return a connection to the supervisor of *root*; see `greet`."""
+    return greet(root, start=start, timeout=timeout)[0]
+
+
+def greet(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> tuple[socket.socket, str]:
     """Return a connection to the supervisor of *root* after the exchange of hellos.
 
-    With *start*, one is started if there is none; several callers start exactly one. A
-    supervisor that is just ending or starting over is waited for.
+    And the version of its code, empty if that is older than the question. With *start*, one is
+    started if there is none; several callers start exactly one. A supervisor that is just ending
+    or starting over is waited for.
 
     Raises:
         NotFoundError: there is none, and *start* is not set.
@@ -49,11 +57,11 @@ def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.so
         child = _start_one(root, path, deadline) if connection is None else 0
         if child:
             connection = _connect(root, path, deadline)
-        if connection is not None and _greet(connection, deadline):
+        if connection is not None and (hello := _greet(connection, deadline)) is not None:
             if child:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child, 0)
-            return connection
+            return connection, str(hello.get("version", ""))
         _pause(root, path, deadline)
 
 
@@ -85,8 +93,8 @@ def _pause(root: Root, path: str, deadline: float) -> None:
     time.sleep(_PAUSE_S)
 
 
-def _greet(connection: socket.socket, deadline: float) -> bool:
-    """Exchange hellos; return False, with *connection* closed, if the other side went away."""
+def _greet(connection: socket.socket, deadline: float) -> Message | None:
+    """Return the other side's hello; None, with *connection* closed, if that went away."""
     decoder = Decoder()
     try:
         connection.settimeout(max(0.1, deadline - time.monotonic()))
@@ -96,14 +104,14 @@ def _greet(connection: socket.socket, deadline: float) -> bool:
                 if not message.get("hello"):
                     raise SupervisorError(f"the supervisor speaks no version up to {VERSION}")
                 connection.settimeout(None)
-                return True
+                return message
     except (ConnectionError, TimeoutError):
         pass
     except BaseException:
         connection.close()
         raise
     connection.close()
-    return False
+    return None
 
 
 def _owner(root: Root) -> str:
@@ -119,7 +127,7 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
 
     0 if somebody else is. That pid ends as soon as the keeper is on its own.
     """
-    os.makedirs(root.run, 0o700, exist_ok=True)
+    boot.enter(os.fspath(root.run))
     lock = try_lock(os.path.join(root.run, LOCK))
     if lock < 0:
         return 0
@@ -168,13 +176,13 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
         if holder() is not None:
             from runtime.rootless.client import spawn
 
-            spawn(words, environment(), high, numbers)
+            spawn(words, {**environment(), **mask.environment()}, high, numbers)
             return 0  # no child of ours: waited for like one that somebody else starts
         pairs = zip(high, numbers, strict=False)  # the last is the program
         return os.posix_spawn(
             f"/proc/self/fd/{high[-1]}",
             words,
-            environment(),
+            {**environment(), **mask.environment()},
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fuse import Forked, Ran, run_with_fuse
+from tests.support.cli import Bayplan
+from tests.support.fuse import Ran, run_with_fuse
 from tests.support.leaks import Snapshot
 from tests.support.manifests import HEAD, document, sleeper
 
@@ -55,7 +56,7 @@ class Site:
     """Two states of one project, and what must be true of each however it was got to."""
 
     def __init__(self, world) -> None:
-        self.bayplan = Forked(world)
+        self.bayplan = Bayplan(world)
         self.fresh = Snapshot.take(world, files=True)
         self.files = {}
         for word, subnet in (("alpha", "10.79.241.0/24"), ("beta", "10.79.242.0/24")):

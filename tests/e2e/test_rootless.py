@@ -70,7 +70,7 @@ def test_everything_a_user_does_works_without_root_and_leaves_nothing(user: Ordi
     user.delete("test")
     user.delete("test")
     wait_until(lambda: not user.pids())
-    assert not (user.run_folder / "holder.sock").exists()
+    assert not user.socket.parent.exists()
 
 
 def test_what_a_user_cannot_have_is_refused_by_plan(user: Ordinary):
@@ -102,7 +102,7 @@ def test_containers_outlive_holder_and_network_program(user: Ordinary):
 
 def test_containers_end_with_the_session(user: Ordinary):
     user.apply(web())
-    (user.run_folder / "holder.sock").unlink()
+    user.socket.unlink()
     wait_until(lambda: not user.pids())
 
     user.apply(web())

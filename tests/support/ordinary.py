@@ -59,9 +59,12 @@ class Ordinary(Bayplan):
     group: Path | None = None
     """The cgroup that is delegated to the user, as the real host sees it."""
 
+    _run = Bayplan._run_process
+
     @property
-    def run_folder(self) -> Path:
-        return self.folder / "session" / "bayplan"
+    def socket(self) -> Path:
+        """Where the holder of the user's namespaces listens."""
+        return self.folder / "session" / "bayplan-holder" / "holder.sock"
 
     @property
     def environment(self) -> dict[str, str]:
