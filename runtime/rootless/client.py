@@ -44,7 +44,9 @@ def enter(run: str, *, start: bool) -> None:
         NetworkError: slirp4netns does not start.
         SupervisorError: the holder does not answer.
     """
-    folder = os.getcwd()
+    folder = "/"  # in one that is gone nothing can be named
+    with suppress(FileNotFoundError):
+        folder = os.getcwd()
     os.environ.setdefault("HOME", os.path.expanduser("~"))  # inside we have root's name
     outside.remember()
     # One that was killed has left its note, and perhaps somebody inside: they are found again.
