@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _engines(folder: Path, options: argparse.Namespace) -> str:
-    kinds = (Bayplan, *(PEERS[name] for name in options.peers))
+    kinds: list[type[Engine]] = [Bayplan, *(PEERS[name] for name in options.peers)]
     engines: list[Engine] = [kind(folder) for kind in kinds]
     measured = list(
         commands.rows(engines, folder, only=options.rows, rounds=options.rounds, many=options.many)

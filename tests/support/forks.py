@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import NoReturn
 
 PIPE_MAX = 1 << 20
-"""Bytes of standard input that fit: pipe(7), /proc/sys/fs/pipe-max-size."""
+"""Bytes of standard input that fit into a pipe, pipe(7); what is longer is given as a file."""
 
 
 def in_fork(
@@ -77,14 +77,24 @@ def _import_below(package: ModuleType) -> None:
 def _stdin(text: str | None) -> int:
     if text is None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    data = text.encode()
+    if len(data) > PIPE_MAX:
+        return _file(data)
     reads, writes = os.pipe()
     fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, PIPE_MAX)
     os.set_blocking(writes, False)  # rather an error than a wait for a child that is not there yet
-    data = text.encode()
     written = os.write(writes, data)
-    assert written == len(data), f"{len(data)} bytes of standard input"
+    assert written == len(data), "a pipe holds less than it has room for"
     os.close(writes)
     return reads
+
+
+def _file(data: bytes) -> int:
+    fd = os.memfd_create("stdin")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _be_command(
