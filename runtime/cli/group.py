@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy, parents
+from runtime.cgroup.layout import lay_out, refuse
 from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.record import replace
@@ -50,6 +51,22 @@ def open_group(status: Status) -> Cgroup | None:
     if status.scope is not None and group.inode() not in (None, status.cgroup_inode):
         return None  # another container's, since the scope ended with its last process
     return group
+
+
+def are_delegated() -> bool:
+    """Tell whether groups can be made: root of a user namespace may have been given none."""
+    return not hierarchy().is_empty
+
+
+def refuse_limits(resources: Resources) -> None:
+    """Refuse limits where there are no groups; rules about devices need none, see `Hierarchy`.
+
+    Raises:
+        UnsupportedHostError: names them.
+    """
+    layout = lay_out(hierarchy(), resources)
+    refuse(layout)
+    _must_be_all(layout.warnings)
 
 
 def named_group(name: str) -> Cgroup:

@@ -30,8 +30,12 @@ from runtime.kernel.mount import (
     open_tree,
 )
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
+from runtime.kernel.overlayfs import uses_user_xattrs
 
-_PLAIN = ("index", "metacopy", "redirect_dir")
+
+def _plain() -> tuple[str, ...]:
+    # With userxattr the kernel follows no redirect anyway, and refuses the word.
+    return ("index", "metacopy") if uses_user_xattrs() else ("index", "metacopy", "redirect_dir")
 
 
 def overlay(
@@ -87,8 +91,10 @@ def _overlay(
             for key, path in (("upperdir", upper), ("workdir", work)):
                 folder = keep(_open(os.path.relpath(path, parent), place))
                 fsconfig(context, FSCONFIG_SET_FD, key, aux=folder)
-        for option in _PLAIN:
+        for option in _plain():
             fsconfig(context, FSCONFIG_SET_STRING, option, "off")
+        if uses_user_xattrs():
+            fsconfig(context, FSCONFIG_SET_FLAG, "userxattr")
         if volatile:
             fsconfig(context, FSCONFIG_SET_FLAG, "volatile")
         fsconfig(context, FSCONFIG_CMD_CREATE)
@@ -118,7 +124,9 @@ def mount_overlay(
         options = [f"lowerdir={':'.join(name(lower) for lower in reversed(lowers))}"]
         if upper is not None and work is not None:
             options += [f"upperdir={name(upper)}", f"workdir={name(work)}"]
-        options += [f"{option}=off" for option in _PLAIN]
+        options += [f"{option}=off" for option in _plain()]
+        if uses_user_xattrs():
+            options.append("userxattr")
         if volatile:
             options.append("volatile")
         mount("overlay", target, "overlay", 0, ",".join(options))

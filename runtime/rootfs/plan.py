@@ -65,6 +65,7 @@ def plan_mounts(
     devices: Sequence[LinuxDevice] = (),
     cgroups: Sequence[tuple[str, str]] = (),
     userns: bool = False,
+    confined: bool = False,
     own_network: bool = True,
     uids: Sequence[IdMapping] = (),
     gids: Sequence[IdMapping] = (),
@@ -79,12 +80,14 @@ def plan_mounts(
     the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
     its mappings, for binds that ask for ``idmap`` and have none of their own. *label* is the
     SELinux context of what is mounted anew. With *top_only* words as ``ro`` hold for the mount they
-    are of, as specified, and those as ``rro`` below it as well; without, all do.
+    are of, as specified, and those as ``rro`` below it as well; without, all do. *confined* says
+    that the host is a user namespace already, so that other devices are bound too.
 
     Raises:
         ContainerError: a mount that cannot be meant.
     """
     plan = MountPlan()
+    userns = userns or confined
     fresh_dev = False
     for mount in mounts:
         if not mount.destination.startswith("/"):
@@ -114,7 +117,7 @@ def plan_mounts(
         else:
             plan.inside.append(_node(device))
     for device in devices:
-        _device(plan, device, userns=userns)
+        _device(plan, device, userns=userns, confined=confined)
     if fresh_dev:
         plan.inside += [("symlink", text, path) for text, path in _LINKS]
     return plan
@@ -227,13 +230,16 @@ def _show_cgroups(
             plan.inside.append(("symlink", name, f"{target}/{controller}"))
 
 
-def _device(plan: MountPlan, device: LinuxDevice, *, userns: bool) -> None:
+def _device(plan: MountPlan, device: LinuxDevice, *, userns: bool, confined: bool) -> None:
     node = _node(device)
     if not userns:
         plan.inside.append(node)
         return
     slot = plan.new_slot()
-    plan.host.append(("device", slot, *node[2:]))
+    if confined:
+        plan.host.append(("host_device", slot, *node[1:5]))
+    else:
+        plan.host.append(("device", slot, *node[2:]))
     plan.inside.append(("attach", slot, device.path))
 
 

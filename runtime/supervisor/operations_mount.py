@@ -176,6 +176,35 @@ def device(child: Child, slot: int, mode: int, major: int, minor: int, uid: int,
     os.close(place)
 
 
+def host_device(child: Child, slot: int, path: str, mode: int, major: int, minor: int) -> None:
+    """Clone the host's node of a device, from the same path or where the kernel says it is.
+
+    Its owner and mode are the host's, who decides so whether it can be used.
+    """
+    kind = "block" if stat.S_ISBLK(mode) else "char"
+    for source in (path, _devtmpfs_path(f"/sys/dev/{kind}/{major}:{minor}/uevent")):
+        try:
+            status = os.stat(source)
+        except OSError:
+            continue
+        if stat.S_IFMT(status.st_mode) == stat.S_IFMT(mode) and (
+            stat.S_ISFIFO(mode) or status.st_rdev == os.makedev(major, minor)
+        ):
+            tree(child, slot, source, False)
+            return
+    text = f"the host has no node of {kind} device {major}:{minor}, and here none can be made"
+    raise LaunchError(text)
+
+
+def _devtmpfs_path(uevent: str) -> str:
+    try:
+        with open(uevent, encoding="utf-8") as file:
+            lines = dict(line.rstrip("\n").partition("=")[::2] for line in file)
+    except OSError:
+        return ""
+    return f"/dev/{lines['DEVNAME']}" if "DEVNAME" in lines else ""
+
+
 def idmap(
     child: Child,
     slot: int,
@@ -439,6 +468,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "change_root": change_root,
     "filesystem": filesystem,
     "device": device,
+    "host_device": host_device,
     "idmap": idmap,
     "place": place,
     "mount": mount,
