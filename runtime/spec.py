@@ -8,8 +8,8 @@ Source: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
 from runtime.record import dataclass, field
+from runtime.version import OCI_VERSION
 
-OCI_VERSION = "1.2.1"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for when neither image nor user says."""
 

@@ -3,6 +3,9 @@
 VERSION = "0.1.0"
 """As in pyproject.toml."""
 
+OCI_VERSION = "1.2.1"
+"""Of the runtime specification that is implemented."""
+
 STATE_VERSION = 1
 """Of what a supervisor keeps of its containers (request and status). It grows when a version could
 not go on with what this one has written; members that can be left out or ignored need none."""

@@ -59,7 +59,7 @@ def exec_(
     """
     from provider.cli.environment import environment
     from provider.cli.streams import terminal_size
-    from runtime.cgroup import Hierarchy
+    from runtime.cgroup.hierarchy import Hierarchy
     from runtime.container.requests import cgroup_of, exec_request
     from runtime.supervisor.client import Supervisor
 

@@ -12,7 +12,7 @@ from provider.cli.session import Session
 from runtime.record import dataclass
 
 if TYPE_CHECKING:
-    from runtime.cgroup import Stats
+    from runtime.cgroup.stats import Stats
     from runtime.container.containers import Containers
     from runtime.container.summary import Summary
 

@@ -81,7 +81,7 @@ def _sources(action: Action, container: Tree) -> Iterable[Finding]:
 def _limits(action: Action, container: Tree) -> Iterable[Finding]:
     """Look for what an ordinary user cannot limit."""
     from provider.drivers.container_config import resources
-    from runtime.cgroup import Hierarchy
+    from runtime.cgroup.hierarchy import Hierarchy
     from runtime.cgroup.layout import lay_out, refuse
 
     try:

@@ -13,7 +13,7 @@ class _Version(Protocol):
 
 
 class Freezer:
-    """The freezer of one group; *version* is the module v1.freezer or v2.core."""
+    """The freezer of one group; *version* is the module v1.core or v2.core."""
 
     def __init__(self, folder: str, version: _Version) -> None:
         self._folder = folder

@@ -6,10 +6,11 @@ the resources goes back to its default, and one set by hand is found.
 
 from typing import Literal
 
-from runtime.cgroup import v1, v2
 from runtime.cgroup.controller import Controller
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.setting import Setting, parse_size, same_size, same_words
+from runtime.cgroup.v1.controllers import CONTROLLERS as V1
+from runtime.cgroup.v2.controllers import CONTROLLERS as V2
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.record import dataclass, replace
 from runtime.spec import Resources
@@ -71,7 +72,7 @@ def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
     """
     unified, warnings = _by_controller(hierarchy, resources)
     mounts: dict[str, list[Work]] = {}
-    for name, controller in v1.CONTROLLERS.items():
+    for name, controller in V1.items():
         place = hierarchy.places.get(name)
         if place is not None and place.version == 1:
             needed = name in hierarchy.always or controller.wanted(resources)
@@ -105,10 +106,10 @@ def _unified_works(
 ) -> tuple[Work, ...]:
     works = []
     on_v2 = hierarchy.on(2)
-    for name in (*v2.CONTROLLERS, *sorted(unified.keys() - v2.CONTROLLERS)):
+    for name in (*V2, *sorted(unified.keys() - V2)):
         if name not in on_v2 and name not in unified:
             continue
-        controller = v2.CONTROLLERS.get(name) or _foreign(name)
+        controller = V2.get(name) or _foreign(name)
         needed = name in hierarchy.always or controller.wanted(resources) or name in unified
         settings = _override(controller.settings(resources), unified.get(name, {}))
         works.append(Work(controller, settings, needed))
@@ -163,7 +164,7 @@ def _by_controller(
 
 def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
     """Return words for settings whose controller this host has in no version."""
-    all_of_them = {**v1.CONTROLLERS, **v2.CONTROLLERS}
+    all_of_them = {**V1, **V2}
     warnings = [
         f"{setting.field}: this host has no {name} controller"
         for name, controller in all_of_them.items()

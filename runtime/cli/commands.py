@@ -74,8 +74,7 @@ _REFUSED = ("checkpoint", "restore", "events")
 def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
-        from runtime.spec import OCI_VERSION
-        from runtime.version import VERSION
+        from runtime.version import OCI_VERSION, VERSION
 
         print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}\n{_FEATURES}")
         return 0 if "version" in options else 1

@@ -10,10 +10,8 @@ from contextlib import suppress
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, only
-from runtime.cli.bundle import to_spec
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
-from runtime.cli.hooks import run_all
 from runtime.errors import LaunchError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running
 
@@ -125,6 +123,9 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
     config = folder.read_config()
     folder.remove()
     if config.get("hooks"):
+        from runtime.cli.bundle import to_spec
+        from runtime.cli.hooks import run_all
+
         spec = to_spec(config, status.bundle, warn=lambda _text: None)
         for hook in spec.hooks.poststop:
             try:

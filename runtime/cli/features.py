@@ -15,7 +15,8 @@ from runtime.kernel.capability import NAMES
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from runtime.rootfs.options import WORDS
-from runtime.spec import OCI_VERSION, Hooks
+from runtime.spec import Hooks
+from runtime.version import OCI_VERSION
 
 
 def features(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:

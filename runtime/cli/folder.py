@@ -30,7 +30,7 @@ from runtime.errors import ConflictError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
-from runtime.spec import OCI_VERSION
+from runtime.version import OCI_VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The cgroup of a container."""
 
+from __future__ import annotations
+
 import binascii
 import functools
 import os
@@ -9,11 +11,13 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy, parents
-from runtime.cgroup.layout import lay_out, refuse
 from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.record import replace
-from runtime.spec import Resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"
 """Where the groups of containers are that do not say where."""
@@ -64,6 +68,8 @@ def refuse_limits(resources: Resources) -> None:
     Raises:
         UnsupportedHostError: names them.
     """
+    from runtime.cgroup.layout import lay_out, refuse
+
     layout = lay_out(hierarchy(), resources)
     refuse(layout)
     _must_be_all(layout.warnings)

@@ -14,7 +14,8 @@ from contextlib import nullcontext, suppress
 from signal import SIGKILL
 from types import MappingProxyType
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container import secretfs, traffic
 from runtime.container.config import (
     ContainerConfig,

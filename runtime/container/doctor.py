@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.cgroup import Cgroup, Hierarchy, list_groups
+from runtime.cgroup.group import Cgroup, list_groups
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container import secretfs, volume
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.damage import damaged_files

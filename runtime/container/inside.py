@@ -10,7 +10,8 @@ Reading the namespaces of 100 containers takes about 2 ms: one thread enters one
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-from runtime.cgroup import Cgroup, files
+from runtime.cgroup import files
+from runtime.cgroup.group import Cgroup
 from runtime.container.config import ContainerConfig
 from runtime.errors import KernelError
 from runtime.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, setns

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from runtime.cgroup import Hierarchy
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container.config import ContainerConfig
 from runtime.container.inside import Difference
 from runtime.kernel.procfs import MountInfo, read_mountinfo

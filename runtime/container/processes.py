@@ -4,7 +4,7 @@ import os
 import time
 from contextlib import suppress
 
-from runtime.cgroup import Cgroup
+from runtime.cgroup.group import Cgroup
 from runtime.kernel.procfs import (
     PROC,
     Status,

@@ -3,7 +3,8 @@
 import dataclasses
 import os
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container.config import ContainerConfig, Health, read_config
 from runtime.container.folders import netns_path, run_folder, state_folder
 from runtime.container.program import compile_enter, compile_program, keyring_name

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.spec import Resources

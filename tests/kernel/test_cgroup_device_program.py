@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
-from runtime.cgroup.hierarchy import Place
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy, Place
 from runtime.cgroup.v2 import devices
 from runtime.kernel import ebpf
 from runtime.root import Root

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy, list_groups
+from runtime.cgroup.group import Cgroup, list_groups
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import ContainerError, NotFoundError, StateError, UnsupportedHostError
 from runtime.root import Root
 from runtime.spec import (

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container import inside
 from runtime.container.config import ContainerConfig
 from runtime.kernel.procfs import read_cgroup, start_ticks

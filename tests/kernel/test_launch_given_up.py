@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import LaunchError
 from runtime.root import Root
 from runtime.spec import Process, Resources

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.spec import Pids, Resources
 from runtime.supervisor import status
 from runtime.supervisor.request import Logs, Restart

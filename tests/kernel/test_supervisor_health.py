@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container.program import compile_enter
 from runtime.kernel.namespaces import CLONE_NEWNET, setns
 from runtime.spec import Mount, Resources

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import LaunchError, NotFoundError, StateError, SupervisorError
 from runtime.spec import Memory, Resources, User
 from runtime.supervisor import protocol, start, status

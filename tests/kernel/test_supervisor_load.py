@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.spec import Mount, Pids, Resources
 from runtime.supervisor import logs
 from runtime.supervisor.request import Logs

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime.cgroup import Cgroup, Hierarchy
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container.defaults import default_capabilities, default_mounts
 from runtime.container.program import compile_enter, compile_program
 from runtime.kernel.procfs import read_stat

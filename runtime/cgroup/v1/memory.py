@@ -4,13 +4,12 @@ Source: Documentation/admin-guide/cgroup-v1/memory.rst.
 """
 
 from collections.abc import Iterator
-from errno import EBUSY
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, number, table, write_setting
 from runtime.cgroup.limits import memory_limits
 from runtime.cgroup.setting import PAGE_SIZE, Absent, Setting, same_size
-from runtime.errors import KernelError, StateError
+from runtime.errors import StateError
 from runtime.spec import Memory, Resources
 
 _LIMIT = "memory.limit_in_bytes"
@@ -85,19 +84,6 @@ def _exceeds(limit: str, swap: str | None) -> bool:
     if swap is None:
         return False
     return limit == "-1" or int(limit) // PAGE_SIZE > int(swap) // PAGE_SIZE
-
-
-def drop_cache(folder: str) -> None:
-    """Give back the pages of a group without members, so that removing it leaves no zombie.
-
-    Without it the kernel keeps the group's structures until the last page cache page charged to
-    it is gone. Does nothing where there are members or no such group (any more).
-    """
-    try:
-        files.write(f"{folder}/memory.force_empty", "0")
-    except KernelError as error:
-        if error.errno != EBUSY and not files.is_gone(error):
-            raise
 
 
 def stats(folder: str) -> dict[str, int | None]:

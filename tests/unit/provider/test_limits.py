@@ -5,7 +5,8 @@ import pytest
 from provider.drivers.container_config import resources
 from provider.model import specs
 from provider.model.codec import encode
-from runtime.cgroup import v1, v2
+from runtime.cgroup.v1.controllers import CONTROLLERS as V1
+from runtime.cgroup.v2.controllers import CONTROLLERS as V2
 
 
 @pytest.mark.parametrize(("weight", "bfq"), [(1, 1), (100, 100), (500, 500), (10000, 1000)])
@@ -16,7 +17,7 @@ def test_the_weight_of_io_is_the_one_that_was_written(weight: int, bfq: int) -> 
     found = resources(encode(container))
     files = {
         version: {s.file: s.value for c in controllers for s in c.settings(found)}
-        for version, controllers in ((1, v1.CONTROLLERS.values()), (2, v2.CONTROLLERS.values()))
+        for version, controllers in ((1, V1.values()), (2, V2.values()))
     }
     assert files[2]["io.weight"] == found.unified["io.weight"] == f"default {weight}"
     assert files[2]["io.bfq.weight"] == f"default {bfq}"

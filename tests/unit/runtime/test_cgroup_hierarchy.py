@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy, list_groups
-from runtime.cgroup.hierarchy import parents, walk
+from runtime.cgroup.group import Cgroup, list_groups
+from runtime.cgroup.hierarchy import Hierarchy, parents, walk
 from runtime.errors import UnsupportedHostError
 
 V2_CONTROLLERS = "cpuset cpu io memory hugetlb pids\n"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy, Place
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy, Place
 from runtime.cgroup.layout import lay_out
 from runtime.errors import ContainerError, StateError
 from runtime.kernel import ebpf

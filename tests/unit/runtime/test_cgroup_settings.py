@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.cgroup import Hierarchy, Place, v1, v2
+from runtime.cgroup.hierarchy import Hierarchy, Place
 from runtime.cgroup.layout import lay_out
 from runtime.cgroup.limits import (
     io_weight_from_blkio,
@@ -10,7 +10,9 @@ from runtime.cgroup.limits import (
     weight_from_shares,
 )
 from runtime.cgroup.setting import PAGE_SIZE, parse_list, same_list, same_size
+from runtime.cgroup.v1.controllers import CONTROLLERS as V1
 from runtime.cgroup.v1.devices import resulting
+from runtime.cgroup.v2.controllers import CONTROLLERS as V2
 from runtime.errors import ContainerError
 from runtime.spec import BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice
 
@@ -31,7 +33,7 @@ EVERYTHING = Resources(
 
 
 def values(version: object, resources: Resources) -> dict[str, str]:
-    controllers = {1: v1, 2: v2}[version].CONTROLLERS.values()
+    controllers = {1: V1, 2: V2}[version].values()
     return {s.file: s.value for c in controllers for s in c.settings(resources)}
 
 
@@ -77,7 +79,7 @@ def test_everything_on_v2() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_nothing_asked_for_is_every_file_at_its_default(version: int) -> None:
-    controllers = {1: v1, 2: v2}[version].CONTROLLERS.values()
+    controllers = {1: V1, 2: V2}[version].values()
     zeroes = Resources(
         memory=Memory(-1, 0, -1), cpu=Cpu(0, -1, 0), pids=Pids(0), block_io=BlockIo(0)
     )

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import Cgroup, Hierarchy, Stats, files
+from runtime.cgroup import files
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.stats import Stats
 from runtime.errors import (
     ContainerError,
     KernelError,
