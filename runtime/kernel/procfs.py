@@ -19,6 +19,8 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 _PF_EXITING = 0x4
 
+_ALL_IDS = (0, 0, 0xFFFFFFFF)
+
 # What a read of a process that has just gone can answer.
 _GONE = (FileNotFoundError, ProcessLookupError)
 
@@ -267,8 +269,11 @@ def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
 
     Of each range: the first id in there, the first outside, how many; user_namespaces(7).
     """
-    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
-        lines = [tuple(map(int, line.split())) for line in file]
+    try:
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+            lines = [tuple(map(int, line.split())) for line in file]
+    except FileNotFoundError:  # a kernel without user namespaces
+        return (_ALL_IDS,)
     return tuple((inside, outside, count) for inside, outside, count in lines)
 
 
@@ -277,7 +282,7 @@ def is_confined() -> bool:
 
     Root of such a one can make no device node, and has only what its mappings name.
     """
-    return id_map("uid") != ((0, 0, 0xFFFFFFFF),)
+    return id_map("uid") != (_ALL_IDS,)
 
 
 def last_id(kind: str) -> int:

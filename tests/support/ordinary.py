@@ -23,9 +23,11 @@ from tests.support.host import cannot
 from tests.support.testhost import ask_tcp
 from tests.support.waiting import wait_until
 
-UID = 61_337
+# Of this run's own: others may be at it on the same machine.
+_RUN = os.getpid() % 4000
+UID = 61_000 + _RUN
+FIRST_SUBORDINATE = 2_000_000_000 + (_RUN << 16)
 NAME = "ordinary"
-_FIRST_SUBORDINATE = 2_000_000_000
 _HOST = """
 set -eu
 mount --make-rprivate /
@@ -107,7 +109,7 @@ class Ordinary(Bayplan):
             with suppress(OSError):
                 uid = os.stat(f"/proc/{pid}").st_uid
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                granted = _FIRST_SUBORDINATE <= uid < _FIRST_SUBORDINATE + 65536
+                granted = FIRST_SUBORDINATE <= uid < FIRST_SUBORDINATE + 65536
                 if (uid == UID or granted) and needle in words:
                     found[int(pid)] = words
         return found
@@ -143,7 +145,7 @@ def ordinary_user(*, subordinate: bool = True, group: Path | None = None) -> Ite
     for name, entry in entries.items():
         (etc / name).write_text(Path("/etc", name).read_text() + entry)
     for name in ("subuid", "subgid"):
-        (etc / name).write_text(f"{NAME}:{_FIRST_SUBORDINATE}:65536\n" if subordinate else "")
+        (etc / name).write_text(f"{NAME}:{FIRST_SUBORDINATE}:65536\n" if subordinate else "")
     arguments = (str(folder), os.getcwd(), sys.prefix, str(group or ""))
     keeper = subprocess.Popen(
         ["unshare", "--mount", "--net", "sh", "-c", _HOST, "sh", *arguments],
