@@ -91,6 +91,9 @@ def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
             change.setdefault(section, {})[member] = value
     if not change:
         raise UsageError("nothing to update: give --resources or limits")
+    memory = change.get("memory")
+    if isinstance(memory, dict) and memory.get("limit") == -1 and not memory.get("swap"):
+        memory["swap"] = -1  # which is both together, and can be no less
     return change
 
 

@@ -153,6 +153,9 @@ def test_update_changes_only_what_is_given(bundle):
     bundle.do("update", "--pids-limit", "30", "--memory", "32M", ID)
     assert bundle.limit("pids.max") == "30"
     assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
+    bundle.do("update", "--memory-swap", "48M", ID)
+    bundle.do("update", "--memory", "-1", ID)
+    assert str(32 << 20) not in {bundle.limit(f) for f in _memory_files(bundle)}
 
 
 def _memory_files(bundle):
