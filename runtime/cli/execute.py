@@ -46,7 +46,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     word = condition(folder, status, frozen=cgroups.is_frozen(status))
     may_be = ("created", "running", *(("paused",) if "ignore-paused" in values else ()))
     if word not in may_be:
-        raise StateError(f"cannot exec in container {folder.id}: it is {word}")
+        raise StateError(f"cannot exec in a {word} container: {folder.id}")
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     process = _process(context, values, rest[1:], spec, f"/proc/{status.pid}/root")
     console = one(values, "console-socket")

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.cgroup.setting import parse_size
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one, only
 from runtime.cli.bundle import read_json, to_spec
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import condition
-from runtime.errors import StateError
+from runtime.errors import ContainerError, StateError
 
 _MEMBERS = {
     "blkio-weight": ("blockIO", "weight"),
@@ -82,8 +83,33 @@ def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
         raise UsageError("the resources are no JSON object")
     for name, (section, member) in _MEMBERS.items():
         if name in values:
-            value = one(values, name) if name in _TEXTS else wanted(values, name)
+            value: Any
+            if section == "memory":
+                value = _bytes(name, values[name][-1])
+            else:
+                value = values[name][-1] if name in _TEXTS else wanted(values, name)
             change.setdefault(section, {})[member] = value
     if not change:
         raise UsageError("nothing to update: give --resources or limits")
+    memory = change.get("memory")
+    if isinstance(memory, dict) and memory.get("limit") == -1 and not memory.get("swap"):
+        memory["swap"] = -1  # which is both together, and can be no less
     return change
+
+
+def _bytes(name: str, text: str) -> int:
+    """Return a size as runc takes it: bytes, or with K, M, G or T; -1 is no limit.
+
+    Raises:
+        UsageError: it is none.
+    """
+    digits = text.removesuffix("b").removesuffix("B")
+    if digits.removeprefix("-").isdecimal():
+        return int(digits)
+    try:
+        size = parse_size(digits)
+    except ContainerError:
+        size = None
+    if size is None:
+        raise UsageError(f"--{name} is a number of bytes, as 64M, not {text}")
+    return size

@@ -60,7 +60,7 @@ def run(suite: Any, folder: Path) -> list[Row]:
         print(f"{suite.NAME}: with {runtime}", file=sys.stderr, flush=True)
         scratch = Path(tempfile.mkdtemp(dir=folder))
         results.append(suite.outcomes(runtime, scratch))
-    found = rows(*results)
+    found = rows(*results, getattr(suite, "DIFFERENCES", {}))
     print(table(suite.NAME, suite.PEER, found), flush=True)
     return found
 

@@ -8,8 +8,8 @@ from tests.conformance.outcome import FAILED, PASSED, SKIPPED, Outcome, Outcomes
 from tests.conformance.running import run_bounded
 
 _LINE = re.compile(r"^(not ok|ok) \d+ (.*?)(?: # skip ?(.*))?$")
-_MOST = 400
-"""Characters of a reason: the last lines say what was expected."""
+_MOST = 250
+"""Characters of either end of a reason."""
 
 
 def run_files(files: Iterable[Path], *, cwd: Path, env: dict[str, str], seconds: float) -> Outcomes:
@@ -32,5 +32,12 @@ def _read(file: str, output: str) -> Outcomes:
             found[case] = Outcome(word) if match[3] is None else Outcome(SKIPPED, match[3])
         elif case is not None and found[case].word == FAILED and line.startswith("#"):
             reason = f"{found[case].reason} {line.lstrip('# ')}"
-            found[case] = Outcome(FAILED, reason[-_MOST:])
-    return found
+            found[case] = Outcome(FAILED, reason)
+    return {case: Outcome(each.word, _shortened(each.reason)) for case, each in found.items()}
+
+
+def _shortened(reason: str) -> str:
+    """Return the ends of a reason: the first lines say what failed, the last what was said."""
+    if len(reason) <= 2 * _MOST:
+        return reason
+    return f"{reason[:_MOST]} ... {reason[-_MOST:]}"

@@ -53,7 +53,8 @@ def run(engine: Engine) -> None:
     engine.says("outside", "run", *how, "made", "cat", given="outside")
     engine.says("b", "run", *how, "-e", "A=b", "made", "sh", "-c", "echo $A")
     engine.call("run", *how, "made", "sh", "-c", "exit 9", code=9)
-    engine.call("run", *how, "made", "sh", "-c", "sh -c 'kill -TERM $$'", code=143)
+    script = "sh -c 'kill -TERM $$'; exit $?"
+    engine.call("run", *how, "made", "sh", "-c", script, code=143)
 
 
 def _how(engine: Engine) -> tuple[str, ...]:

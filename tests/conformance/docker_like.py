@@ -91,7 +91,8 @@ def execute(engine: Engine) -> None:
     engine.says("5 /tmp", "exec", "-u", "5", "-w", "/tmp", "main", "sh", "-c", "echo $(id -u) $PWD")
     engine.call("exec", "main", "sh", "-c", "exit 9", code=9)
     engine.call("exec", "main", "sh", "-c", "kill -9 $$", code=137)
-    engine.call("exec", "main", "no-such-program", code=127)
+    is_podman = "podman" in engine.words[0]
+    engine.call("exec", "main", "no-such-program", code=127 if is_podman else 126)
     engine.call("exec", "main", "/etc/passwd", code=126)
     _on_terminal(engine, "exec", "-t", "main", "tty", expected="/dev/pts/.*")
     engine.call("exec", "-d", "main", "touch", "/made")

@@ -1,5 +1,6 @@
 """What a case of a suite came to, and the table of two runtimes side by side."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PASSED = "ok"
@@ -32,18 +33,22 @@ class Row:
     case: str
     peer: Outcome
     ours: Outcome
+    difference: str = ""
+    """Why ours is meant to be otherwise, if it is."""
 
     @property
     def is_ours_to_mend(self) -> bool:
-        """Whether the peer passes what ours does not."""
-        return self.peer.passed and not self.ours.passed
+        """Whether the peer passes what ours does not, and should."""
+        return self.peer.passed and not self.ours.passed and not self.difference
 
 
-def rows(peer: Outcomes, ours: Outcomes) -> list[Row]:
-    """Return every case that either run has."""
+def rows(peer: Outcomes, ours: Outcomes, differences: Mapping[str, str]) -> list[Row]:
+    """Return every case that either run has; *differences* are the ones meant, by case."""
     none = Outcome(MISSING, "did not run")
-    cases = dict.fromkeys((*peer, *ours))
-    return [Row(case, peer.get(case, none), ours.get(case, none)) for case in cases]
+    return [
+        Row(case, peer.get(case, none), ours.get(case, none), differences.get(case, ""))
+        for case in dict.fromkeys((*peer, *ours))
+    ]
 
 
 def table(suite: str, peer: str, found: list[Row]) -> str:
@@ -55,6 +60,8 @@ def table(suite: str, peer: str, found: list[Row]) -> str:
             for name, outcome in ((peer, row.peer), ("ours", row.ours))
             if outcome.reason and not outcome.passed
         ]
+        if row.difference and not row.ours.passed:
+            reasons = [f"meant: {row.difference}"]
         why = "; ".join(reasons).replace("|", "\\|").replace("\n", " ")
         lines.append(f"| {row.case} | {row.peer.word} | {row.ours.word} | {why} |")
     counts = ", ".join(
@@ -63,4 +70,6 @@ def table(suite: str, peer: str, found: list[Row]) -> str:
         for name, column in ((peer, [r.peer for r in found]), ("ours", [r.ours for r in found]))
     )
     worse = sum(row.is_ours_to_mend for row in found)
-    return "\n".join((*lines, "", f"{suite}: {counts}; {worse} that only {peer} passes", ""))
+    return "\n".join(
+        (*lines, "", f"{suite}: {counts}; {worse} that only {peer} passes and ours should", "")
+    )

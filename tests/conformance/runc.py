@@ -12,6 +12,38 @@ from tests.conformance.source import source
 NAME = "runc's integration tests"
 PEER = "runc"
 
+_NAMED = "says that it is runc, in its words"
+_DEBUG = "wants the debug messages of runc's own parts"
+DIFFERENCES = {
+    "version: runc version": _NAMED,
+    "help: runc -h": _NAMED,
+    "help: runc foo -h": _NAMED,
+    "help: runc command -h": "asks for commands that are not there, as checkpoint",
+    "debug: global --debug": _DEBUG,
+    "debug: global --debug to --log": _DEBUG,
+    "debug: global --debug to --log --log-format 'text'": _DEBUG,
+    "debug: global --debug to --log --log-format 'json'": _DEBUG,
+    "exec: runc --debug exec": _DEBUG,
+    "exec: runc --debug --log exec": _DEBUG,
+    "ps: ps": "without options ours prints pids, as crun",
+    "cgroups: runc run/create should warn about a non-empty cgroup": (
+        "a cgroup that is there is another's: refused"
+    ),
+    "cgroups: runc run/create should refuse pre-existing frozen cgroup": (
+        "refused, as any that is there already"
+    ),
+    "cgroups: runc run (cgroup v1 + unified resources should fail)": "it does, in other words",
+    "exec: runc exec [exit codes]": "a program that is missing is 127, as from a shell",
+    "exec: runc exec --cgroup sub-cgroups [v1]": "the same is refused, in other words",
+    "update: update cpuset parameters via resources.CPU": (
+        "a member CPU is not cpu, and what is not known is refused"
+    ),
+    "delete: runc delete --force in cgroupv1 with subcgroups": (
+        "adds a cgroup namespace to a spec that has one: refused"
+    ),
+}
+"""Cases in which ours is meant to be otherwise."""
+
 _FILES = (
     *("cgroups", "create", "cwd", "debug", "delete", "dev", "exec", "help", "hooks", "kill"),
     *("list", "mask", "mounts", "mounts_recursive", "no_pivot", "pause", "ps", "root", "run"),

@@ -150,9 +150,12 @@ def test_update_changes_only_what_is_given(bundle):
     change = json.dumps({"pids": {"limit": 20}})
     bundle.do("update", "--resources", "-", ID, input=change)
     assert bundle.limit("pids.max") == "20"
-    bundle.do("update", "--pids-limit", "30", "--memory", str(32 << 20), ID)
+    bundle.do("update", "--pids-limit", "30", "--memory", "32M", ID)
     assert bundle.limit("pids.max") == "30"
     assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
+    bundle.do("update", "--memory-swap", "48M", ID)
+    bundle.do("update", "--memory", "-1", ID)
+    assert str(32 << 20) not in {bundle.limit(f) for f in _memory_files(bundle)}
 
 
 def _memory_files(bundle):
