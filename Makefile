@@ -11,8 +11,10 @@ PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode
 PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
+# What an ordinary user needs, beside APT_RUN.
+APT_USER := uidmap slirp4netns
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
-            golang-github-containers-common
+            golang-github-containers-common $(APT_USER)
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
   jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev

@@ -41,7 +41,7 @@ def doctor(
     from runtime.errors import ContainerError
 
     session: Session = context.obj
-    session.require_root("doctor")
+    session.require_root("doctor --mend" if mend else "doctor")
     if mend:
         session.make_root()
     try:

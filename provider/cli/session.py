@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provider.errors import NotPermittedError, UsageError
-from runtime.record import dataclass
+from runtime.record import dataclass, field
 
 if TYPE_CHECKING:
     from runtime.root import Root
 
+_LOOKING = frozenset(
+    {
+        *("plan", "status", "get", "ps", "top", "events", "logs", "inspect", "stats", "images"),
+        *("revision list", "wait", "doctor"),
+    }
+)
+"""Verbs that leave no trace where nothing of the user runs: they start nothing to be root in."""
 _ROOT_HINT = "name a folder, with --root or BAYPLAN_ROOT; one that is not there is made"
 
 
@@ -21,6 +28,8 @@ class Session:
     """One call of the command line."""
 
     root_folder: str | None = None
+    uid: int = field(default_factory=os.geteuid)
+    """Who called: an ordinary user has become root of namespaces of their own meanwhile."""
 
     @property
     def root(self) -> "Root":
@@ -40,7 +49,14 @@ class Session:
                 is_folder = True  # it will be
             if not is_folder:
                 raise UsageError(f"--root {self.root_folder}: not a folder", hint=_ROOT_HINT)
+        elif self.uid:
+            return self._home()
         return Root.at(self.root_folder)
+
+    def _home(self) -> "Root":
+        from runtime.rootless.folders import root_of
+
+        return root_of(self.uid, os.environ)
 
     def make_root(self) -> None:
         """Make the state folder of the world. Idempotent.
@@ -66,16 +82,24 @@ class Session:
         return folder if os.geteuid() == 0 else None
 
     def require_root(self, verb: str) -> None:
-        """Refuse *verb* unless the caller is root.
+        """Be root: an ordinary user in namespaces of their own, which this process then enters.
 
         Raises:
-            NotPermittedError: with what may be done without.
+            NotPermittedError: this user can have none; with what may be done without.
         """
-        if os.geteuid() != 0:
+        if os.geteuid() == 0:
+            return
+        from runtime.errors import UnsupportedHostError
+        from runtime.rootless.client import enter
+        from runtime.rootless.folders import holder_folder
+
+        try:
+            enter(holder_folder(self._home()), start=verb not in _LOOKING)
+        except UnsupportedHostError as error:
             raise NotPermittedError(
-                f"{verb} needs root",
-                hint="without root these work: validate, graph, explain, schema, normalize",
-            )
+                f"{verb} needs root, or what lets ordinary users have containers: {error}",
+                hint="without either these work: validate, graph, explain, schema, normalize",
+            ) from error
 
 
 def is_terminal() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli.containers import find, open_containers
-from provider.cli.output import Output, show, table
+from provider.cli.output import Output, complain, show, table
 from provider.cli.session import Session
 from runtime.record import dataclass
 
@@ -66,6 +66,8 @@ def stats(
 
     session: Session = context.obj
     containers = open_containers(session, "stats")
+    if containers.hierarchy.is_empty:
+        complain("warning: nothing is counted: no cgroup is delegated to this user")
     most = total_memory()
     while True:
         chosen = [find(session, name) for name in names or ()] or [

@@ -34,11 +34,10 @@ def top(
     session: Session = context.obj
     containers = open_containers(session, "top")
     container = find(session, name)
-    found = list_processes(containers.cgroup(container.id))
+    status = containers.status(container.id)
+    found = list_processes(containers.cgroup(container.id), first=status.pid)
     if not found:
-        raise ProviderError(
-            f"{name} has no processes: it is {containers.status(container.id).state}"
-        )
+        raise ProviderError(f"{name} has no processes: it is {status.state}")
     if output is not Output.TEXT:
         show([to_json(process) for process in found], output)
         return

@@ -10,8 +10,9 @@ from provider.model.plan import UNKNOWN, Action, Consequence, Verb
 from provider.model.tree import Tree
 from runtime.cgroup.setting import parse_list
 from runtime.container.config import read_config
-from runtime.errors import ContainerError, DamagedError, NotFoundError
+from runtime.errors import ContainerError, DamagedError, NotFoundError, UnsupportedHostError
 from runtime.image.store import ImageStore
+from runtime.kernel.procfs import is_confined
 from runtime.network import store
 from runtime.network.firewall import Publication
 from runtime.root import Root
@@ -45,6 +46,8 @@ def check_actions(root: Root, actions: Sequence[Action]) -> Iterable[Finding]:
             )
         if "container" in after:
             yield from _sources(action, after["container"])
+            if is_confined():
+                yield from _limits(action, after["container"])
             yield from _processors(action, after["container"])
             yield from _account(root, action, after["container"])
             asks = any(use["ip"] for use in after["container"]["networks"])
@@ -73,6 +76,18 @@ def _sources(action: Action, container: Tree) -> Iterable[Finding]:
     for use in container["devices"]:
         if not Path(use["path"]).exists():
             yield Finding(f"device {use['path']} does not exist", action.id, refusal=True)
+
+
+def _limits(action: Action, container: Tree) -> Iterable[Finding]:
+    """Look for what an ordinary user cannot limit."""
+    from provider.drivers.container_config import resources
+    from runtime.cgroup import Hierarchy
+    from runtime.cgroup.layout import lay_out, refuse
+
+    try:
+        refuse(lay_out(Hierarchy.detect(), resources(container)))
+    except UnsupportedHostError as error:
+        yield Finding(str(error), action.id, refusal=True)
 
 
 def _processors(action: Action, container: Tree) -> Iterable[Finding]:

@@ -1,6 +1,7 @@
 """Who has a port of this host already: containers of ours, programs, other worlds, other NAT."""
 
-from collections.abc import Collection, Iterator
+import itertools
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from runtime.network import firewall
 from runtime.network.claims import Claim, foreign_claims
 from runtime.network.firewall import Publication
 from runtime.root import Root
+from runtime.rootless.outside import outside
 
 _TCP_LISTEN = "0A"
 _PROC_NET = {"tcp": ("tcp", "tcp6"), "udp": ("udp", "udp6")}
@@ -51,8 +53,10 @@ class Ports:
                 return
         if any(wanted.key == p.key for owner in own for p in self._known.get(owner, ())):
             return
-        if listening(wanted.protocol, wanted.port, address=wanted.ip):
-            yield Finding(f"{text} is in use by a program of this host", instance, refusal=True)
+        # What another owner is leaving, the holder of a user's namespaces still listens on.
+        held = any(map(wanted.meets, itertools.chain(*self._known.values())))
+        if problem := _taken(wanted, held=held):
+            yield Finding(f"{text} {problem}", instance, refusal=True)
             return
         try:
             claims = [claim for claim in self._foreign if claim.takes(wanted)]
@@ -81,17 +85,42 @@ def _finding(text: str, claim: Claim, instance: InstanceId | None) -> Finding:
     )
 
 
-def listening(protocol: str, port: int, *, address: str, proc: str = "/proc/net") -> bool:
-    """Tell whether a socket of this network namespace is bound to the port.
+def _taken(wanted: Publication, *, held: bool) -> str:
+    """Return in words why the host does not give a port, empty if it does.
+
+    An ordinary user's containers have a network of their own; the port must be free there, and,
+    unless it is *held* already, on the host.
+    """
+    host = outside()
+    if host is not None and not held:
+        if wanted.port < host.first_port:
+            return (
+                f"is not for ordinary users, who have those from {host.first_port} on (sysctl"
+                " net.ipv4.ip_unprivileged_port_start)"
+            )
+        if listening(wanted.protocol, wanted.port, address=wanted.ip, read=host.sockets):
+            return "is in use by a program of this host"
+    if listening(wanted.protocol, wanted.port, address=wanted.ip):
+        return "is in use by a program of this host"
+    return ""
+
+
+def _sockets(table: str) -> str | None:
+    try:
+        return Path("/proc/net", table).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def listening(
+    protocol: str, port: int, *, address: str, read: Callable[[str], str | None] = _sockets
+) -> bool:
+    """Tell whether a socket of the network namespace that *read* reads is bound to the port.
 
     *address* ``0.0.0.0`` meets any. Source: Documentation/networking/proc_net_tcp.rst.
     """
     for name in _PROC_NET[protocol]:
-        try:
-            lines = Path(proc, name).read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        for line in lines:
+        for line in (read(name) or "").splitlines()[1:]:
             _, local, remote, state, *_ = line.split()
             host, _, number = local.rpartition(":")
             if int(number, 16) != port:

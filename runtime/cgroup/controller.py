@@ -48,6 +48,11 @@ def write_dependent(folder: str, settings: tuple[Setting, ...], *, fresh: bool) 
     return missing
 
 
+def device_lines(text: str) -> list[str]:
+    """Return the lines of a file that are about single devices, ``8:0 200``."""
+    return [line for line in text.split("\n") if ":" in line]
+
+
 def _all_lines(text: str) -> list[str]:
     return text.split("\n")
 

@@ -8,7 +8,7 @@ from errno import ESRCH
 from runtime.cgroup import files, membership, v1, v2
 from runtime.cgroup.freezing import Freezer
 from runtime.cgroup.hierarchy import Hierarchy, walk
-from runtime.cgroup.layout import Layout, Part, Work, lay_out
+from runtime.cgroup.layout import Layout, Part, Work, lay_out, refuse
 from runtime.cgroup.setting import Absent, Deviation
 from runtime.cgroup.stats import Stats
 from runtime.cgroup.v1 import freezer as v1_freezer
@@ -76,15 +76,27 @@ class Cgroup:
 
         Raises:
             ContainerError: the resources contradict each other, or the kernel refused a value.
-            UnsupportedHostError: v2 controllers cannot be switched on.
+            UnsupportedHostError: v2 controllers cannot be switched on, or are not delegated.
             StateError: a limit is below what is in use.
             ConflictError: there is such a group, and this was to *claim* it; nothing was done.
         """
-        if tracking:
-            for mount in (*self.hierarchy.named, self.hierarchy.unified):
-                if mount is not None:
-                    membership.make(mount, self.name)
-        return self._converge(lay_out(self.hierarchy, resources), claim=claim)
+        layout = lay_out(self.hierarchy, resources)
+        refuse(layout)
+        warnings = self._converge(layout, claim=claim)
+        if tracking or self.hierarchy.whole:
+            for mount in self.hierarchy.named:
+                membership.make(mount, self.name)
+        if tracking and self.hierarchy.unified is not None:
+            membership.make(self.hierarchy.unified, self.name)
+        return warnings
+
+    def refuse_unmet(self, resources: Resources) -> None:
+        """Refuse limits for which an ordinary user has no controller.
+
+        Raises:
+            UnsupportedHostError: names them.
+        """
+        refuse(lay_out(self.hierarchy, resources))
 
     def update(self, resources: Resources) -> tuple[str, ...]:
         """Set all limits of a living group, absent ones to the kernel's default; return warnings.
@@ -97,6 +109,7 @@ class Cgroup:
             NotFoundError: there is no such group.
         """
         layout = lay_out(self.hierarchy, resources)
+        refuse(layout)
         self._must_exist()
         return self._converge(layout)
 
@@ -370,6 +383,8 @@ class Cgroup:
         return Freezer(f"{place.folder}/{self.name}", v1_freezer)
 
     def _need_freezer(self) -> Freezer:
+        if self.hierarchy.is_empty:
+            raise UnsupportedHostError("cannot freeze: no cgroup is delegated to this user")
         self._must_exist()
         freezer = self._freezer()
         if freezer is None:

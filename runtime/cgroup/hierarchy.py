@@ -6,7 +6,7 @@ from typing import Literal
 
 from runtime.cgroup import files
 from runtime.errors import UnsupportedHostError
-from runtime.kernel.procfs import MountInfo, parse_mountinfo
+from runtime.kernel.procfs import MountInfo, is_confined, parse_mountinfo
 from runtime.record import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -50,16 +50,23 @@ class Hierarchy:
     """Mount point of cgroup2, whether or not it holds controllers."""
     named: tuple[str, ...] = ()
     """Mount points of v1 hierarchies without controllers (systemd's)."""
+    confined: bool = False
+    """Whether it is that of root of a user namespace: only what is delegated to it, if anything,
+    and no rules about devices, of which it can make and get none."""
     whole: bool = False
-    """Every group has every controller: who has it made looks for their files."""
+    """Every group has every controller and is in the named hierarchies, as other engines' groups:
+    who has it made looks for its files, and systemd for its processes."""
 
     @classmethod
     def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":
         """Read *mountinfo*, and ``cgroup.controllers`` of the v2 mount it names.
 
+        In a user namespace only what is delegated to its root counts, which may be nothing.
+
         Raises:
             UnsupportedHostError: no cgroup file system is mounted.
         """
+        confined = is_confined()
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as stream:
             mounts = parse_mountinfo(stream.read())
         places: dict[str, Place] = {}
@@ -67,6 +74,8 @@ class Hierarchy:
         unified = None
         # The first writable mount of a hierarchy wins: a second is a bind mount of somebody's.
         for mount in filter(_usable, mounts):
+            if confined and not os.access(mount.mount_point, os.W_OK):
+                continue
             if mount.fstype == "cgroup2":
                 unified = unified or mount.mount_point
                 continue
@@ -78,13 +87,19 @@ class Hierarchy:
         if unified is not None:
             for controller in files.read(f"{unified}/cgroup.controllers").split():
                 places.setdefault(controller, Place(2, unified))
-            places.setdefault("devices", Place(2, unified))
-        if not places and unified is None:
+            if not confined:
+                places.setdefault("devices", Place(2, unified))
+        if not places and unified is None and not confined:
             raise UnsupportedHostError(
                 f"no cgroup file system is mounted (read {mountinfo}); "
                 "mount cgroup2 on /sys/fs/cgroup"
             )
-        return cls(places, unified, tuple(named))
+        return cls(places, unified, tuple(named), confined)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no group can be made at all: nothing is delegated to this user."""
+        return not self.places and self.unified is None and not self.named
 
     @property
     def mode(self) -> Literal["v1", "v2", "hybrid"]:

@@ -10,7 +10,7 @@ from runtime.cgroup import v1, v2
 from runtime.cgroup.controller import Controller
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.setting import Setting, parse_size, same_size, same_words
-from runtime.errors import ContainerError
+from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.record import dataclass, replace
 from runtime.spec import Resources
 
@@ -18,6 +18,12 @@ from runtime.spec import Resources
 _V1_NAMES = {"io": "blkio"}
 _ON_V1_TOO = {"cpu.weight": "cpu", "io.weight": "blkio"}
 """Weights are the one thing of v2's own words that v1 can do as well: file -> v1 controller."""
+_BY_DEFAULT = ("pids.limit",)
+"""What every container gets without anybody asking for it, and may go without."""
+_NOT_DELEGATED = (
+    "no cgroup that could limit this is delegated to this user (systemd does so on a host with"
+    " cgroup v2 only)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,11 @@ class Part:
 
     @property
     def needed(self) -> bool:
-        """Tell whether the group must be there in this hierarchy."""
-        return any(work.needed for work in self.works)
+        """Tell whether the group must be there in this hierarchy.
+
+        On version 2 also without controllers, to be frozen and killed by.
+        """
+        return self.version == 2 or any(work.needed for work in self.works)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class Layout:
 
     parts: tuple[Part, ...]
     warnings: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    """Fields that were asked for and that nothing of what is delegated can do."""
 
 
 def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
@@ -71,7 +82,22 @@ def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
         works_2 = _unified_works(hierarchy, resources, unified)
         if hierarchy.uses_unified or any(work.needed for work in works_2):
             parts.append(Part(2, hierarchy.unified, works_2))
-    return Layout(tuple(parts), (*warnings, *_not_enforced(hierarchy, resources)))
+    warnings += _not_enforced(hierarchy, resources)
+    if hierarchy.confined:
+        fields = dict.fromkeys(warning.partition(":")[0] for warning in warnings)
+        kept = tuple(f"{field}: {_NOT_DELEGATED}" for field in fields if field in _BY_DEFAULT)
+        return Layout(tuple(parts), kept, tuple(f for f in fields if f not in _BY_DEFAULT))
+    return Layout(tuple(parts), tuple(warnings))
+
+
+def refuse(layout: Layout) -> None:
+    """Refuse limits that cannot be had; root's, which a host's kernel lacks, are warnings.
+
+    Raises:
+        UnsupportedHostError: names them.
+    """
+    if layout.refused:
+        raise UnsupportedHostError(f"{', '.join(layout.refused)}: {_NOT_DELEGATED}")
 
 
 def _unified_works(
@@ -142,6 +168,7 @@ def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
         f"{setting.field}: this host has no {name} controller"
         for name, controller in all_of_them.items()
         if name not in _V1_NAMES.values()
+        and not (name == "devices" and hierarchy.confined)
         and hierarchy.places.keys().isdisjoint((name, _V1_NAMES.get(name, name)))
         for setting in controller.settings(resources)
         # What is asked for in v2's own words has its warning already.

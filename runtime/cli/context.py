@@ -7,8 +7,17 @@ from runtime.cli.arguments import UsageError, one
 from runtime.cli.folder import Folder
 from runtime.cli.report import Report
 from runtime.errors import UnsupportedHostError
+from runtime.kernel.procfs import is_confined
 
-DEFAULT_ROOT = "/run/bayplan-oci"
+_ROOT = "/run/bayplan-oci"
+
+
+def _default_root() -> str:
+    """Return where containers are unless told: in a user namespace /run is somebody else's."""
+    session = os.environ.get("XDG_RUNTIME_DIR", "")
+    if is_confined() and os.path.isabs(session):
+        return os.path.join(session, os.path.basename(_ROOT))
+    return _ROOT
 
 
 class Context:
@@ -22,9 +31,11 @@ class Context:
             UnsupportedHostError: we are not root.
         """
         if os.geteuid() != 0:
-            raise UnsupportedHostError("not root: containers of other users are not supported")
+            raise UnsupportedHostError(
+                "not root: an ordinary user is root in a user namespace (as of `podman unshare`)"
+            )
         self.report = report
-        self.root = os.path.abspath(one(options, "root") or DEFAULT_ROOT)
+        self.root = os.path.abspath(one(options, "root") or _default_root())
         manager = one(options, "cgroup-manager") or "cgroupfs"
         if "systemd-cgroup" in options:
             manager = "systemd"

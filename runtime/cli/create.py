@@ -22,7 +22,7 @@ from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
-from runtime.kernel.procfs import start_ticks
+from runtime.kernel.procfs import is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.spec import IdMapping, Resources, Spec
@@ -157,8 +157,10 @@ class _Making:
 
             self.scope = scope_of(spec.linux.cgroups_path, self.folder.id)
             self.cgroup = self.scope.group
-        elif self.context.has_cgroups:
+        elif self.context.has_cgroups and cgroups.are_delegated():
             self.cgroup = cgroups.group_name(config, self.folder.id, self.folder.root)
+        elif self.context.has_cgroups:
+            cgroups.refuse_limits(spec.linux.resources)
 
     @property
     def unit(self) -> str | None:
@@ -180,7 +182,7 @@ class _Making:
                 yield group
         elif self.cgroup is not None:
             yield cgroups.make(self.cgroup, resources)
-        elif resources != Resources():
+        elif resources != Resources() and not self.context.has_cgroups:
             raise ContainerError("resources need a cgroup manager")
         else:
             yield None
@@ -195,7 +197,9 @@ class _Making:
         )
         spec = self._with_listen_fds(spec)
         keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
-        program = compile_program(spec, cgroup_join=join, keyring=keyring, stages=stages)
+        program = compile_program(
+            spec, cgroup_join=join, keyring=keyring, stages=stages, confined=is_confined()
+        )
         console = spec.process.console_size
         with self.folder.listen() as listening:
             launch = start(

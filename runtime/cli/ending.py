@@ -192,12 +192,12 @@ def _send(status: Status, number: int) -> None:
 
 
 def signal_number(text: str) -> int:
-    """Return the number of a signal given as ``9``, ``KILL`` or ``SIGKILL``.
+    """Return the number of a signal given as ``9``, ``KILL`` or ``SIGKILL``; 0 only asks.
 
     Raises:
         UsageError: there is no such signal.
     """
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+    if text.isdecimal() and int(text) < signal.NSIG:
         return int(text)
     name = text.upper()
     name = name if name.startswith("SIG") else f"SIG{name}"

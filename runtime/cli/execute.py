@@ -1,9 +1,10 @@
 """``exec``: one more process in a running container."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one
 from runtime.cli.bundle import (
@@ -38,14 +39,13 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     """Run a process in the container; wait for its end unless detached."""
     if not rest:
         raise UsageError("give a container id")
-    if "cgroup" in values:
-        raise UsageError("--cgroup is not supported")
     count = wanted(values, "preserve-fds") or 0
     kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
     folder = context.folder(rest[0])
     status = folder.read()
     word = condition(folder, status, frozen=cgroups.is_frozen(status))
-    if word not in ("created", "running"):
+    may_be = ("created", "running", *(("paused",) if "ignore-paused" in values else ()))
+    if word not in may_be:
         raise StateError(f"cannot exec in container {folder.id}: it is {word}")
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     process = _process(context, values, rest[1:], spec, f"/proc/{status.pid}/root")
@@ -65,7 +65,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
         process,
         seccomp=spec.linux.seccomp,
         personality=spec.linux.personality,
-        cgroup_join=() if group is None else group.join_files(),
+        cgroup_join=() if group is None else _join_files(group, values.get("cgroup", ())),
         namespaces=_flags(spec),
         prelude=prelude,
         gate=[("inherit",)],
@@ -159,6 +159,34 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
     added = known_capabilities(values.get("cap", []), context.report.warning)
     capabilities = add_capabilities(process.capabilities, added)
     return with_home(replace(process, capabilities=capabilities), root)
+
+
+def _join_files(group: Cgroup, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return what the process writes to, to be in groups below the container's, which must exist.
+
+    *wanted* are paths from the container's group on, of all hierarchies or, as ``cpu,memory:a/b``,
+    of those with these controllers.
+    """
+    below: dict[str, str] = {}
+    for word in wanted:
+        controllers, given, path = word.rpartition(":")
+        if ".." in path.split("/"):
+            raise UsageError(f"--cgroup: {path} is not a sub cgroup path")
+        places = group.hierarchy.places
+        if unknown := [name for name in controllers.split(",") if given and name not in places]:
+            raise UsageError(f"--cgroup: unknown controller {unknown[0]}")
+        folders = [places[name].folder for name in controllers.split(",")] if given else None
+        for folder in folders or group.hierarchy.folders():
+            below[folder] = path.strip("/")
+    found = []
+    for file in group.join_files():
+        top, _, name = file.rpartition("/")
+        path = below.get(top.removesuffix(f"/{group.name}"), "")
+        joined = os.path.join(top, path, name)
+        if not os.path.exists(joined):
+            raise ContainerError(f"--cgroup: {joined}: no such file or directory")
+        found.append(joined)
+    return tuple(found)
 
 
 def _flags(spec: Spec) -> int:

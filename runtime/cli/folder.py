@@ -266,8 +266,8 @@ def state_of(status: Status, word: str) -> dict[str, Any]:
     state: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "id": status.id,
-        "status": word,
         "pid": status.pid,
+        "status": word,
         "bundle": status.bundle,
         "annotations": status.annotations,
     }

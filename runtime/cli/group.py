@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
-from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.hierarchy import Hierarchy, parents
+from runtime.cgroup.layout import lay_out, refuse
 from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.record import replace
@@ -26,7 +27,7 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
     Raises:
         ContainerError: that is no path.
     """
-    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}-{container_id}"
+    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}/{container_id}"
     path = (config.get("linux") or {}).get("cgroupsPath") or own
     if ":" in path and not path.startswith("/"):
         raise ContainerError(f"cgroupsPath {path} is for the cgroup manager systemd")
@@ -50,6 +51,22 @@ def open_group(status: Status) -> Cgroup | None:
     if status.scope is not None and group.inode() not in (None, status.cgroup_inode):
         return None  # another container's, since the scope ended with its last process
     return group
+
+
+def are_delegated() -> bool:
+    """Tell whether groups can be made: root of a user namespace may have been given none."""
+    return not hierarchy().is_empty
+
+
+def refuse_limits(resources: Resources) -> None:
+    """Refuse limits where there are no groups; rules about devices need none, see `Hierarchy`.
+
+    Raises:
+        UnsupportedHostError: names them.
+    """
+    layout = lay_out(hierarchy(), resources)
+    refuse(layout)
+    _must_be_all(layout.warnings)
 
 
 def named_group(name: str) -> Cgroup:
@@ -115,7 +132,8 @@ def remove(group: Cgroup, unit: str | None = None) -> None:
     if group.name.startswith(f"{_PARENT}/"):
         for mount in group.hierarchy.folders():
             with suppress(OSError):  # others are in it
-                os.rmdir(f"{mount}/{_PARENT}")
+                for parent in reversed(parents(group.name)):
+                    os.rmdir(f"{mount}/{parent}")
 
 
 def remove_unused(group: Cgroup) -> None:

@@ -38,8 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _seal(words: list[str]) -> None:
     """Start again from a copy of Python nobody can write to, unless this is one."""
-    from runtime.kernel.selfexe import is_sealed, sealed_interpreter
-    from runtime.supervisor.names import command
+    from runtime.kernel.selfexe import command, is_sealed, sealed_interpreter
 
     if not is_sealed():
         os.execve(sealed_interpreter(), command(__name__, *words), os.environ)

@@ -381,6 +381,7 @@ class Containers:
         drift, which the next apply mends; of others they hold until the next change or start.
         """
         if not group.exists():
+            group.refuse_unmet(config.spec.linux.resources)
             return ()
         try:
             return group.update(config.spec.linux.resources)

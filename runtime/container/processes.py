@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 from runtime.cgroup import Cgroup
 from runtime.kernel.procfs import (
@@ -56,13 +57,30 @@ def network_traffic(pid: int) -> tuple[int, int] | None:
     return sum(received for received, _ in each), sum(sent for _, sent in each)
 
 
-def list_processes(group: Cgroup, *, proc: str = PROC) -> tuple[ContainerProcess, ...]:
-    """Return the processes of the container with that cgroup, by pid; none of what has ended."""
-    seen = [(pid, status) for pid in group.pids() if (status := read_status(pid, proc=proc))]
+def list_processes(
+    group: Cgroup, *, first: int = 0, proc: str = PROC
+) -> tuple[ContainerProcess, ...]:
+    """Return the processes of the container with that cgroup, by pid; none of what has ended.
+
+    Where no cgroup is to be had, those in the pid namespace of its *first* process.
+    """
+    pids = _in_namespace(first, proc) if first and group.hierarchy.is_empty else group.pids()
+    seen = [(pid, status) for pid in pids if (status := read_status(pid, proc=proc))]
     # Its own pid namespace is that of the outermost; who made another inside has more numbers.
     depth = min((len(status.namespace_pids) for _, status in seen), default=0)
     found = (_look(pid, status, depth, proc) for pid, status in seen)
     return tuple(process for process in found if process is not None)
+
+
+def _in_namespace(first: int, proc: str) -> list[int]:
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        wanted = os.readlink(f"{proc}/{first}/ns/pid")
+        for name in filter(str.isdecimal, os.listdir(proc)):
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if os.readlink(f"{proc}/{name}/ns/pid") == wanted:
+                    found.append(int(name))
+    return sorted(found)
 
 
 def _look(pid: int, status: Status, depth: int, proc: str) -> ContainerProcess | None:

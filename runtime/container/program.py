@@ -69,6 +69,7 @@ def compile_program(
     environment: str | None = None,
     keyring: str | None = None,
     stages: Stages | None = None,
+    confined: bool = False,
 ) -> Program:
     """Return the program that starts *spec*'s process in its container.
 
@@ -78,7 +79,8 @@ def compile_program(
     is to share the pid namespace. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
     program because programs are stored. *keyring* is the name of a new session keyring. *stages*
-    are those of a container made for another engine.
+    are those of a container made for another engine. *confined* says that it is started in a user
+    namespace: some things come in other ways there.
 
     Raises:
         ContainerError: the spec contradicts itself or asks for what would change the host.
@@ -94,10 +96,12 @@ def compile_program(
         devices=spec.linux.devices,
         cgroups=cgroup_view(cgroup_join),
         userns="user" in own.kinds,
+        confined=confined,
         own_network="network" in own.kinds,
         uids=spec.linux.uid_mappings,
         gids=spec.linux.gid_mappings,
         label=spec.linux.mount_label,
+        top_only=stages is not None,
     )
     kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)

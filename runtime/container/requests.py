@@ -9,6 +9,7 @@ from runtime.container.folders import netns_path, run_folder, state_folder
 from runtime.container.program import compile_enter, compile_program, keyring_name
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
+from runtime.kernel.procfs import is_confined
 from runtime.kernel.seccomp_default import DEFAULT_PROFILES, default_profile
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
@@ -39,6 +40,7 @@ def launch_request(
         cgroup_join=join_files,
         init=config.init,
         environment=config.environment or None,
+        confined=is_confined(),
         keyring=keyring_name(config.id),
     )
     user = config.spec.process.user

@@ -1,9 +1,9 @@
 """Puts the entries of one layer into an empty folder, in the form overlayfs wants.
 
 The folder is one layer of an overlay, not a whole root: a whiteout becomes a character device
-0:0 and an opaque folder gets ``trusted.overlay.opaque=y``. No entry can reach outside the folder:
-see `runtime.image.folders` for names, and note that files are made with O_EXCL and O_NOFOLLOW in
-a folder we hold open.
+0:0 and an opaque folder gets an attribute (`runtime.kernel.overlayfs`). No entry can reach outside
+the folder: see `runtime.image.folders` for names, and note that files are made with O_EXCL and
+O_NOFOLLOW in a folder we hold open.
 
 Folders are 0700 while we work and get their owner, mode and time at the end: a set-group-id bit
 cannot pass on, and times survive what is put into them.
@@ -25,9 +25,10 @@ from runtime.image.limits import DEFAULT_LIMITS, Limits
 from runtime.image.names import OPAQUE, WHITEOUT, show_name, split_name, whited_out
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarreader import TarReader
+from runtime.kernel.overlayfs import opaque_xattr
+from runtime.kernel.procfs import is_confined, last_id
 from runtime.record import dataclass
 
-OPAQUE_XATTR = "trusted.overlay.opaque"
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The fault of the host and not of the layer.
 _HOST_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE})
@@ -87,6 +88,8 @@ class _Layer:
         self._dropped: list[str] = []
         self._owner = (os.geteuid(), os.getegid())
         self._umask = _umask()
+        self._confined = is_confined()
+        self._last_ids = (last_id("uid"), last_id("gid"))
 
     def apply(self) -> Applied:
         entries = size = 0
@@ -121,6 +124,8 @@ class _Layer:
                 self._put_root(entry)
                 return
             above, name = b"/".join(parts[:-1]), parts[-1]
+        if entry.uid > self._last_ids[0] or entry.gid > self._last_ids[1]:
+            raise ImageError(self._unmapped(entry))
         fd, path = self.folders.find(above)
         if name.startswith(WHITEOUT):
             self._put_whiteout(fd, path, name)
@@ -136,6 +141,13 @@ class _Layer:
             self._put_symlink(fd, name, full, entry)
         else:
             self._put_node(fd, name, full, entry)
+
+    def _unmapped(self, entry: Entry) -> str:
+        most = " and ".join(map(str, sorted(set(self._last_ids))))
+        return (
+            f"{show_name(entry.path)}: belongs to {entry.uid}:{entry.gid}, and this user has ids up"
+            f" to {most} only; more can be granted in /etc/subuid and /etc/subgid"
+        )
 
     # One method per kind of entry
 
@@ -206,6 +218,10 @@ class _Layer:
         if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
             raise LayerError(f"{show_name(entry.path)}: device number out of range")
         device = 0 if kind == stat.S_IFIFO else os.makedev(entry.major, entry.minor)
+        if self._confined and device:
+            # Nobody could make it, nor open it; what a container gets in /dev is there anyway.
+            self._dropped.append(f"{os.fsdecode(full)} device")
+            return
         try:
             os.mknod(name, kind | 0o600, device, dir_fd=parent)
         except FileExistsError:
@@ -312,7 +328,7 @@ class _Layer:
                 os.fchown(fd, folder.uid, folder.gid)
             self._set_xattrs(fd, path, folder.xattrs)
             if folder.opaque and path:
-                os.setxattr(fd, OPAQUE_XATTR, b"y")
+                os.setxattr(fd, opaque_xattr(), b"y")
             os.fchmod(fd, folder.mode)
             os.utime(fd, ns=(folder.mtime_ns, folder.mtime_ns))
         finally:

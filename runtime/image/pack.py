@@ -10,11 +10,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.image.apply import OPAQUE_XATTR
 from runtime.image.folders import FOLDER_FLAGS, is_whiteout
 from runtime.image.names import OPAQUE, WHITEOUT
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarwriter import TarWriter
+from runtime.kernel.overlayfs import opaque_xattr
 
 _PIECE = 1 << 20
 _KINDS = {
@@ -62,7 +62,7 @@ class _Packer:
     def folder(self, fd: int, path: bytes) -> None:
         """Write the folder open as *fd* and all below it."""
         xattrs = dict(_xattrs(fd))
-        opaque = xattrs.pop(OPAQUE_XATTR, None) == b"y"
+        opaque = xattrs.pop(opaque_xattr(), None) == b"y"
         self._add(path or b"./", os.fstat(fd), Kind.FOLDER, xattrs=_kept(xattrs))
         prefix = path + b"/" if path else b""
         if opaque:

@@ -262,6 +262,34 @@ def boot_id(*, proc: str = PROC) -> str:
         return file.read().strip()
 
 
+def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
+    """Return which ids this process's user namespace has; *kind* is ``uid`` or ``gid``.
+
+    Of each range: the first id in there, the first outside, how many; user_namespaces(7).
+    """
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+        lines = [tuple(map(int, line.split())) for line in file]
+    return tuple((inside, outside, count) for inside, outside, count in lines)
+
+
+def is_confined() -> bool:
+    """Tell whether this process is in a user namespace below the first, whatever it is there.
+
+    Root of such a one can make no device node, and has only what its mappings name.
+    """
+    return id_map("uid") != ((0, 0, 0xFFFFFFFF),)
+
+
+def last_id(kind: str) -> int:
+    """Return the last of the ids that are there from 0 on without a gap."""
+    end = 0
+    for inside, _outside, count in sorted(id_map(kind)):
+        if inside > end:
+            break
+        end = max(end, inside + count)
+    return end - 1
+
+
 def _read(path: str) -> str | None:
     try:
         with open(path, "rb", buffering=0) as file:

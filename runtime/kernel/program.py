@@ -17,6 +17,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       tree SLOT SOURCE RECURSIVE          clone the mount of a host path, kept under a number
       attributes SLOT SET CLEAR PROPAGATION RECURSIVE     change such a clone
       device SLOT MODE MAJOR MINOR UID GID    a node to attach where none can be made
+      host_device SLOT PATH MODE MAJOR MINOR  the host's node to attach where root can make none
       idmap SLOT UIDS GIDS RECURSIVE      show a clone's files with other owners
       private [FLAGS]                     stop mount propagation to the host, and from it
       filesystem SLOT SOURCE TYPE FLAGS DATA  a file system of the kernel's, not mounted yet

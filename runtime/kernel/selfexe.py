@@ -1,4 +1,4 @@
-"""The interpreter out of containers' reach.
+"""Processes of ours, and the interpreter out of containers' reach.
 
 A process of ours that enters a container can be made to run its own executable there, and that
 file can then be opened for writing through /proc/<pid>/exe (CVE-2019-5736; a program starting
@@ -14,10 +14,12 @@ import fcntl
 import os
 import sys
 
+import runtime
 from runtime.errors import KernelError
 from runtime.kernel import mask
 
 MFD_EXEC = 0x10
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -82,3 +84,32 @@ def _executable_memfd(name: str) -> int:
         return os.memfd_create(name, flags)
     except OSError as error:
         raise KernelError(error.errno or 0, "memfd_create", name) from error
+
+
+class Code:
+    """What a process of ours runs: Python, and the folder that the package is in."""
+
+    __slots__ = ("folder", "python")
+
+    def __init__(self, python: str, folder: str) -> None:
+        self.python = python
+        self.folder = folder
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """Return the argv of a process that calls ``main(arguments)`` of *module*.
+
+        Nothing is on its path but Python's library and us.
+        """
+        boot = _BOOT.format(module=module)
+        return [self.python, "-I", "-S", "-c", boot, self.folder, *arguments]
+
+
+def own_code() -> Code:
+    """Return what this process runs."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
+    return Code(sys.executable, folder)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the argv of a process of this very code; see `Code.command`."""
+    return own_code().command(module, *arguments)

@@ -16,7 +16,7 @@ from typing import Any
 from runtime.errors import ConflictError, NetworkError, UnsupportedHostError
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import Flow, forget_udp_flows, open_netfilter
-from runtime.network import mark, nft, rtnetlink
+from runtime.network import hostports, mark, nft, rtnetlink
 from runtime.network.files import read_json, write_json
 from runtime.network.hostlock import host_lock
 from runtime.network.model import ANY_ADDRESS, Network
@@ -24,7 +24,6 @@ from runtime.network.model import Publication as Publication
 from runtime.network.ruleset import (
     Wanted,
     Zone,
-    build,
     delete_script,
     delta_script,
     full_script,
@@ -178,6 +177,7 @@ def reload(root: Root) -> None:
     with host_lock(root, "mend the firewall"):
         target = wanted(root)
         _load(root, None, target, _whole(root, target))
+        hostports.settle(root, target)
 
 
 def is_changing(root: Root) -> bool:
@@ -198,6 +198,7 @@ def finish(root: Root) -> None:
 def _commit(root: Root, before: Wanted, after: Wanted) -> None:
     if after == before:
         return
+    hostports.widen(root, before, after)
     pending = _pending(root)
     pending.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pending.touch(mode=0o600)
@@ -208,16 +209,17 @@ def _commit(root: Root, before: Wanted, after: Wanted) -> None:
         _save(root, before)
         # Else the kernel may have got it all the same, and `finish` sees to that.
         if isinstance(error, (nft.NftError, UnsupportedHostError)):
+            hostports.settle(root, before)
             pending.unlink()
         raise
+    hostports.settle(root, after)
     pending.unlink()
     _forget_flows(before, after)
 
 
 def _apply(root: Root, before: Wanted, after: Wanted) -> None:
-    table = root.nft_table
     if Wanted() not in (before, after):
-        script = delta_script(build(table, before), build(table, after))
+        script = delta_script(hostports.ruleset_of(root, before), hostports.ruleset_of(root, after))
         try:
             _load(root, before, after, script)
         except nft.NftError:
@@ -230,7 +232,7 @@ def _apply(root: Root, before: Wanted, after: Wanted) -> None:
 def _whole(root: Root, target: Wanted) -> str:
     if target == Wanted():
         return delete_script(root.nft_table)
-    return full_script(build(root.nft_table, target))
+    return full_script(hostports.ruleset_of(root, target))
 
 
 def _load(root: Root, before: Wanted | None, after: Wanted, script: str) -> None:
@@ -292,6 +294,7 @@ def _check(publications: Sequence[Publication]) -> None:
                 ipaddress.IPv4Address(ip)
             except ValueError:
                 raise NetworkError(f"port {publication}: {ip} is no IPv4 address") from None
+        hostports.refuse(publication)
 
 
 def _save(root: Root, target: Wanted) -> None:

@@ -16,7 +16,8 @@ from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import ruleset_generation
 from runtime.kernel.procfs import boot_id
 from runtime.network.files import write_note
-from runtime.network.ruleset import Wanted, build, full_script
+from runtime.network.hostports import ruleset_of
+from runtime.network.ruleset import Wanted, full_script
 from runtime.root import Root
 
 
@@ -52,7 +53,7 @@ def place() -> dict[str, Any]:
 
 
 def _mark(root: Root, target: Wanted, generation: int) -> dict[str, Any]:
-    script = full_script(build(root.nft_table, target))
+    script = full_script(ruleset_of(root, target))
     digest = hashlib.sha256(script.encode()).hexdigest()
     return {**place(), "generation": generation, "table": digest}
 

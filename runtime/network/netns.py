@@ -13,6 +13,7 @@ from runtime.errors import NetworkError
 from runtime.kernel.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
 from runtime.kernel.namespaces import CLONE_NEWNET, setns, unshare
 from runtime.kernel.netlink import Netlink
+from runtime.kernel.procfs import last_id
 from runtime.network import rtnetlink, sysctl
 
 T = TypeVar("T")
@@ -25,10 +26,12 @@ DEFAULT_SYSCTLS: Mapping[str, str] = {
     "net.ipv6.conf.all.disable_ipv6": "1",
     "net.ipv6.conf.default.disable_ipv6": "1",
     "net.ipv4.ip_unprivileged_port_start": "0",
-    "net.ipv4.ping_group_range": "0 2147483647",
 }
 """No forwarding between networks (a new namespace inherits it), no IPv6; low ports and ping
-without capabilities, as containers run without them."""
+(PING_GROUPS) without capabilities, as containers run without them."""
+
+PING_GROUPS = "net.ipv4.ping_group_range"
+_LAST_GROUP = 2147483647
 
 _ANY_NAMESPACE = "/proc/self/ns/net"
 
@@ -36,8 +39,8 @@ _ANY_NAMESPACE = "/proc/self/ns/net"
 def create(path: str, *, sysctls: Mapping[str, str] = DEFAULT_SYSCTLS) -> None:
     """Make a namespace with ``lo`` up and *sysctls* set, pinned at *path*; idempotent.
 
-    Makes the parent folder. A leftover *path* that is no namespace is replaced. A sysctl this
-    kernel does not have is left out.
+    All groups it knows may ping. Makes the parent folder. A leftover *path* that is no namespace is
+    replaced. A sysctl this kernel does not have is left out.
     """
     if exists(path):
         return
@@ -48,6 +51,7 @@ def create(path: str, *, sysctls: Mapping[str, str] = DEFAULT_SYSCTLS) -> None:
         unshare(CLONE_NEWNET)
         for name, value in sysctls.items():
             sysctl.write_if_there(name, value)
+        sysctl.write_if_there(PING_GROUPS, f"0 {min(last_id('gid'), _LAST_GROUP)}")
         with Netlink() as netlink:
             netlink.request([rtnetlink.set_link(LOOPBACK, up=True)])
         # Last, so that what is pinned is complete.

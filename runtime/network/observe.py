@@ -2,7 +2,7 @@
 
 Codes of deviations found here: ``sysctl bridge-gone bridge-wrong bridge-down bridge-address
 netns-gone link-gone link-detached link-down inside-down address-missing zone firewall-stale``, and
-the INSIDE ones; those of the nft table are in ``table``.
+the INSIDE ones; those of the nft table are in ``table``, that of a user's ports in ``hostports``.
 """
 
 import socket
@@ -11,7 +11,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from runtime.errors import NetworkError, NotFoundError
 from runtime.kernel.netlink import Netlink
-from runtime.network import dns, firewall, netns, network, plumbing, rtnetlink, store, sysctl, table
+from runtime.network import (
+    dns,
+    firewall,
+    hostports,
+    netns,
+    network,
+    plumbing,
+    rtnetlink,
+    store,
+    sysctl,
+    table,
+)
 from runtime.network.deviation import Deviation as Deviation
 from runtime.network.hostlock import host_lock
 from runtime.network.model import Lease, Network, Publication, Record
@@ -308,6 +319,7 @@ def _firewall(root: Root, records: tuple[Record, ...], target: Wanted) -> Iterat
                 network=network_id,
             )
     yield from _table(root, target)
+    yield from hostports.deviations(root, target)
 
 
 def _table(root: Root, target: Wanted) -> tuple[Deviation, ...]:
@@ -349,7 +361,7 @@ def _mend_firewall(root: Root, snapshot: Snapshot) -> None:
                     change.remove_network(network_id)
             for given in known.values():
                 change.add_network(given)
-    if codes & table.CODES:
+    if codes & {*table.CODES, hostports.CODE}:
         firewall.reload(root)
 
 

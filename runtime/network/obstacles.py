@@ -292,7 +292,8 @@ def _legacy() -> Iterator[Obstacle]:
     try:
         with open(_LEGACY, encoding="ascii") as file:
             names = file.read().split()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        # Of a user's own network namespace nobody may read that, and nobody made such rules.
         return
     if "filter" in names:
         yield Obstacle(

@@ -19,7 +19,7 @@ Source: nft(8).
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from runtime.network.model import ANY_ADDRESS, Publication
 from runtime.record import dataclass, field
@@ -106,8 +106,13 @@ class Ruleset:
     chains: Mapping[str, Chain]
 
 
-def build(table: str, wanted: Wanted) -> Ruleset:
-    """Return the table for what is wanted."""
+def build(
+    table: str, wanted: Wanted, *, arrivals: Callable[[str], Iterable[str]] = lambda ip: (ip,)
+) -> Ruleset:
+    """Return the table for what is wanted.
+
+    *arrivals* tells to which addresses here packets come that are meant for one of the host.
+    """
     # In one order, so that equal wants give equal scripts.
     zones = [zone for _, zone in sorted(wanted.zones.items())]
     published: dict[str, str] = {}
@@ -124,7 +129,8 @@ def build(table: str, wanted: Wanted) -> Ruleset:
             if publication.ip == ANY_ADDRESS:
                 published[key] = f"goto {name}"
             else:
-                published_at[f"{publication.ip} . {key}"] = f"goto {name}"
+                for ip in arrivals(publication.ip):
+                    published_at[f"{ip} . {key}"] = f"goto {name}"
     sets = {
         "bridges": Set("ifname", _keys(quote(z.bridge) for z in zones)),
         "internal": Set("ifname", _keys(quote(z.bridge) for z in zones if z.internal)),

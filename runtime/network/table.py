@@ -12,13 +12,13 @@ from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, nft
 from runtime.network.deviation import Deviation
 from runtime.network.files import write_note
+from runtime.network.hostports import ruleset_of
 from runtime.network.model import Publication
 from runtime.network.ruleset import (
     PUBLISHED,
     PUBLISHED_AT,
     Ruleset,
     Wanted,
-    build,
     chain_name,
     full_script,
 )
@@ -72,7 +72,7 @@ def check(root: Root, target: Wanted) -> tuple[Deviation, ...]:
         if mark.is_verified(root, target, before):
             return ()
         listing = nft.list_table(root.nft_table)
-        ruleset = build(root.nft_table, target)
+        ruleset = ruleset_of(root, target)
         found = compare(ruleset, target, _pristine(root, ruleset), listing)
         if not found and ruleset_generation(netlink) == before:
             mark.verified(root, target, before)

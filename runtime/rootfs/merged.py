@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from runtime.errors import ContainerError
+from runtime.kernel.overlayfs import opaque_xattr
 
 _MOST_LINKS = 40
-_OPAQUE = "trusted.overlay.opaque"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -101,7 +101,7 @@ def _status(folder: int, name: str) -> os.stat_result | None:
 
 def _is_opaque(fd: int) -> bool:
     try:
-        return os.getxattr(f"/proc/self/fd/{fd}", _OPAQUE) == b"y"
+        return os.getxattr(f"/proc/self/fd/{fd}", opaque_xattr()) == b"y"
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise

@@ -73,7 +73,9 @@ class MountOptions:
     """MS_* for mount(2); no MS_BIND and no propagation."""
     bind: bool = False
     recursive: bool = False
-    """A bind takes what is mounted below along, and the flags hold there as well."""
+    """A bind takes what is mounted below along."""
+    recursive_flags: int = 0
+    """Those of *flags* that were given for what is mounted below as well: ``rro``."""
     propagation: int = 0
     """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
     data: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
     Raises:
         ContainerError: a word that is known and not supported here.
     """
-    flags = propagation = 0
+    flags = recursive_flags = propagation = 0
     bind = recursive = idmap = idmap_recursive = copy_up = False
     idmap_text = ""
     data = []
@@ -105,7 +107,7 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             propagation = _PROPAGATION[word.removeprefix("r")]
         elif word in _RECURSIVE:
             flags |= _SET[_RECURSIVE[word]]
-            recursive = True
+            recursive_flags |= _SET[_RECURSIVE[word]]
         elif word in _SET:
             flags |= _SET[word]
         elif word in _CLEAR:
@@ -121,8 +123,8 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
         else:
             data.append(word)
     return MountOptions(
-        flags, bind, recursive, propagation, tuple(data), idmap, idmap_recursive, copy_up,
-        idmap_text,
+        flags, bind, recursive, recursive_flags, propagation, tuple(data), idmap,
+        idmap_recursive, copy_up, idmap_text,
     )  # fmt: skip
 
 

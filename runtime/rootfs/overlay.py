@@ -30,8 +30,12 @@ from runtime.kernel.mount import (
     open_tree,
 )
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
+from runtime.kernel.overlayfs import uses_user_xattrs
 
-_PLAIN = ("index", "metacopy", "redirect_dir")
+
+def _plain() -> tuple[str, ...]:
+    # With userxattr the kernel follows no redirect anyway, and refuses the word.
+    return ("index", "metacopy") if uses_user_xattrs() else ("index", "metacopy", "redirect_dir")
 
 
 def overlay(
@@ -53,11 +57,12 @@ def overlay(
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
         raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
-    try:
-        return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
-    except KernelError as error:
-        if error.errno != errno.EINVAL or lacks_overlay_by_fd(error):
-            raise
+    if not mask.is_masked(mask.DETACHED_LAYERS):
+        try:
+            return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
+        except KernelError as error:
+            if error.errno != errno.EINVAL or lacks_overlay_by_fd(error):
+                raise
     return _overlay(lowers, upper, work, volatile=volatile, open_folder=_open)
 
 
@@ -87,8 +92,10 @@ def _overlay(
             for key, path in (("upperdir", upper), ("workdir", work)):
                 folder = keep(_open(os.path.relpath(path, parent), place))
                 fsconfig(context, FSCONFIG_SET_FD, key, aux=folder)
-        for option in _PLAIN:
+        for option in _plain():
             fsconfig(context, FSCONFIG_SET_STRING, option, "off")
+        if uses_user_xattrs():
+            fsconfig(context, FSCONFIG_SET_FLAG, "userxattr")
         if volatile:
             fsconfig(context, FSCONFIG_SET_FLAG, "volatile")
         fsconfig(context, FSCONFIG_CMD_CREATE)
@@ -118,7 +125,9 @@ def mount_overlay(
         options = [f"lowerdir={':'.join(name(lower) for lower in reversed(lowers))}"]
         if upper is not None and work is not None:
             options += [f"upperdir={name(upper)}", f"workdir={name(work)}"]
-        options += [f"{option}=off" for option in _PLAIN]
+        options += [f"{option}=off" for option in _plain()]
+        if uses_user_xattrs():
+            options.append("userxattr")
         if volatile:
             options.append("volatile")
         mount("overlay", target, "overlay", 0, ",".join(options))

@@ -5,7 +5,8 @@ Source: passwd(5), group(5).
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from runtime.errors import NotFoundError
+from runtime.errors import ContainerError, NotFoundError
+from runtime.kernel.procfs import last_id
 from runtime.record import dataclass
 from runtime.rootfs.merged import read_merged
 from runtime.spec import User
@@ -33,7 +34,8 @@ def resolve_user(layers: Sequence[str] | str, user: str, groups: Iterable[str] =
 
     Raises:
         NotFoundError: the image has no such user or group.
-        ContainerError: the image's files are not fit to be read.
+        ContainerError: the image's files are not fit to be read, or an ordinary user, whose world
+            this is, has not as many ids.
     """
     folders = [layers] if isinstance(layers, str) else layers
     wanted, _, wanted_group = user.partition(":")
@@ -57,7 +59,18 @@ def resolve_user(layers: Sequence[str] | str, user: str, groups: Iterable[str] =
             for e in _entries(folders, "/etc/group", 4)
             if name is not None and name in e[3].split(",")
         )
+    _must_exist("user", uid, last_id("uid"))
+    for group in (gid, *more):
+        _must_exist("group", group, last_id("gid"))
     return Account(User(uid, gid, additional_gids=tuple(dict.fromkeys(more))), home, name)
+
+
+def _must_exist(kind: str, number: int, last: int) -> None:
+    if number > last:
+        raise ContainerError(
+            f"there is no {kind} {number} in the user namespace this is in, which ends at {last};"
+            f" more can be granted in /etc/sub{kind[0]}id"
+        )
 
 
 def _group(folders: Sequence[str], wanted: str) -> int:

@@ -65,10 +65,12 @@ def plan_mounts(
     devices: Sequence[LinuxDevice] = (),
     cgroups: Sequence[tuple[str, str]] = (),
     userns: bool = False,
+    confined: bool = False,
     own_network: bool = True,
     uids: Sequence[IdMapping] = (),
     gids: Sequence[IdMapping] = (),
     label: str | None = None,
+    top_only: bool = False,
 ) -> MountPlan:
     """Return how *mounts* are made, in their order, and what /dev is filled with.
 
@@ -77,12 +79,15 @@ def plan_mounts(
     *cgroups*, see `cgroup_view`. In a user namespace (*userns*) no device can be made, so those of
     the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
     its mappings, for binds that ask for ``idmap`` and have none of their own. *label* is the
-    SELinux context of what is mounted anew.
+    SELinux context of what is mounted anew. With *top_only* words as ``ro`` hold for the mount they
+    are of, as specified, and those as ``rro`` below it as well; without, all do. *confined* says
+    that the host is a user namespace already, so that other devices are bound too.
 
     Raises:
         ContainerError: a mount that cannot be meant.
     """
     plan = MountPlan()
+    userns = userns or confined
     fresh_dev = False
     for mount in mounts:
         if not mount.destination.startswith("/"):
@@ -97,7 +102,7 @@ def plan_mounts(
                 if options.idmap_text:
                     maps = parse_idmap(options.idmap_text, uids, gids)
                 mount = replace(mount, uid_mappings=maps[0], gid_mappings=maps[1])
-            _bind(plan, mount, options, recursive=recursive)
+            _bind(plan, mount, options, recursive=recursive, top_only=top_only)
         elif userns and mount.type == "sysfs" and not own_network:
             _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)
         elif userns and mount.type in ("proc", "sysfs"):
@@ -112,7 +117,7 @@ def plan_mounts(
         else:
             plan.inside.append(_node(device))
     for device in devices:
-        _device(plan, device, userns=userns)
+        _device(plan, device, userns=userns, confined=confined)
     if fresh_dev:
         plan.inside += [("symlink", text, path) for text, path in _LINKS]
     return plan
@@ -165,7 +170,14 @@ def _mount_early(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
     plan.inside.append(("place", slot, mount.destination, mount.type))
 
 
-def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bool) -> None:
+def _bind(
+    plan: MountPlan,
+    mount: Mount,
+    options: MountOptions,
+    *,
+    recursive: bool,
+    top_only: bool = False,
+) -> None:
     target, source = mount.destination, mount.source
     if not source or not source.startswith("/"):
         raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
@@ -177,7 +189,12 @@ def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bo
     added, cleared = attributes(options.flags)
     propagation = options.propagation or MS_PRIVATE
     plan.host.append(("tree", slot, source, recursive))
-    plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
+    if top_only and recursive and options.flags != options.recursive_flags:
+        below, _ = attributes(options.recursive_flags)
+        plan.host.append(("attributes", slot, below, 0, propagation, True))
+        plan.host.append(("attributes", slot, added, cleared, propagation, False))
+    else:
+        plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
     if mount.uid_mappings or mount.gid_mappings:
         maps = (_triples(mount.uid_mappings), _triples(mount.gid_mappings))
         plan.host.append(("idmap", slot, *maps, options.idmap_recursive))
@@ -213,13 +230,16 @@ def _show_cgroups(
             plan.inside.append(("symlink", name, f"{target}/{controller}"))
 
 
-def _device(plan: MountPlan, device: LinuxDevice, *, userns: bool) -> None:
+def _device(plan: MountPlan, device: LinuxDevice, *, userns: bool, confined: bool) -> None:
     node = _node(device)
     if not userns:
         plan.inside.append(node)
         return
     slot = plan.new_slot()
-    plan.host.append(("device", slot, *node[2:]))
+    if confined:
+        plan.host.append(("host_device", slot, *node[1:5]))
+    else:
+        plan.host.append(("device", slot, *node[2:]))
     plan.inside.append(("attach", slot, device.path))
 
 

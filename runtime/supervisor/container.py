@@ -385,6 +385,10 @@ class Container:
     def _survives(self) -> None:
         """Tell who stops it that this may take for ever: nobody else is to wait for that."""
         assert self._process is not None
+        if self._process.has_ended:
+            # How is about to be told, by a keeper that has many to collect.
+            self._timer = self._context.loop.call_later(SURVIVAL_S, self._survives)
+            return
         pid = self._process.pid
         stat = read_stat(pid)
         how = f"state {stat.state} in ps(1)" if stat is not None else "gone, but not collected"

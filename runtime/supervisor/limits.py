@@ -8,6 +8,7 @@ import os
 import resource
 
 from runtime.kernel import mask
+from runtime.rootless import variable
 
 _VARIABLE = "BAYPLAN_HOST_NOFILE"
 
@@ -29,4 +30,4 @@ def raise_own_limits() -> None:
 
 def environment() -> dict[str, str]:
     """Return the environment of the keeper or supervisor that comes after this process."""
-    return {_VARIABLE: str(HOST_NOFILE[0]), **mask.environment()}
+    return {_VARIABLE: str(HOST_NOFILE[0]), **mask.environment(), **variable.environment()}

@@ -1,10 +1,12 @@
 """The supervisor's side of the talk with its keeper; see keeper for the words."""
 
 import os
+import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.supervisor import limits
@@ -108,9 +110,20 @@ class Link:
         self._last_word(f"upgrade {' '.join(words)}", (interpreter,))
 
     def _last_word(self, line: str, fds: tuple[int, ...] = ()) -> None:
-        self._socket.setblocking(True)
-        self._flush()
+        """Say it, and wait until it is said.
+
+        The keeper may be waiting for us to hear that children have ended; whoever comes after us
+        is told that again.
+        """
+        self._socket.setblocking(False)
         self._tell(line, fds)
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN | select.POLLOUT)
+        while self._queue:
+            poller.poll()
+            with suppress(BlockingIOError, ConnectionError):
+                self._socket.recv(_MAX_LINE)
+            self._flush()
 
     def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
         self._queue.append((line.encode(), tuple(map(os.dup, fds))))

@@ -1,9 +1,10 @@
 """What supervisor, keeper and clients must agree on without talking: paths, numbers, words."""
 
 import os
-import sys
 
-import runtime
+from runtime.kernel.selfexe import Code as Code
+from runtime.kernel.selfexe import command as command
+from runtime.kernel.selfexe import own_code as own_code
 
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
@@ -25,8 +26,6 @@ PROBE = "probe/"
 
 COMM = "bayplan-sup"
 """Name of the supervisor as ps shows it, and of its children until their exec."""
-
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
 
 
 class Home:
@@ -58,32 +57,3 @@ class Home:
     def run_folder(self, container_id: str) -> str:
         """Return where the container's FIFOs, request and status are."""
         return os.path.join(self.containers, container_id)
-
-
-class Code:
-    """What a process of ours runs: Python, and the folder that the package is in."""
-
-    __slots__ = ("folder", "python")
-
-    def __init__(self, python: str, folder: str) -> None:
-        self.python = python
-        self.folder = folder
-
-    def command(self, module: str, *arguments: str) -> list[str]:
-        """Return the argv of a process that calls ``main(arguments)`` of *module*.
-
-        Nothing is on its path but Python's library and us.
-        """
-        boot = _BOOT.format(module=module)
-        return [self.python, "-I", "-S", "-c", boot, self.folder, *arguments]
-
-
-def own_code() -> Code:
-    """Return what this process runs."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
-    return Code(sys.executable, folder)
-
-
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the argv of a process of this very code; see `Code.command`."""
-    return own_code().command(module, *arguments)

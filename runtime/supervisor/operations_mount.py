@@ -21,6 +21,7 @@ from runtime.kernel.path import (
     filesystem_magic,
     openat2,
 )
+from runtime.kernel.procfs import parse_mountinfo
 from runtime.kernel.terminal import open_terminal, resize_terminal
 from runtime.rootfs.copy_up import copy_up
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
@@ -115,10 +116,31 @@ def pivot(child: Child) -> None:
 
 
 def change_root(child: Child) -> None:
-    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs."""
+    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs.
+
+    The host's proc and sysfs go: while one of them is in the mount namespace, a user namespace
+    made inside may mount another that masks nothing.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse_mountinfo(file.read())
+    for mount_ in reversed(mounts):
+        if mount_.fstype in ("proc", "sysfs"):
+            _hide(mount_.mount_point)
     os.fchdir(child.root_fd)
     os.chroot(".")
     os.chdir("/")
+
+
+def _hide(target: str) -> None:
+    try:
+        kernel.umount2(target, kernel.MNT_DETACH)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:  # below one that went
+            return
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        # Locked, since the namespace is of another user: then it is covered.
+        kernel.mount("tmpfs", target, "tmpfs", kernel.MS_RDONLY)
 
 
 def filesystem(
@@ -152,6 +174,35 @@ def device(child: Child, slot: int, mode: int, major: int, minor: int, uid: int,
     os.chown("node", uid, gid, dir_fd=place)
     child.slots[slot] = kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)
     os.close(place)
+
+
+def host_device(child: Child, slot: int, path: str, mode: int, major: int, minor: int) -> None:
+    """Clone the host's node of a device, from the same path or where the kernel says it is.
+
+    Its owner and mode are the host's, who decides so whether it can be used.
+    """
+    kind = "block" if stat.S_ISBLK(mode) else "char"
+    for source in (path, _devtmpfs_path(f"/sys/dev/{kind}/{major}:{minor}/uevent")):
+        try:
+            status = os.stat(source)
+        except OSError:
+            continue
+        if stat.S_IFMT(status.st_mode) == stat.S_IFMT(mode) and (
+            stat.S_ISFIFO(mode) or status.st_rdev == os.makedev(major, minor)
+        ):
+            tree(child, slot, source, False)
+            return
+    text = f"the host has no node of {kind} device {major}:{minor}, and here none can be made"
+    raise LaunchError(text)
+
+
+def _devtmpfs_path(uevent: str) -> str:
+    try:
+        with open(uevent, encoding="utf-8") as file:
+            lines = dict(line.rstrip("\n").partition("=")[::2] for line in file)
+    except OSError:
+        return ""
+    return f"/dev/{lines['DEVNAME']}" if "DEVNAME" in lines else ""
 
 
 def idmap(
@@ -417,6 +468,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "change_root": change_root,
     "filesystem": filesystem,
     "device": device,
+    "host_device": host_device,
     "idmap": idmap,
     "place": place,
     "mount": mount,

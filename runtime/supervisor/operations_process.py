@@ -1,18 +1,16 @@
 """Operations that shape the process itself, up to exec; see `runtime.kernel.program`."""
 
 import errno
-import fcntl
 import os
 import resource
 import signal
-import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.errors import ContainerError, KernelError, LaunchError
 from runtime.kernel import process
 from runtime.kernel.capability import host_bounding, to_names
+from runtime.kernel.interface import set_loopback_up
 from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
 from runtime.kernel.procfs import start_ticks
@@ -21,9 +19,6 @@ from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.executable import execution_error, find_program, foreign_machine
-
-_SIOCSIFFLAGS = 0x8914  # netdevice(7)
-_IFF_UP_RUNNING = 0x1 | 0x40
 
 
 def join(child: Child, path: str) -> None:
@@ -94,8 +89,7 @@ def oom_score_adj(child: Child, score: int) -> None:
 
 def loopback(child: Child) -> None:
     """Set the loopback interface of a fresh network namespace up."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+    set_loopback_up()
 
 
 def hostname(child: Child, name: str) -> None:

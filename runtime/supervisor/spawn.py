@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from signal import SIGKILL
 
+from runtime.rootless.variable import environment
 from runtime.supervisor import exits
 from runtime.supervisor.loop import IN, Loop
 from runtime.supervisor.names import Code, own_code
@@ -33,7 +34,7 @@ def spawn(
     pid = os.posix_spawn(
         "/proc/self/exe" if interpreter is None else f"/proc/self/fd/{interpreter}",
         (code or own_code()).command(module, *arguments),
-        {},
+        environment(),
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in (fds or {}).items()],
         setsigmask=[],
     )

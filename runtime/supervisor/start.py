@@ -11,19 +11,19 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
 
 from runtime.errors import NotFoundError, SupervisorError
 from runtime.kernel import mask
+from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
+from runtime.rootless.variable import environment, holder
 from runtime.supervisor import boot
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
 from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
 TIMEOUT_S = 15.0
 _PAUSE_S = 0.005
-_BACKLOG = 1024
 
 
 def home_of(root: Root) -> Home:
@@ -71,7 +71,7 @@ def _connect(root: Root, path: str, deadline: float) -> socket.socket | None:
     try:
         # Else it would wait for room in the backlog, as long as a stopped supervisor stays so.
         connection.setblocking(False)
-        with _short(path) as address:
+        with short(path) as address:
             while True:
                 try:
                     connection.connect(address)
@@ -91,19 +91,6 @@ def _pause(root: Root, path: str, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise SupervisorError(f"supervisor at {path} does not answer ({_owner(root)})")
     time.sleep(_PAUSE_S)
-
-
-@contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """Yield a name of *path* that fits in a socket address (108 bytes, unix(7))."""
-    if len(os.fsencode(path)) < 108:
-        yield path
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)
 
 
 def _greet(connection: socket.socket, deadline: float) -> Message | None:
@@ -141,7 +128,7 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
     0 if somebody else is. That pid ends as soon as the keeper is on its own.
     """
     boot.enter(os.fspath(root.run))
-    lock = _try_lock(os.path.join(root.run, LOCK))
+    lock = try_lock(os.path.join(root.run, LOCK))
     if lock < 0:
         return 0
     try:
@@ -152,33 +139,6 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
             return _spawn(root, listener.fileno(), lock)
     finally:
         os.close(lock)
-
-
-def listen(path: str) -> socket.socket:
-    """Return a socket that listens at *path*, replacing what is there; mode 0600."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _short(path) as address:
-        listener.bind(address)
-    # Nobody can connect before listen(2), and the folder is 0700 anyway.
-    os.chmod(path, 0o600)
-    listener.listen(_BACKLOG)
-    return listener
-
-
-def _try_lock(path: str) -> int:
-    """Return the locked descriptor, or -1 if the lock is taken."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The one who ends removes the file; what was opened here may be the removed one.
-        if os.path.samestat(os.fstat(lock), os.stat(path)):
-            return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(lock)
-    return -1
 
 
 def wait_gone(root: Root, *, timeout: float = TIMEOUT_S) -> None:
@@ -207,22 +167,22 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     interpreter = sealed_interpreter()
-    low = (null, log, listener, lock, interpreter)
+    words = command("runtime.supervisor.keeper", *home_of(root).arguments())
+    numbers = (0, 1, 2, LISTEN_FD, LOCK_FD)
+    low = (null, null, log, listener, lock, interpreter)
     # Out of the way of the numbers they get in the child.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in low]
     try:
-        null_fd, log_fd, listen_fd, lock_fd, interpreter_fd = high
-        pairs = (
-            (null_fd, 0),
-            (null_fd, 1),
-            (log_fd, 2),
-            (listen_fd, LISTEN_FD),
-            (lock_fd, LOCK_FD),
-        )
+        if holder() is not None:
+            from runtime.rootless.client import spawn
+
+            spawn(words, {**environment(), **mask.environment()}, high, numbers)
+            return 0  # no child of ours: waited for like one that somebody else starts
+        pairs = zip(high, numbers, strict=False)  # the last is the program
         return os.posix_spawn(
-            f"/proc/self/fd/{interpreter_fd}",
-            command("runtime.supervisor.keeper", *home_of(root).arguments()),
-            mask.environment(),
+            f"/proc/self/fd/{high[-1]}",
+            words,
+            {**environment(), **mask.environment()},
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],

@@ -53,7 +53,11 @@ def run_all(suites: list[Any], folder: Path) -> int:
 def run(suite: Any, folder: Path) -> list[Row]:
     """Run one suite with both runtimes, print its table and return it."""
     results = []
-    for runtime in (shutil.which(suite.PEER), OURS):
+    peer = shutil.which(suite.PEER)
+    if peer is None:
+        raise SystemExit(f"{suite.PEER} is not installed")
+    for runtime in (peer, OURS):
+        print(f"{suite.NAME}: with {runtime}", file=sys.stderr, flush=True)
         scratch = Path(tempfile.mkdtemp(dir=folder))
         results.append(suite.outcomes(runtime, scratch))
     found = rows(*results)

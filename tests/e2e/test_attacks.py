@@ -195,10 +195,11 @@ def test_the_session_keyring_of_whoever_started_us_stays_there(bayplan):
     bayplan.delete("test")
 
 
-def test_an_environment_too_large_for_exec_is_told(site):
+def test_an_environment_too_large_for_exec_is_told(site, tmp_path):
     variables = ", ".join(f"V{n}: {'x' * 130_000}" for n in range(30))
     big = HEAD.replace("name: test}", "name: big}") + sleeper("huge", f"env: {{{variables}}}")
-    report = site.bayplan.apply(big, code=1)
+    (tmp_path / "big.yaml").write_text(big)
+    report = site.bayplan.json("apply", "-f", str(tmp_path / "big.yaml"), code=1)
     (told,) = (r["error"]["message"] for r in report["resources"] if r["error"])
     assert "Argument list too long" in told
     site.bayplan.delete("big")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from runtime.kernel.selfexe import command
 from runtime.network import network
 from runtime.network.dnsforward import Upstreams
 from runtime.network.dnsloop import IN, Loop
 from runtime.network.dnsserver import Server
 from runtime.network.dnszone import Zones
 from runtime.root import Root
-from runtime.supervisor.names import command
 from tests.support import dnsclient
 from tests.support.dnsclient import AAAA, PTR, Reply, question
 from tests.support.testhost import NEIGHBOUR, TestHost, inside, test_host

@@ -129,11 +129,18 @@ def test_ps_list_and_kill_all(bundle):
     pids = listed()
     assert bundle.state()["pid"] in pids
     assert bundle.do("ps", ID).split() == ["PID", *map(str, pids)]
+    head, *lines = bundle.do("ps", ID, "-e", "-o", "pid,args").splitlines()
+    assert head.split() == ["PID", "COMMAND"]
+    assert sorted(int(line.split()[0]) for line in lines) == sorted(pids)
+    assert "shows no PID" in bundle.fails("ps", ID, "-eo", "args")
     assert bundle.do("list", "--quiet").split() == [ID]
     (row,) = json.loads(bundle.do("list", "--format", "json"))
     assert (row["id"], row["status"]) == (ID, "running")
+    bundle.do("kill", ID, "0")
     bundle.do("kill", "--all", ID, "9")
     bundle.wait_stopped()
+    bundle.do("kill", "--all", ID, "0")
+    assert "not running" in bundle.fails("kill", ID, "0")
 
 
 def test_update_changes_only_what_is_given(bundle):
@@ -208,6 +215,12 @@ def test_pid_file_log_and_preserved_descriptors(bundle, tmp_path):
     (line,) = log.read_text().splitlines()
     assert json.loads(line)["level"] == "error"
     assert "nobody" in json.loads(line)["msg"]
+
+
+def test_help_tells_verbs_and_options(bundle):
+    assert "make a container and start it" in bundle.do("--help")
+    assert "--bundle, -b VALUE" in bundle.do("run", "--help")
+    assert "ID COMMAND" in bundle.do("exec", "-h")
 
 
 def test_spec_and_features(bundle):

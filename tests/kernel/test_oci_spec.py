@@ -76,6 +76,32 @@ def test_a_bind_seen_with_other_owners_without_a_user_namespace(bundle, tmp_path
     assert bundle.run("stat -c %u:%g /mnt/file") == "100000:100000\n"
 
 
+@pytest.mark.parametrize(("word", "below"), [("ro", "made"), ("rro", "refused")])
+def test_a_read_only_bind_is_so_itself_or_with_what_is_below(bundle, tmp_path, word, below):
+    (tmp_path / "sub").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "sub", tmp_path / "sub"], check=True)
+    try:
+        options = ["rbind", word]
+        mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path)}
+        bundle.config["mounts"].append({**mount, "options": options})
+        script = (
+            "for f in /mnt/x /mnt/sub/x; do touch $f 2>/dev/null && echo made || echo refused; done"
+        )
+        assert bundle.run(script).split() == ["refused", below]
+    finally:
+        subprocess.run(["umount", tmp_path / "sub"], check=True)
+
+
+def test_without_pivot_there_is_no_proc_but_the_masked_one(bundle):
+    process = bundle.config["process"]
+    process["capabilities"]["bounding"].append("CAP_SETFCAP")
+    process["capabilities"]["permitted"].append("CAP_SETFCAP")
+    # As root of a user namespace of its own.
+    bundle.sh("unshare -mrpf mount -t proc none /proc; echo $?")
+    done = bundle.call("run", "--no-pivot", ID)
+    assert "ermission denied" in done.stderr, (done.stdout, done.stderr)
+
+
 def test_clocks_of_a_time_namespace(bundle):
     if not os.path.exists("/proc/self/ns/time"):
         cannot("have time namespaces: the kernel lacks them")

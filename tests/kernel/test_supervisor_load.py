@@ -82,6 +82,7 @@ def test_lines_that_are_no_text_at_full_speed_are_neither_lost_nor_torn(host, tm
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_thousand_containers_at_once_are_all_adopted_after_a_kill(host):
     """Launched by eight clients; one writes, one floods; then all end, each with its own code."""
     flood = Logs(path=str(host.log_folder("flood")), max_size=8 << 20, max_files=2)

@@ -32,6 +32,10 @@ class Bayplan:
     def environment(self) -> dict[str, str]:
         return os.environ | {"BAYPLAN_ROOT": str(self.folder), "PYTHONPATH": os.getcwd()}
 
+    @property
+    def command(self) -> list[str]:
+        return COMMAND
+
     def __call__(
         self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
@@ -59,7 +63,7 @@ class Bayplan:
         self, words: tuple[str, ...], stdin: str | None, timeout: float
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *words],
+            [*self.command, *words],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -72,7 +76,7 @@ class Bayplan:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb and return while it runs."""
         return subprocess.Popen(
-            [*COMMAND, *words],
+            [*self.command, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -9,7 +9,7 @@ Source: Documentation/admin-guide/cgroup-v1/blkio-controller.rst.
 from collections.abc import Iterator
 
 from runtime.cgroup import files
-from runtime.cgroup.controller import Controller, write_lines, write_setting
+from runtime.cgroup.controller import Controller, device_lines, write_lines, write_setting
 from runtime.cgroup.limits import bfq_weight, device_weights, leaf_weights, throttles
 from runtime.cgroup.setting import Absent, Setting, same_lines
 from runtime.spec import BlockIo, Resources
@@ -45,7 +45,7 @@ def _device_weights(block: BlockIo) -> Iterator[Setting]:
             file="blkio.bfq.weight_device",
             value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
             default="",
-            same=same_lines,
+            same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
             absent=Absent.WARN,
             why_absent="weights need the bfq scheduler, which the kernel lacks",
             hint="1 to 1000, of disks that have the bfq scheduler",
@@ -73,7 +73,7 @@ def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Sett
     for setting in lists:
         # What takes a device off the list.
         off = "{} default" if setting.field == "blockIO.weightDevice" else "{} 0"
-        if not write_lines(folder, setting, fresh=fresh, off=off.format):
+        if not write_lines(folder, setting, fresh=fresh, off=off.format, about=device_lines):
             missing.append(setting)
     return missing
 

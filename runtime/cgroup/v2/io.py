@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator
 from errno import EOPNOTSUPP
 
 from runtime.cgroup import files
-from runtime.cgroup.controller import Controller, refusal, write_lines, write_setting
+from runtime.cgroup.controller import (
+    Controller,
+    device_lines,
+    refusal,
+    write_lines,
+    write_setting,
+)
 from runtime.cgroup.limits import (
     bfq_weight,
     device_weights,
@@ -72,16 +78,11 @@ def _device_weights(resources: Resources, block: BlockIo) -> Iterator[Setting]:
                 file=file,
                 value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
                 default="",
-                same=lambda expected, actual: same_lines(expected, "\n".join(_devices(actual))),
+                same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
                 absent=Absent.WARN,
                 why_absent="the disk has no bfq scheduler, and the kernel no io cost model",
                 hint="10 to 1000, of whole disks by major:minor",
             )
-
-
-def _devices(text: str) -> list[str]:
-    """Return the lines of a weight file that are about single devices."""
-    return [line for line in text.split("\n") if ":" in line]
 
 
 def _weight(field: str, file: str, weight: int) -> Setting:
@@ -148,7 +149,9 @@ def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Sett
 def _write_weights(folder: str, setting: Setting, *, fresh: bool) -> bool:
     """Write the weights of devices; False if there is no such file, or no such scheduler."""
     try:
-        return write_lines(folder, setting, fresh=fresh, off="{} default".format, about=_devices)
+        return write_lines(
+            folder, setting, fresh=fresh, off="{} default".format, about=device_lines
+        )
     except ContainerError as error:
         cause = error.__cause__
         if isinstance(cause, KernelError) and cause.errno == EOPNOTSUPP:

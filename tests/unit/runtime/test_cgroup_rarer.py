@@ -170,9 +170,20 @@ def test_weights_of_devices_come_and_go(tmp_path: Path) -> None:
     host.write("v2", {"io.weight": "default 100\n8:0 1920\n8:16 50\n", "io.max": ""})
     wanted = Resources(block_io=BlockIo(weight_device=(WeightDevice(8, 0, weight=200),)))
     host.group.update(wanted)
-    # A plain file keeps the last write only, which is what takes the other disk off the list.
+    # A plain file keeps what was written now: the other disk is taken off, ours was right.
     assert host.read("v2/io.weight").startswith("8:16 default")
     host.write("v2", {"io.weight": "default 100\n8:0 1920\n"})
+    assert host.group.deviations(wanted) == ()
+
+
+def test_weights_of_devices_come_and_go_on_v1(tmp_path: Path) -> None:
+    host = Host(tmp_path, v1=("blkio",))
+    files = {"blkio.bfq.weight": "100\n", "blkio.bfq.weight_device": "default 100\n8:16 50\n"}
+    host.write("blkio", files)
+    wanted = Resources(block_io=BlockIo(weight_device=(WeightDevice(8, 0, weight=200),)))
+    host.group.update(wanted)
+    assert host.read("blkio/blkio.bfq.weight_device") == "8:16 default8:0 200"
+    host.write("blkio", {"blkio.bfq.weight_device": "default 100\n8:0 200\n"})
     assert host.group.deviations(wanted) == ()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import SupervisorError
+from runtime.kernel.listening import listen
 from runtime.root import Root
 from runtime.supervisor import start
 from runtime.supervisor.names import SOCKET
@@ -28,7 +29,7 @@ def full(root: Root) -> Iterator[socket.socket]:
     """The listening socket, with as many waiting in its backlog as there is room for."""
     path = os.path.join(root.run, SOCKET)
     waiting: list[socket.socket] = []
-    with start.listen(path) as listener:
+    with listen(path) as listener:
         listener.listen(0)
         try:
             while True:

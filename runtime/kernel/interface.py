@@ -1,0 +1,50 @@
+"""Network interfaces, as far as ioctl(2) does without netlink; netdevice(7)."""
+
+import ctypes
+import fcntl
+import socket
+import struct
+from collections.abc import Iterable
+
+_SIOCSIFFLAGS = 0x8914
+_SIOCGIFCONF = 0x8912
+_SIOCSIFADDR = 0x8916
+_SIOCSIFNETMASK = 0x891C
+_IFF_UP_RUNNING = 0x1 | 0x40
+_IFREQ_BYTES = 40
+_ROOM = 512 * _IFREQ_BYTES
+
+
+def set_loopback_up() -> None:
+    """Set the loopback interface of this network namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+
+
+def set_extra_addresses(link: str, addresses: Iterable[str]) -> None:
+    """Make *addresses* all that *link* has beside its first one; each for itself (/32).
+
+    Each has a label of its own, by which it is known again; *link* has at most six characters.
+    """
+    wanted = {f"{link}:{socket.inet_aton(ip).hex()}": ip for ip in addresses}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        there = [label for label in _labels(any_socket) if label.startswith(f"{link}:")]
+        for label in set(there) - wanted.keys():
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", label.encode(), 0))
+        for label in wanted.keys() - set(there):
+            for request, ip in (
+                (_SIOCSIFADDR, wanted[label]),
+                (_SIOCSIFNETMASK, "255.255.255.255"),
+            ):
+                address = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(ip))
+                fcntl.ioctl(any_socket, request, struct.pack("16s16s8x", label.encode(), address))
+
+
+def _labels(any_socket: socket.socket) -> list[str]:
+    """Return the label of each address of this network namespace."""
+    room = bytearray(_ROOM)
+    address = (ctypes.c_char * _ROOM).from_buffer(room)
+    ifconf = struct.pack("iP", _ROOM, ctypes.addressof(address))
+    length = struct.unpack("iP", fcntl.ioctl(any_socket, _SIOCGIFCONF, ifconf))[0]
+    names = (bytes(room[start : start + 16]) for start in range(0, length, _IFREQ_BYTES))
+    return [name.split(b"\0", 1)[0].decode() for name in names]

@@ -1,0 +1,103 @@
+"""Who and what is inside a user's namespaces, seen from the holder outside."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from runtime.kernel.procfs import parse_mountinfo, read_stat
+from runtime.rootless import resolver
+from runtime.rootless.namespaces import KINDS, Namespaces
+from runtime.rootless.slirp import LINK
+
+PROC = "/proc"
+_KILL_S = 10.0
+_PAUSE_S = 0.01
+_OURS = frozenset({"lo", LINK})
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+
+
+def processes(numbers: dict[str, int], *, all_kinds: bool = False, but: int = 0) -> Iterator[int]:
+    """Yield the processes in the user namespace of *numbers*, or with *all_kinds* in all three.
+
+    Left out are the pid *but*, and those that are dead. Those in user namespaces below it are not
+    named: they have nothing of ours, or end with those who made them.
+    """
+    wanted = {kind: f"{kind}:[{numbers[kind]}]" for kind in KINDS}
+    for name in os.listdir(PROC):
+        if not name.isdecimal() or int(name) == but:
+            continue
+        with suppress(*_GONE):  # PermissionError: somebody else's
+            kinds = KINDS if all_kinds else ("user",)
+            if all(os.readlink(f"{PROC}/{name}/ns/{kind}") == wanted[kind] for kind in kinds):
+                stat = read_stat(int(name))
+                if stat is not None and stat.state != "Z":
+                    yield int(name)
+
+
+def kill_all(numbers: dict[str, int], *, timeout_s: float = _KILL_S) -> None:
+    """Kill all processes in the user namespace, also while they fork.
+
+    One that sleeps uninterruptibly is given up after *timeout_s*: it dies when it wakes.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (pids := list(processes(numbers))) and time.monotonic() < deadline:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    # Looked at again: the pid may be a stranger's by now.
+                    if os.readlink(f"{PROC}/{pid}/ns/user") == f"user:[{numbers['user']}]":
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except FileNotFoundError:
+                    pass
+                finally:
+                    os.close(pidfd)
+        time.sleep(_PAUSE_S)
+
+
+def own_mounts() -> list[int]:
+    """Return the ids of the mounts in view that do not follow the host's: those made in here.
+
+    But for the one everybody who enters may make.
+    """
+    with open(f"{PROC}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse_mountinfo(file.read())
+    return [
+        mount.id
+        for mount in mounts
+        if not any(peers.startswith("master:") for peers in mount.propagation)
+        and os.path.basename(mount.root) != resolver.FILE
+    ]
+
+
+def links() -> list[str]:
+    """Return the network interfaces in view that neither the kernel nor the holder made."""
+    return sorted({name for _, name in socket.if_nameindex()} - _OURS)
+
+
+def look(namespaces: Namespaces, question: Callable[[], Any]) -> Any:
+    """Return what *question*, asked inside by a process of its own, answers (as JSON).
+
+    Raises:
+        OSError: the process could not enter, or was killed.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            namespaces.enter()
+            os.write(write, json.dumps(question()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    if not said:
+        raise OSError("nobody can look into the namespaces any more")
+    return json.loads(said)

@@ -1,0 +1,64 @@
+"""What is decided for an ordinary user's world before anything is made."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import UnsupportedHostError
+from runtime.rootless.folders import holder_folder, root_of
+from runtime.rootless.forwards import Forward, arrives_at, extra_addresses, in_the_way
+from runtime.rootless.ids import ids_of
+
+
+@pytest.mark.parametrize(
+    ("ip", "there"),
+    [
+        ("0.0.0.0", "10.0.2.100"),
+        ("127.0.0.1", "10.0.2.101"),
+        ("127.0.0.150", "10.0.2.250"),
+        ("192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_each_address_of_the_host_has_one_in_the_namespace(ip: str, there: str) -> None:
+    assert arrives_at(ip) == there
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.151", "127.1.0.1", "127.0.0.0"])
+def test_not_every_loopback_address_has_one(ip: str) -> None:
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1 to 127\.0\.0\.150"):
+        arrives_at(ip)
+
+
+def test_only_what_cannot_be_open_at_once_is_closed_before() -> None:
+    everywhere, here = Forward("tcp", "0.0.0.0", 80), Forward("tcp", "127.0.0.1", 80)
+    other = Forward("udp", "127.0.0.1", 80)
+    assert in_the_way([here, other], [everywhere, other]) == {here}
+    assert in_the_way([here], [here, other]) == frozenset()
+    assert extra_addresses([everywhere, here]) == {"10.0.2.101"}
+
+
+def test_ids_follow_each_other_whatever_they_are_outside(tmp_path: Path) -> None:
+    (tmp_path / "subuid").write_text("# none\nother:1:2\n4711:100000:5\n4711:300000:7\n")
+    (tmp_path / "subgid").write_text("4711:200000:65536\n4711:broken:1\n")
+    found = ids_of(4711, 4712, etc=str(tmp_path))
+    assert found.uids == ((0, 4711, 1), (1, 100000, 5), (6, 300000, 7))
+    assert found.gids == ((0, 4712, 1), (1, 200000, 65536))
+
+
+def test_a_user_without_ids_is_told_how_to_get_some(tmp_path: Path) -> None:
+    (tmp_path / "subuid").write_text("4711:100000:5\n")
+    with pytest.raises(UnsupportedHostError, match=r"subgid grants 4711 no ids.*--add-subgids"):
+        ids_of(4711, 4711, etc=str(tmp_path))
+
+
+def test_folders_are_those_of_the_session_if_they_are_ones_own(tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    session.mkdir(mode=0o700)
+    environment = {"XDG_DATA_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(session)}
+    root = root_of(os.geteuid(), environment)
+    assert (root.state, root.run) == (tmp_path / "bayplan", session / "bayplan")
+    assert holder_folder(root) == f"{session}/bayplan-holder"
+    session.chmod(0o755)
+    nobody = 4_000_000_001
+    assert root_of(nobody, environment).run == Path(f"/tmp/bayplan-{nobody}/bayplan")
