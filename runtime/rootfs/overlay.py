@@ -51,9 +51,8 @@ def overlay(
     given by clones that are mounted nowhere, so that nothing of the host's paths is in there.
 
     Raises:
-        KernelError: EINVAL or EOPNOTSUPP on lowerdir+: the kernel is older than 6.13; see
-            `mount_overlay`.
-            Other reasons for EINVAL are in the kernel's log.
+        KernelError: on lowerdir+: the kernel is older than 6.13, see `lacks_overlay_by_fd` and
+            `mount_overlay`. Other reasons for EINVAL are in the kernel's log.
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
         raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
