@@ -156,6 +156,7 @@ class _Work:
     def _each_project(self, name: str, act: "Callable[[str], Report]") -> Callable[[], None]:
         from provider.cli.planning import who
         from provider.engine.lock import project_lock
+        from runtime.errors import ContainerError
 
         def work() -> None:
             lock = project_lock(
@@ -168,7 +169,8 @@ class _Work:
             try:
                 with lock:
                     self.reports[name] = act(name)
-            except ProviderError as error:
+            except (ProviderError, ContainerError, OSError) as error:
+                # The others have nothing to do with it.
                 self._problem(f"project {name}: {error}")
 
         return work
@@ -207,11 +209,15 @@ class _Work:
 
     # -- telling
 
-    def _told(self, config: "ContainerConfig", error: Exception | None) -> None:
+    def _told(
+        self, config: "ContainerConfig", error: Exception | None, warnings: tuple[str, ...] = ()
+    ) -> None:
         word = "ended" if self.shutdown else "started"
         self.containers.append(
             {"id": config.id, "name": config.name, "error": None if error is None else str(error)}
         )
+        for warning in warnings:
+            self._say(f"! {config.name}: {warning}")
         self._say(f"x {config.name}: {error}" if error else f"~ {config.name} {word}")
 
     def _emit(self, past: str) -> "Callable[[ActionEvent], None]":

@@ -5,35 +5,42 @@ They come after what they share namespaces with, and end before it.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Protocol
 
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
-from runtime.container.revival import await_sources, comes_back, lost_secrets
+from runtime.container.revival import await_sources, comes_back, lost_secrets, sources_there
 from runtime.errors import ContainerError, NotFoundError, StateError
 
 _SHARED_WITHIN_S = 120.0
 """For a container of a project that another one shares namespaces with."""
 _LOOK_EVERY_S = 0.05
 
-Told = Callable[[ContainerConfig, Exception | None], None]
-"""Called with each container that was started, respectively ended, or with what went wrong."""
+
+class Told(Protocol):
+    """Called with each container that was started, respectively ended, or what went wrong."""
+
+    def __call__(
+        self, config: ContainerConfig, error: Exception | None, warnings: tuple[str, ...] = ()
+    ) -> None:
+        """Take note of it; *warnings* are the host's."""
 
 
 def bring_back(containers: Containers, told: Told, *, wait_s: float) -> None:
     """Start those whose policy says so, after those they depend on."""
     deadline = time.monotonic() + wait_s
     singles = [c for c in list_configs(containers.root, skip_damaged=True) if not c.mark]
-    for config in in_order(singles):
+    for config in _in_order(containers, singles):
         with suppress(NotFoundError):  # removed since
             if comes_back(config, containers.status(config.id)):
                 try:
-                    _start(containers, config, deadline)
+                    warnings = _start(containers, config, deadline)
                 except (ContainerError, OSError) as error:
                     told(config, error)
                 else:
-                    told(config, None)
+                    told(config, None, warnings)
 
 
 def take_down(containers: Containers, told: Told) -> None:
@@ -43,7 +50,6 @@ def take_down(containers: Containers, told: Told) -> None:
         with suppress(NotFoundError):
             if not containers.status(config.id).ended:
                 running.append(config)
-    threads = []
     for level in reversed([*_levels(running)]):
         threads = [
             threading.Thread(target=_stop, args=(containers, config, told)) for config in level
@@ -54,9 +60,16 @@ def take_down(containers: Containers, told: Told) -> None:
             thread.join()
 
 
-def in_order(configs: Iterable[ContainerConfig]) -> list[ContainerConfig]:
-    """Return *configs*, each after those it shares namespaces with, the oldest first."""
-    return [config for level in _levels(configs) for config in level]
+def _in_order(
+    containers: Containers, configs: Iterable[ContainerConfig]
+) -> Iterator[ContainerConfig]:
+    """Yield *configs*, each after those it shares namespaces with.
+
+    Those that have to wait for a file system come later than those that have not, else the oldest
+    come first.
+    """
+    for level in _levels(configs):
+        yield from sorted(level, key=lambda config: not sources_there(containers.root, config))
 
 
 def _levels(configs: Iterable[ContainerConfig]) -> Iterator[list[ContainerConfig]]:
@@ -70,13 +83,13 @@ def _levels(configs: Iterable[ContainerConfig]) -> Iterator[list[ContainerConfig
             del left[config.id]
 
 
-def _start(containers: Containers, config: ContainerConfig, deadline: float) -> None:
+def _start(containers: Containers, config: ContainerConfig, deadline: float) -> tuple[str, ...]:
     if lost_secrets(containers.root, config):
         raise StateError("what it was given as secret is on no disk: the boot has taken it")
     for other in sorted(config.shares_with):
         _await_running(containers, other)
     await_sources(containers.root, config, deadline=deadline, stopping=threading.Event())
-    containers.start(config.id)
+    return containers.start(config.id)
 
 
 def _await_running(containers: Containers, container_id: str) -> None:

@@ -57,6 +57,11 @@ def await_sources(
             raise StateError(missing)
 
 
+def sources_there(root: Root, config: ContainerConfig) -> bool:
+    """Tell whether there is nothing to wait for."""
+    return not next(_missing(root, config), "")
+
+
 def lost_secrets(root: Root, config: ContainerConfig) -> bool:
     """Tell whether the container was given secrets that this boot of the host does not have."""
     given = [m.source for m in config.spec.mounts if m.source and _is_secret(root, m.source)]

@@ -51,8 +51,8 @@ def overlay(
     given by clones that are mounted nowhere, so that nothing of the host's paths is in there.
 
     Raises:
-        KernelError: EINVAL on lowerdir+: the kernel is older than 6.13; see `mount_overlay`.
-            Other reasons for EINVAL are in the kernel's log.
+        KernelError: on lowerdir+: the kernel is older than 6.13, see `lacks_overlay_by_fd` and
+            `mount_overlay`. Other reasons for EINVAL are in the kernel's log.
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
         raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
@@ -218,9 +218,12 @@ def _read(path: str) -> bytes:
 
 
 def lacks_overlay_by_fd(error: KernelError) -> bool:
-    """Return whether `overlay` failed because the kernel is too old for it."""
+    """Return whether `overlay` failed because the kernel is too old for it.
+
+    Before 6.5, overlayfs had no options but texts (EOPNOTSUPP).
+    """
     return (
-        error.errno == errno.EINVAL
+        error.errno in (errno.EINVAL, errno.EOPNOTSUPP)
         and error.syscall == "fsconfig"
         and ("lowerdir+" in error.detail)
     )

@@ -51,6 +51,15 @@ def bayplan(machine: Machine, *words: str, stdin: str = "", code: int = 0) -> st
     return machine.run(["bayplan", *words], stdin=stdin.encode(), code=code).out
 
 
+def apply(machine: Machine) -> None:
+    """Apply, as often as it takes: emulated on a busy host, even its waits for itself are short."""
+    for _ in range(3):
+        ran = machine.run(["bayplan", "apply", "-f", "-"], stdin=SHOP.encode(), code=None)
+        if ran.code == 0:
+            return
+    raise AssertionError(ran)
+
+
 def check_all_is_there(machine: Machine) -> None:
     """Wait for the unit as systemd would, and look whether all is as it was applied."""
     ran = machine.run(["systemctl", "start", "bayplan.service"], code=None)
@@ -70,7 +79,7 @@ def check_all_is_there(machine: Machine) -> None:
 def test_what_was_applied_is_there_after_reboots_and_losses_of_power():
     with Machine() as machine:
         machine.run(["sh", "-c", "mkdir /srv/to; cp systemd/bayplan.service /etc/systemd/system/"])
-        bayplan(machine, "apply", "-f", "-", stdin=SHOP)
+        apply(machine)
         words = ("--restart", "unless-stopped", "--name", "alone", "test/box", "sleep", "1000")
         bayplan(machine, "run", "-d", *words)
         machine.run(["systemctl", "enable", "--now", "bayplan.service"])

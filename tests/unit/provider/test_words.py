@@ -176,7 +176,7 @@ def test_every_option_has_a_field_of_a_container():
     }
     unchecked = {
         *("--env-file", "--label", "--init", "--read-only", "--network"),
-        *("--privileged", "--security-opt"),
+        *("--privileged", "--security-opt", "--pid"),
     }
     given = {
         f"--{name.replace('_', '-')}"
