@@ -12,8 +12,9 @@ PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info <
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
+APT_VM   := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio
 
-.PHONY: demo demo-clean test check-long bench setup setup-test lint clean
+.PHONY: demo demo-clean test test-vm test-vm-smoke check-long bench setup setup-test setup-vm lint clean
 
 demo: setup
 	@BAYPLAN=$(BAYPLAN) examples/quickstart/demo.sh
@@ -22,9 +23,16 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long and not machine" $(PYTEST_ARGS)
 
-check-long: setup-test
+# In a virtual machine with pure cgroup v2 and systemd, which the first run makes.
+test-vm: setup-vm
+	$(PY) -m pytest tests/vm $(PYTEST_ARGS)
+
+test-vm-smoke: setup-vm
+	$(PY) -m pytest -m "machine and not long" tests/vm $(PYTEST_ARGS)
+
+check-long: setup-vm
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
 
 bench: setup-test
@@ -39,10 +47,12 @@ setup: .make/apt-run $(VENV)/.installed
 
 setup-test: setup .make/apt-test $(VENV)/.installed-dev
 
+setup-vm: setup-test .make/apt-vm
+
 # A stamp is made anew when its recipe changes; packages already there cost nothing.
 .make/apt-%: Makefile
 	@mkdir -p .make
-	@packages="$(if $(filter run,$*),$(APT_RUN),$(APT_TEST))"; \
+	@packages="$(APT_$(shell echo $* | tr a-z A-Z))"; \
 	missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $$packages 2>/dev/null \
 	  | awk '/install ok installed/ {print $$1}' | sort > .make/have; \
 	  printf '%s\n' $$packages | sort | comm -23 - .make/have); \

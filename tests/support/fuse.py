@@ -52,10 +52,16 @@ _CHANGES_OF_FILES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "
 class Fuse:
     """Kills this process at the *left*-th point it passes, or the first one named *at*."""
 
-    def __init__(self, left: int, told: int, at: str = "") -> None:
-        """*told* is a file that holds, in the end, how many points were passed, and the last."""
+    def __init__(
+        self, left: int, told: int, at: str = "", blow: Callable[[], object] | None = None
+    ) -> None:
+        """*told* is a file that holds, in the end, how many points were passed, and the last.
+
+        *blow* is called instead of killing.
+        """
         self._left = left
         self._at = at
+        self._blow = blow or self._kill
         self._told = told
         self._passed = 0
         self._pid = os.getpid()
@@ -91,8 +97,11 @@ class Fuse:
             return  # a child just forked, about to become somebody else
         self._write(self._told, f"{self._passed} {name:<60}".encode(), 0)
         if self._passed >= self._left or name == self._at:
-            os.kill(self._pid, signal.SIGKILL)
+            self._blow()
         self._passed += 1
+
+    def _kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,13 @@ class Ran:
 
 
 def run_with_fuse(
-    bayplan: Bayplan, words: list[str], left: int = sys.maxsize, *, at: str = "", deep: bool = False
+    bayplan: Bayplan,
+    words: list[str],
+    left: int = sys.maxsize,
+    *,
+    at: str = "",
+    deep: bool = False,
+    blow: Callable[[], object] | None = None,
 ) -> Ran:
     """Run a verb in a fork of this process; it is killed at a point (see ``Fuse``)."""
     told = os.memfd_create("told")
@@ -121,10 +136,10 @@ def run_with_fuse(
         from provider.cli import app
         from provider.engine import crew
 
-        Fuse(left, told, at).fit(deep=deep)
+        Fuse(left, told, at, blow).fit(deep=deep)
         one_worker = crew.Crew.__init__
         crew.Crew.__init__ = lambda self, workers: one_worker(self, 1)  # type: ignore[method-assign]
-        return app.run(["--root", str(bayplan.folder), *words])
+        return app.run([*_root(bayplan), *words])
 
     try:
         code, out, errors = _in_fork(body)
@@ -146,12 +161,14 @@ class Forked(Bayplan):
     ) -> subprocess.CompletedProcess[str]:
         from provider.cli import app
 
-        result, out, errors = _in_fork(
-            lambda: app.run(["--root", str(self.folder), *words]), stdin=stdin or ""
-        )
+        result, out, errors = _in_fork(lambda: app.run([*_root(self), *words]), stdin=stdin or "")
         said = f"$ bayplan {' '.join(words)}\n{out}\n{errors}"
         assert code is None or result == code, f"exit code {result}\n{said}"
         return subprocess.CompletedProcess(list(words), result, out, errors)
+
+
+def _root(bayplan: Bayplan) -> list[str]:
+    return ["--root", str(bayplan.folder)] if bayplan.folder else []
 
 
 def _in_fork(body: Callable[[], int], *, stdin: str = "") -> tuple[int, str, str]:
