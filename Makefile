@@ -11,10 +11,18 @@ PIP_FLAGS := --quiet --disable-pip-version-check --config-settings editable_mode
 PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
               2>/dev/null && echo /usr/bin/python3 || echo python3)
 APT_RUN  := python3 python3-venv nftables
-APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
+            golang-github-containers-common
 APT_VM   := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio
+# Engines and runtimes of others, and what their test suites want.
+APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
+  jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
 
-.PHONY: demo demo-clean test test-vm test-vm-smoke check-long bench setup setup-test setup-vm lint clean
+# As many tests at a time as there are processors; more than 4 would wait for the longest file.
+WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
+.PHONY: demo demo-clean test test-vm test-vm-smoke check-long conformance bench setup setup-test
+.PHONY: setup-vm lint clean
 
 demo: setup
 	@BAYPLAN=$(BAYPLAN) examples/quickstart/demo.sh
@@ -23,7 +31,7 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long and not machine" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long and not machine" --workers $(WORKERS) $(PYTEST_ARGS)
 
 # In a virtual machine with pure cgroup v2 and systemd, which the first run makes.
 test-vm: setup-vm
@@ -32,8 +40,11 @@ test-vm: setup-vm
 test-vm-smoke: setup-vm
 	$(PY) -m pytest -m "machine and not long" tests/vm $(PYTEST_ARGS)
 
-check-long: setup-vm
+check-long: setup-vm .make/apt-conformance
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
+
+conformance: setup-test .make/apt-conformance
+	$(PY) -m tests.conformance $(SUITES)
 
 bench: setup-test
 	$(PY) -m benchmarks $(BENCH_ARGS)
@@ -57,7 +68,7 @@ setup-vm: setup-test .make/apt-vm
 	  | awk '/install ok installed/ {print $$1}' | sort > .make/have; \
 	  printf '%s\n' $$packages | sort | comm -23 - .make/have); \
 	if [ -n "$$missing" ]; then \
-	  export DEBIAN_FRONTEND=noninteractive; \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
 	fi
 	@touch $@
@@ -65,7 +76,7 @@ setup-vm: setup-test .make/apt-vm
 $(VENV)/bin/python: | .make/apt-run
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml runtime/cli/bayplan-oci | $(VENV)/bin/python
 	$(PY) -m pip install $(PIP_FLAGS) --editable .
 	@touch $@
 

@@ -1,32 +1,29 @@
-"""`make bench`: ours, Podman and Docker side by side, interleaved; medians and ratios."""
+"""`make bench`: ours beside its peers, interleaved; medians and ratios."""
 
 import argparse
-import json
-import os
-import select
 import shutil
-import statistics
-import subprocess
 import sys
-import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import stage
-from benchmarks.engines import SLEEP, Bayplan, Docker, Engine, Podman, removed, timed
+from benchmarks import commands, crowd, runtimes, stage
+from benchmarks.engines import Bayplan, Docker, Engine, Podman
+from benchmarks.figures import table
 
-ENGINES = (Bayplan, Podman, Docker)
-IDLE = "bench-idle"
-Row = tuple[str, list[float]]
+PEERS: dict[str, type[Engine]] = {"podman": Podman, "docker": Docker}
 
 
 def main() -> None:
-    """Run everything and print one table."""
+    """Run what is asked for and print a table of each."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each engine per row")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant per row")
+    rows = commands.ROWS
+    parser.add_argument("--rows", nargs="+", choices=rows, default=list(rows), help="of engines")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="likewise")
     parser.add_argument("--many", type=int, nargs="+", default=[20, 100])
+    parser.add_argument("--crowd", type=int, default=1000)
     parser.add_argument(stage.STAGED, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.staged:
@@ -34,14 +31,10 @@ def main() -> None:
         stage.enter()
     stage.prepare()
     folder = Path(tempfile.mkdtemp(prefix="bayplan-bench-"))
-    engines: list[Engine] = []
     try:
         with stage.cgroups_swept():
-            for engine in ENGINES:
-                engines.append(engine(folder))
-            print(table(engines, list(rows(engines, folder, options.rounds, options.many))))
-            for each in engines:
-                each.close()
+            for part in options.only:
+                print(PARTS[part](folder, options), flush=True)
     finally:
         if sys.exc_info()[0] is None:
             shutil.rmtree(folder)
@@ -49,117 +42,30 @@ def main() -> None:
             print(f"what there was is left in {folder}", file=sys.stderr)
 
 
-def rows(engines: list[Engine], folder: Path, rounds: int, many: list[int]) -> Iterator[Row]:
-    """Yield one row per thing measured."""
-    archive = folder / "box.tar"
-    make_image(archive)
-    for engine in engines:
-        engine.load(archive)
-    for engine in engines:
-        stage.call(*engine.run(IDLE), *SLEEP)
-    yield start(engines, folder, rounds)
-    yield execute(engines, rounds)
-    for engine in engines:
-        stage.call(*engine.remove(IDLE))
-    for count in many:
-        yield from apply(engines, count)
+def _engines(folder: Path, options: argparse.Namespace) -> str:
+    kinds: list[type[Engine]] = [Bayplan, *(PEERS[name] for name in options.peers)]
+    engines: list[Engine] = [kind(folder) for kind in kinds]
+    measured = list(
+        commands.rows(engines, folder, only=options.rows, rounds=options.rounds, many=options.many)
+    )
+    for each in engines:
+        each.close()
+    return table([engine.name for engine in engines], measured)
 
 
-def start(engines: list[Engine], folder: Path, rounds: int) -> Row:
-    """Detached, with network and limits: exec of the command to the program's first byte.
-
-    Another container runs meanwhile, as on a host in use: no engine is started or ended by it.
-    """
-    fifo = folder / "fifo"
-    os.mkfifo(fifo)
-    shell = ["sh", "-c", "echo x > /fifo; exec sleep 1000000"]
-
-    def once(engine: Engine) -> float:
-        with removed(engine.remove("bench-start")):
-            return first_byte([*engine.run("bench-start", "-v", f"{fifo}:/fifo"), *shell], fifo)
-
-    return "start, ms to the first byte", [1000 * s for s in interleave(engines, once, rounds)]
+def _runtimes(folder: Path, options: argparse.Namespace) -> str:
+    return table(runtimes.NAMES, list(runtimes.rows(folder, options.rounds)))
 
 
-def execute(engines: list[Engine], rounds: int) -> Row:
-    """`exec true` in a running container."""
-    seconds = interleave(engines, lambda e: timed(e.execute(IDLE, "true")), rounds)
-    return "exec of true, ms", [1000 * s for s in seconds]
+def _crowd(folder: Path, options: argparse.Namespace) -> str:
+    return table([Bayplan.name], list(crowd.rows(folder, options.crowd)))
 
 
-def apply(engines: list[Engine], count: int) -> Iterator[Row]:
-    """Bring up many, do it again, weigh what stands beside them, remove them."""
-    up, again, weight, down = [], [], [], []
-    for engine in engines:
-        up.append(engine.up(count))
-        again.append(statistics.median(engine.again(count) for _ in range(5)))
-        weight.append(pss(*engine.beside) / count)
-        down.append(engine.down(count))
-    yield f"first apply of {count}, s", up
-    yield f"second apply of {count}, s", again
-    yield f"memory beside each of {count}, MiB (PSS)", weight
-    yield f"removal of {count}, s", down
-
-
-def make_image(archive: Path) -> None:
-    """Write the root of a small image: a static busybox."""
-    with tarfile.open(archive, "w") as tar:
-        tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
-        for name in ("sh", "sleep", "true"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-
-
-def first_byte(command: list[str], fifo: Path) -> float:
-    """Return seconds from exec to the first byte in *fifo*."""
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    keep = os.open(fifo, os.O_WRONLY)
-    began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        ended = os.pidfd_open(process.pid)
-        ready, _, _ = select.select([reader, ended], [], [])
-        if reader not in ready and process.wait() == 0:
-            ready, _, _ = select.select([reader], [], [], 30)
-        elapsed = time.perf_counter() - began
-        if process.wait() or reader not in ready:
-            raise SystemExit(f"{' '.join(command)}: no byte, exit code {process.returncode}")
-    for fd in (reader, keep, ended):
-        os.close(fd)
-    return elapsed
-
-
-def interleave(engines: list[Engine], once: Callable[[Engine], float], rounds: int) -> list[float]:
-    """Return each engine's median of turns taken in rotation, the first round left out."""
-    turns = [[once(engine) for engine in engines] for _ in range(rounds + 1)][1:]
-    return [statistics.median(each) for each in zip(*turns, strict=True)]
-
-
-def pss(*words: bytes) -> float:
-    """Return MiB of all processes with one of *words* in their command line."""
-    total = 0
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and any(
-                word in (entry / "cmdline").read_bytes() for word in words
-            ):
-                lines = (entry / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except OSError:
-            continue
-    return total / 1024
-
-
-def table(engines: list[Engine], measured: list[Row]) -> str:
-    """Return the rows as Markdown, with a JSON line below for programs."""
-    ours, *peers = [engine.name for engine in engines]
-    heads = ["what", ours, *peers, *(f"{ours} / {peer}" for peer in peers)]
-    lines = [" | ".join(heads), "|".join("---" for _ in heads)]
-    for what, (first, *others) in measured:
-        figures = [first, *others, *(first / other for other in others)]
-        lines.append(" | ".join([what, *(f"{figure:.3g}" for figure in figures)]))
-    return "\n".join([*(f"| {line} |" for line in lines), "", json.dumps(measured)])
-
+PARTS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
+    "engines": _engines,
+    "runtimes": _runtimes,
+    "crowd": _crowd,
+}
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.stage import call
+from benchmarks.figures import timed
+from tests.support.calling import call
 
 IMAGE = "localhost/bench"
 SLEEP = ["sleep", "1000000"]
@@ -25,6 +26,8 @@ class Engine(ABC):
     name: str
     beside: tuple[bytes, ...]
     """Words in the command line of the processes that it keeps beside containers."""
+    rotation: tuple[str, ...]
+    """Options of `run` with which logs are kept in files of 10 MiB."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / self.name
@@ -47,6 +50,10 @@ class Engine(ABC):
         """Return the command that runs *command* in a container."""
 
     @abstractmethod
+    def wait(self, name: str) -> list[str]:
+        """Return the command that waits for a container's end."""
+
+    @abstractmethod
     def up(self, count: int) -> float:
         """Start *count* containers on one network, the fastest way it has; return seconds."""
 
@@ -67,6 +74,7 @@ class Bayplan(Engine):
 
     name = "bayplan"
     beside = (b"runtime.supervisor", b"runtime.network")
+    rotation = ()
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -86,6 +94,9 @@ class Bayplan(Engine):
 
     def execute(self, name: str, *command: str) -> list[str]:
         return [*self._cli, "exec", name, *command]
+
+    def wait(self, name: str) -> list[str]:
+        return [*self._cli, "wait", name]
 
     def up(self, count: int) -> float:
         return self._apply(count)
@@ -110,6 +121,7 @@ class Podman(Engine):
 
     name = "podman"
     beside = (b"conmon",)
+    rotation = ("--log-driver", "k8s-file", "--log-opt", "max-size=10mb")
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -135,6 +147,9 @@ class Podman(Engine):
     def execute(self, name: str, *command: str) -> list[str]:
         return [*self._cli, "exec", name, *command]
 
+    def wait(self, name: str) -> list[str]:
+        return [*self._cli, "wait", name]
+
     def up(self, count: int) -> float:
         return sum(timed([*self.run(f"c{number}"), *SLEEP]) for number in range(count))
 
@@ -151,6 +166,7 @@ class Docker(Engine):
 
     name = "docker"
     beside = (b"dockerd", b"containerd", b"docker-proxy")
+    rotation = ("--log-opt", "max-size=10m", "--log-opt", "max-file=3")
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -182,6 +198,9 @@ class Docker(Engine):
 
     def execute(self, name: str, *command: str) -> list[str]:
         return [*self._cli, "exec", name, *command]
+
+    def wait(self, name: str) -> list[str]:
+        return [*self._cli, "wait", name]
 
     def up(self, count: int) -> float:
         service = {"image": IMAGE, "command": SLEEP, "mem_limit": MEMORY, "stop_signal": "SIGKILL"}
@@ -230,10 +249,3 @@ def manifest(count: int) -> str:
             "resources: {memory: 64Mi}}, update: {healthyFor: 0s}}\n"
         )
     return text
-
-
-def timed(command: list[str]) -> float:
-    """Return seconds of one command."""
-    began = time.perf_counter()
-    call(*command)
-    return time.perf_counter() - began

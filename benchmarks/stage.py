@@ -6,12 +6,13 @@ crun refuses a host whose cgroups are hybrid; in a private namespace they may.
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.calling import call
 
 STAGED = "--staged"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -34,6 +35,8 @@ def prepare() -> None:
     call("ip", "link", "set", "lo", "up")
     if (_CGROUPS / "unified").is_mount() and (_CGROUPS / "memory").is_mount():
         call("umount", str(_CGROUPS / "unified"))
+        # crun writes into it all the same: not into what other namespaces have there.
+        call("mount", "-t", "tmpfs", "none", str(_CGROUPS / "unified"))
 
 
 def install_peers() -> None:
@@ -58,7 +61,9 @@ def cgroups_swept() -> Iterator[None]:
 
 
 def _top_groups() -> list[Path]:
-    return [*_CGROUPS.glob("*/"), *_CGROUPS.glob("*/*/")]
+    found = [*_CGROUPS.glob("*/"), *_CGROUPS.glob("*/*/")]
+    return [group for group in found if (group / "cgroup.clone_children").exists()
+            or (group / "cgroup.controllers").exists()]  # fmt: skip
 
 
 def _remove(group: Path) -> None:
@@ -75,10 +80,3 @@ def _remove(group: Path) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-
-
-def call(*command: str, check: bool = True, env: dict[str, str] | None = None) -> None:
-    """Run a command; its output is shown only if it fails, which ends the run."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    if check and done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")

@@ -2,9 +2,9 @@
 
 The standard library generates and compiles five functions a class when its module is imported; we
 have two hundred classes, and that took a third of every command. Here ``__init__`` is compiled
-when the first instance is made, and the rest are closures that need no compiling. Same words, same
-behaviour for what is used of them, and to `dataclasses.fields`, ``replace``, ``is_dataclass`` and
-type checkers they are dataclasses; there is no inheritance between them.
+once so many instances were made that it pays, and the rest are closures that need no compiling.
+Same words, same behaviour for what is used of them, and to `dataclasses.fields`, ``replace``,
+``is_dataclass`` and type checkers they are dataclasses; there is no inheritance between them.
 """
 
 from operator import attrgetter, eq, ge, gt, le, lt
@@ -18,6 +18,9 @@ else:
         """Return *value* with other members; see ``dataclasses.replace``."""
         kept = {name: getattr(value, name) for name in type(value).__match_args__}
         return type(value)(**{**kept, **changes})
+
+    _SELDOM = 16
+    """So many instances are made without compiling, which costs as much as fifty of them."""
 
     _MISSING = type("Missing", (), {"__repr__": lambda self: "<made anew>"})()
 
@@ -83,7 +86,11 @@ else:
         return made
 
     def _add_methods(cls, fields, *, frozen, order):
-        def __init__(self, *values, **named):  # the real one takes its place
+        seldom = iter(range(_SELDOM))
+
+        def __init__(self, *values, **named):  # the compiled one takes its place
+            if next(seldom, None) is not None and _fill(self, fields, values, named):
+                return
             cls.__init__ = _compile_init(cls, fields, frozen)
             cls.__init__(self, *values, **named)
 
@@ -104,6 +111,30 @@ else:
                 setattr(cls, method.__name__, method)
         if not frozen:
             cls.__hash__ = None
+
+    def _fill(made, fields, values, named):
+        """Give *made* its members; False where that cannot be, for the real one to say why."""
+        names = type(made).__match_args__
+        given = {**dict(zip(names, values, strict=False)), **named}
+        if len(given) < len(values) + len(named):
+            return False
+        for name, each in fields.items():
+            if each.init and name in given:
+                value = given.pop(name)
+            elif each.default_factory is not _MISSING:
+                value = each.default_factory()
+            elif each.default is not _MISSING:
+                value = each.default
+            elif each.init:
+                return False
+            else:
+                continue
+            object.__setattr__(made, name, value)
+        if given:
+            return False
+        if hasattr(made, "__post_init__"):
+            made.__post_init__()
+        return True
 
     def _key(names):
         if len(names) > 1:

@@ -1,24 +1,17 @@
-"""OCI runtime-spec 1.2 as frozen dataclasses, and their JSON form.
+"""OCI runtime-spec 1.2 as frozen dataclasses.
 
-Names are the specification's in snake case; ``from_json`` and ``to_json`` translate. Absent
-members are None or empty. Where our engine needs more than the specification has (logs, restart,
+Names are the specification's in snake case; `runtime.json_data` translates. Absent members are
+None or empty. Where our engine needs more than the specification has (logs, restart,
 health, networks), see runtime.container.config.
 
 Source: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
-import functools
-import types
-from collections.abc import Callable
-from typing import Any, TypeVar
+from runtime.record import dataclass, field
 
-from runtime.record import dataclass, field, is_record
-
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.2.1"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for when neither image nor user says."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +53,35 @@ class ConsoleSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduler:
+    """How the process is scheduled, sched_setattr(2); times, for SCHED_DEADLINE, in nanoseconds."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IoPriority:
+    """Priority in the queue of block devices, ioprio_set(2); *priority* from 0 (first) to 7."""
+
+    cls: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CpuAffinity:
+    """Lists of CPUs for an exec: before it is in the container's cgroup, and from then on."""
+
+    initial: str | None = None
+    final: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """What is executed."""
 
@@ -75,6 +97,9 @@ class Process:
     apparmor_profile: str | None = None
     selinux_label: str | None = None
     console_size: ConsoleSize | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
+    exec_cpu_affinity: CpuAffinity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +170,28 @@ class Memory:
     limit: int | None = None
     reservation: int | None = None
     swap: int | None = None
+    swappiness: int | None = None
+    """0 to 100."""
+    disable_oom_killer: bool | None = None
+    use_hierarchy: bool | None = None
+    """Nested groups count as part of it, which they do in any case since Linux 5.11."""
+    check_before_update: bool | None = None
+    """A limit below what is in use is refused, which we do in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """*quota* and *period* in microseconds."""
+    """Times in microseconds; *idle* 1 is SCHED_IDLE for the whole group."""
 
     shares: int | None = None
     quota: int | None = None
+    burst: int | None = None
     period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
     cpus: str | None = None
     mems: str | None = None
+    idle: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +211,58 @@ class ThrottleDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightDevice:
+    """The weights on one block device."""
+
+    major: int
+    minor: int
+    weight: int | None = None
+    leaf_weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BlockIo:
-    """*weight* is 10 to 1000 (v1's range, as in the specification)."""
+    """Weights are 10 to 1000 (v1's range, as in the specification)."""
 
     weight: int | None = None
+    leaf_weight: int | None = None
+    weight_device: tuple[WeightDevice, ...] = ()
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_read_iops_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_iops_device: tuple[ThrottleDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageLimit:
+    """Bytes in huge pages of one size, ``2MB``."""
+
+    page_size: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacePriority:
+    """Priority of what is sent through a network interface of the host's."""
+
+    name: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkResources:
+    """Marks of what the group sends: the class for tc(8), and the priorities."""
+
+    class_id: int | None = None
+    priorities: tuple[InterfacePriority, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rdma:
+    """Handles and objects on one InfiniBand device."""
+
+    hca_handles: int | None = None
+    hca_objects: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +274,10 @@ class Resources:
     cpu: Cpu | None = None
     pids: Pids | None = None
     block_io: BlockIo | None = None
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    network: NetworkResources | None = None
+    rdma: dict[str, Rdma] = field(default_factory=dict)
+    """By device: ``mlx5_1``."""
     unified: dict[str, str] = field(default_factory=dict)
 
 
@@ -231,6 +315,13 @@ class Seccomp:
 
 
 @dataclass(frozen=True, slots=True)
+class Personality:
+    """Execution domain, ``LINUX`` or ``LINUX32``; no flags are defined."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Linux:
     """The Linux section."""
 
@@ -247,6 +338,8 @@ class Linux:
     gid_mappings: tuple[IdMapping, ...] = ()
     time_offsets: dict[str, dict[str, int]] = field(default_factory=dict)
     """Clock (``monotonic``, ``boottime``) to ``secs`` and ``nanosecs``."""
+    personality: Personality | None = None
+    mount_label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,100 +377,3 @@ class Spec:
     linux: Linux = Linux()
     hooks: Hooks = Hooks()
     oci_version: str = OCI_VERSION
-
-
-# Spellings that are not plain camelCase.
-_SPELLING = {
-    "block_io": "blockIO",
-    "oci_version": "ociVersion",
-    "throttle_read_iops_device": "throttleReadIOPSDevice",
-    "throttle_write_iops_device": "throttleWriteIOPSDevice",
-    "additional_gids": "additionalGids",
-    "container_id": "containerID",
-    "host_id": "hostID",
-}
-
-
-_SCALARS = frozenset((str, int, bool, float, type(None)))
-
-
-def json_key(name: str) -> str:
-    """Return how a member is spelled in JSON."""
-    if name in _SPELLING:
-        return _SPELLING[name]
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-def to_json(value: Any) -> Any:
-    """Return *value* as JSON data; members that are None or empty are left out."""
-    kind: Any = type(value)
-    if kind in _SCALARS:
-        return value
-    if kind is tuple:
-        return [to_json(v) for v in value]
-    if kind is dict:
-        return {k: to_json(v) for k, v in value.items()}
-    tree = {}
-    for name, key in _keys(kind):
-        member = to_json(getattr(value, name))
-        if member is not None and member != [] and member != {}:
-            tree[key] = member
-    return tree
-
-
-@functools.cache
-def _keys(cls: Any) -> tuple[tuple[str, str], ...]:
-    """Return the members of a dataclass, each with its key in JSON."""
-    return tuple((name, json_key(name)) for name in cls.__annotations__)
-
-
-def from_json(cls: type[T], data: dict[str, Any]) -> T:
-    """Return *data* as a *cls*; members this version does not know are ignored (spec: config.md).
-
-    Raises:
-        TypeError: a required member is missing.
-    """
-    kind: Any = cls
-    decode = _decoder(kind)
-    if decode is None:
-        raise TypeError(f"{cls.__name__} has no members")
-    made: T = decode(data)
-    return made
-
-
-@functools.cache
-def _decoder(hint: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a value of the type *hint* from JSON, or None if it is the same there.
-
-    The annotations here are types, never their names, so nobody has to look those up: typing and
-    dataclasses take longer to import than a container to start.
-    """
-    if is_record(hint):
-        hints = hint.__annotations__
-        names = {key: name for name, key in _keys(hint)}
-        # Filled as they are met: most of a spec's types are in no container at hand.
-        members: dict[str, Callable[[Any], Any] | None] = {}
-
-        def decoder(data: dict[str, Any]) -> Any:
-            found = {}
-            for key, value in data.items():
-                if (name := names.get(key)) is None:
-                    continue
-                if key not in members:
-                    members[key] = _decoder(hints[name])
-                decode = members[key]
-                found[name] = value if decode is None else decode(value)
-            return hint(**found)
-
-        return decoder
-    arguments: tuple[Any, ...] = getattr(hint, "__args__", ())
-    if isinstance(hint, types.UnionType):
-        (inner,) = (_decoder(a) for a in arguments if a is not types.NoneType)
-        return inner and (lambda value: None if value is None else inner(value))
-    if getattr(hint, "__origin__", None) is tuple:
-        element = _decoder(arguments[0])
-        if element is None:
-            return lambda value: tuple(value or ())
-        return lambda value: tuple([element(v) for v in value or ()])
-    return None

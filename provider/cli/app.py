@@ -36,6 +36,7 @@ VERBS = {
         "plan": ("plan",),
         "apply": ("apply",),
         "delete": ("delete",),
+        "agent": ("agent",),
         "status": ("status", "get"),
         "graph": ("graph",),
         "explain": ("explain", "schema"),
@@ -143,6 +144,7 @@ def _open_standard_streams() -> None:
 def run(words: list[str]) -> int:
     """Return the exit code of one command line; errors are worded on standard error."""
     try:
+        _check_mask()
         result = build(words)(args=words, standalone_mode=False)
         # Now, not at exit, where an error would be a traceback.
         sys.stdout.flush()
@@ -181,6 +183,19 @@ def run(words: list[str]) -> int:
     except Exception as error:
         return _bug(words, error)
     return result if isinstance(result, int) else 0
+
+
+def _check_mask() -> None:
+    """See that there is all that BAYPLAN_KERNEL_MASK names.
+
+    Raises:
+        UsageError: something is not.
+    """
+    if "BAYPLAN_KERNEL_MASK" in os.environ:
+        from runtime.kernel.mask import unknown
+
+        if wrong := unknown():
+            raise UsageError(wrong)
 
 
 def _bug(words: list[str], error: Exception) -> int:

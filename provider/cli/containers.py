@@ -1,6 +1,7 @@
 """What the verbs on single containers share."""
 
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from runtime.container.containers import Containers
     from runtime.container.summary import Summary
     from runtime.root import Root
+    from runtime.supervisor.status import Status
 
 
 def open_containers(session: Session, verb: str) -> "Containers":
@@ -130,6 +132,13 @@ def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], 
             complain(str(error), error.hint)
             code = 1
     return code
+
+
+def tell_oom(name: str, status: "Status") -> None:
+    """Say on standard error that a container has ended for want of memory, if it has."""
+    if status.oom_killed:
+        what = "its program" if status.signal == signal.SIGKILL else "a process of it"
+        complain(f"{name}: out of memory: the kernel has killed {what}")
 
 
 def while_there(root: "Root", container_id: str) -> Callable[[], bool]:

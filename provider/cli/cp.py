@@ -1,5 +1,6 @@
 """`bayplan cp`: files between the host and a container."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -28,16 +29,19 @@ def cp(
     """Copy files and folders between the host and a container, as cp -r does.
 
     Into a target that is a folder, else to a file or folder of that name; SOURCE/. is what is in
-    the folder. Links are copied as links. Copies belong to root; modes and times are kept. Out of
-    a container that has ended too, but for what is mounted in it; into one that runs.
+    the folder. Links are copied as links. Copies belong to root; modes and times are kept. Of a
+    container that does not run there is all but what is mounted in it. As the other side, - is a
+    tar: on standard output with SOURCE in it, or from standard input, gzipped perhaps, into TARGET.
 
     \b
     Examples:
+      bayplan cp shop.web.0:/var/log - | tar -x
       bayplan cp shop.web.0:/var/log/app ./logs
       bayplan cp page.html page:/www/
     """
     from provider.cli.leaving import Interrupted, leaving_at_once
-    from runtime.container.copying import copy_from, copy_to
+    from runtime.container.copying import copy_from, copy_to, tar_from, tar_to
+    from runtime.kernel.replace import write_all
     from runtime.rootfs.transfer import How
 
     session: Session = context.obj
@@ -45,6 +49,8 @@ def cp(
     (here, inner_source), (there, inner_target) = _split(source), _split(target)
     if bool(here) == bool(there):
         raise UsageError("exactly one of SOURCE and TARGET is in a container", hint="NAME:/path")
+    if here and inner_target == "-" and os.isatty(1):
+        raise UsageError("a tar is nothing for a terminal", hint="such as `| tar -t`")
     how = How(
         owner=None if archive else (0, 0),
         set_id=archive or not here,
@@ -55,12 +61,21 @@ def cp(
     container = find(session, name)
     try:
         with leaving_at_once(), called(container, name):
-            if here:
+            if here and inner_target == "-":
+                tar_from(
+                    session.root, container.id, inner_source, lambda data: write_all(1, data), how
+                )
+            elif there and inner_source == "-":
+                with open(0, "rb", buffering=0, closefd=False) as stream:
+                    tar_to(session.root, container.id, stream, inner_target, how)
+            elif here:
                 copy_from(session.root, container.id, inner_source, inner_target, how)
             else:
                 copy_to(session.root, container.id, inner_source, inner_target, how)
     except Interrupted as gone:
         return 128 + gone.number
+    except BrokenPipeError:
+        raise  # whoever reads the tar has gone
     except OSError as error:
         # Names and files are the user's: no refusal of them is a bug of ours.
         raise refusal(error) or ProviderError(f"{error.filename}: {error.strerror}") from error

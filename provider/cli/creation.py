@@ -11,6 +11,9 @@ from runtime.record import dataclass
 if TYPE_CHECKING:
     from provider.model import specs
 
+NETWORKS = ("bridge", "host", "none")
+"""Kinds of network but for that of another container."""
+
 Text = str | None
 Texts = list[str] | None
 
@@ -75,7 +78,8 @@ class Net:
         _option("-p", "--publish", metavar="[IP:]PORT:TARGET[/udp]", help="Published port."),
     ] = None
     network: Annotated[
-        str, _option("--network", metavar="bridge|host|none", help="Kind of network.")
+        str,
+        _option("--network", metavar="bridge|host|none|container:NAME", help="Kind of network."),
     ] = "bridge"
     hostname: Annotated[Text, _option("--hostname", metavar="NAME", help="Host name.")] = None
     add_host: Annotated[
@@ -133,6 +137,9 @@ class Rights:
             metavar="OPTION",
             help="seccomp=unconfined, or no-new-privileges=false.",
         ),
+    ] = None
+    pid: Annotated[
+        Text, _option("--pid", metavar="container:NAME", help="Among the processes of that one.")
     ] = None
     sysctl: Annotated[
         Texts, _option("--sysctl", metavar="NAME=VALUE", help="Of its own namespaces.")
@@ -198,8 +205,9 @@ def container_spec(
     entrypoint = None
     if program.entrypoint is not None:
         entrypoint = (program.entrypoint,) if program.entrypoint else ()
-    if net.network not in ("bridge", "host", "none"):
-        raise UsageError(f"--network {net.network}", hint="one of: bridge, host, none")
+    mode = _network_mode(net)
+    if rights.pid and program.init:
+        raise UsageError("--init and --pid do not go together: it would not be the first process")
     if net.publish and net.network != "bridge":
         raise UsageError("ports are published on --network bridge only")
     security = _security(rights.security_opt)
@@ -215,7 +223,7 @@ def container_spec(
         hostname=net.hostname,
         tty=terminal,
         init=program.init,
-        network_mode=net.network,
+        network_mode=mode,
         extra_hosts=words.pairs("--add-host", net.add_host, separator=":"),
         dns=_dns(net),
         volumes=(
@@ -266,6 +274,24 @@ def _plain(asked: "specs.ContainerSpec") -> "specs.ContainerSpec":
         privileged=asked.privileged,
         restart=specs.Restart(policy="no"),
     )
+
+
+def _network_mode(net: Net) -> str:
+    from provider.cli import words
+
+    if not words.other_container("--network", net.network, others=NETWORKS):
+        return net.network
+    given = {
+        "--hostname": net.hostname,
+        "--add-host": net.add_host,
+        "--dns": net.dns,
+        "--dns-search": net.dns_search,
+        "--dns-option": net.dns_option,
+    }
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} is that one's to say with --network {net.network}")
+    return "none"  # of its own
 
 
 def _security(items: Texts) -> dict[str, str]:

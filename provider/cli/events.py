@@ -32,10 +32,11 @@ def events(
         Output, typer.Option("-o", "--output", help="Format: text, or jsonl.")
     ] = Output.TEXT,
 ) -> None:
-    """Tell of containers created, started, ended and removed, of their health, and of exec.
+    """Tell of containers created, started, ended and removed, of their health, of oom and exec.
 
     From now on, until interrupted. Of what ended there are its exit code, the signal that ended
-    it, and whether the kernel has killed in it for want of memory.
+    it, and whether the kernel has killed in it for want of memory; oom tells so whenever that is,
+    also where the container goes on.
 
     \b
     Examples:

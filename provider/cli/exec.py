@@ -1,18 +1,23 @@
 """`bayplan exec`: one more process in a running container."""
 
 import os
+import signal
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli.containers import find, running
+from provider.cli.output import complain
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, UsageError
 
 if TYPE_CHECKING:
     from runtime.supervisor.client import Exec, Supervisor
     from runtime.supervisor.request import ExecRequest
+
+
+_KILLED = 128 + signal.SIGKILL
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +60,7 @@ def exec_(
     from provider.cli.environment import environment
     from provider.cli.streams import terminal_size
     from runtime.cgroup import Hierarchy
-    from runtime.container.requests import exec_request
+    from runtime.container.requests import cgroup_of, exec_request
     from runtime.supervisor.client import Supervisor
 
     session: Session = context.obj
@@ -66,9 +71,10 @@ def exec_(
         raise UsageError("-d does not go with -i or -t: nobody would be there to talk to")
     variables = environment(env, env_file)
     with running():
+        hierarchy = Hierarchy.detect()
         request = exec_request(
             session.root,
-            Hierarchy.detect(),
+            hierarchy,
             find(session, name).id,
             tuple(command),
             env=tuple(f"{key}={value}" for key, value in variables.items()),
@@ -82,7 +88,11 @@ def exec_(
         if detach:
             supervisor.exec(request).close()
             return 0
+        group = cgroup_of(session.root, hierarchy, request.id)
+        before = group.oom_kills()
         code = _talk(supervisor, request, interactive=interactive)
+        if code == _KILLED and group.oom_kills() > before:
+            complain(f"{name}: out of memory: the kernel has killed a process of it")
         return EXIT_OURS if code is None else code
 
 

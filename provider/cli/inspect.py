@@ -36,8 +36,8 @@ def inspect(
     """
     from runtime.container.config import read_config
     from runtime.container.state import status_of
+    from runtime.json_data import to_json
     from runtime.network.network import attachments
-    from runtime.spec import to_json
 
     session: Session = context.obj
     session.require_root("inspect")

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli import options
-from provider.cli.containers import find, for_each, open_containers, refuse_managed
+from provider.cli.containers import (
+    find,
+    for_each,
+    open_containers,
+    refuse_managed,
+    tell_oom,
+)
 from provider.cli.output import complain
 from provider.cli.session import Session
 from provider.errors import EXIT_OURS, ProviderError, UsageError
@@ -211,13 +217,14 @@ def wait(context: typer.Context, names: Names) -> int:
         try:
             container = find(session, name)
             status = status_of(session.root, container.id)
-            ended = (
-                status.exit_code if status.ended else Supervisor(session.root).wait(container.id)
-            )
+            if not status.ended:
+                status = Supervisor(session.root).await_end(container.id)
         except (ContainerError, ProviderError) as error:
             complain(str(error))
             all_known = False
             continue
+        tell_oom(name, status)
+        ended = status.exit_code
         code = EXIT_OURS if ended is None else ended
         print("unknown" if ended is None else ended, flush=True)
     return code if all_known else EXIT_OURS

@@ -57,6 +57,7 @@ def ps(
                     "paused": status.paused,
                     "pid": status.pid or None,
                     "exitCode": status.exit_code,
+                    "oomKilled": status.oom_killed,
                     "health": status.health,
                     "restarts": status.restarts,
                     "createdAt": container.created_at,
@@ -80,6 +81,7 @@ def ps(
             words += ", paused" if status.paused else ""
         elif status.state == "exited":
             words = f"exited ({'unknown' if status.exit_code is None else status.exit_code})"
+            words += ", out of memory" if status.oom_killed else ""
         if status.health != "none" and status.state == "running":
             words += f", {status.health}"
         command = plain(" ".join(container.arguments))

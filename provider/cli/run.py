@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider.cli.containers import running
-from provider.cli.creation import Files, Life, Limits, Net, Program, Rights, container_spec
+from provider.cli.containers import running, tell_oom
+from provider.cli.creation import (
+    NETWORKS,
+    Files,
+    Life,
+    Limits,
+    Net,
+    Program,
+    Rights,
+    container_spec,
+)
 from provider.cli.detach import DEFAULT_KEYS, Detached, DetachKeys
 from provider.cli.options import spread
 from provider.cli.output import complain
@@ -18,6 +27,7 @@ from provider.errors import EXIT_OURS, UsageError
 if TYPE_CHECKING:
     from runtime.container.config import ContainerConfig
     from runtime.container.containers import Containers
+    from runtime.supervisor.status import Status
 
 
 def register(app: typer.Typer) -> None:
@@ -94,6 +104,8 @@ def run(
         labels=words.labels(program.label),
         publish=words.publications(net.publish),
         remove=remove,
+        network_of=words.other_container("--network", net.network, others=NETWORKS),
+        pid_of=words.other_container("--pid", rights.pid),
     )
     try:
         with running(), deferring() as leave_if_asked:
@@ -190,7 +202,13 @@ def _talk(
         stack.callback(pipes.close)
         _warn(containers.start(config.id, streams=pipes.theirs, size=terminal_size()))
         pipes.handed_over()
-        ending = Ending(lambda: supervisor.wait(config.id))
+        ends: list[Status] = []
+
+        def wait() -> int | None:
+            ends.append(supervisor.await_end(config.id))
+            return ends[0].exit_code
+
+        ending = Ending(wait)
         master = None
         if terminal:
             with suppress(ContainerError):  # it has ended already
@@ -201,7 +219,9 @@ def _talk(
             leave_if_asked()
             # Its streams end when all that it has written is here.
             converse(pipes, ending, woken, whole=True, keys=keys if terminal else None)
-            return ending.code()
+            code = ending.code()
+        tell_oom(config.name, ends[0])
+        return code
 
 
 def _warn(warnings: tuple[str, ...]) -> None:

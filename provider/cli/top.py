@@ -29,7 +29,7 @@ def top(
       bayplan top shop.redis
     """
     from runtime.container.processes import list_processes
-    from runtime.spec import to_json
+    from runtime.json_data import to_json
 
     session: Session = context.obj
     containers = open_containers(session, "top")

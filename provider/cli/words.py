@@ -27,6 +27,20 @@ def pairs(option: str, items: Iterable[str] | None, *, separator: str = "=") -> 
     return found
 
 
+def other_container(option: str, text: str | None, *, others: Sequence[str] = ()) -> str:
+    """Return the NAME of ``container:NAME``; empty for None and the words *others*.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text is None or text in others:
+        return ""
+    kind, _, name = text.partition(":")
+    if kind != "container" or not name:
+        raise UsageError(f"{option} {text}", hint=" or ".join((*others, "container:NAME")))
+    return name
+
+
 def labels(items: Iterable[str] | None) -> dict[str, str]:
     """Return labels; one without a value is empty."""
     return pairs("--label", [item if "=" in item else f"{item}=" for item in items or ()])

@@ -33,7 +33,7 @@ from provider.model.plan import Action, Consequence, Verb
 from provider.model.resource import Condition
 from provider.model.tree import Tree
 from provider.planning.expand import is_ports
-from runtime.container import inside, traffic, volume
+from runtime.container import inside, revival, traffic, volume
 from runtime.container.config import read_config
 from runtime.container.making import making
 from runtime.errors import NotFoundError
@@ -105,6 +105,38 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                 self._containers, found.object_id, found.effective or {}, context.stopping, deadline
             )
 
+    def revive(self, action: Action, context: Context, deadline: float) -> Outcome:
+        """Start again what ran before the host was started; see ``Reviver.revive``."""
+        with failing():
+            serving = [name for name in action.leftovers if self._served(name)]
+            started = serving or [action.object_id]
+            for container_id in started:
+                config = read_config(self._root, container_id)
+                if revival.lost_secrets(self._root, config):
+                    raise ApplyError(
+                        "it uses secrets, whose values are on no disk:"
+                        " `bayplan apply` its manifests"
+                    )
+                revival.await_sources(
+                    self._root, config, deadline=deadline, stopping=context.stopping
+                )
+                for warning in self._start(action.after or {}, container_id, context):
+                    context.progress(warning)
+            return Outcome(started[0], action.after or {})
+
+    def _served(self, container_id: str) -> bool:
+        """Tell whether a container that was to be replaced ran until the host went down."""
+        with suppress(NotFoundError):
+            found = self._containers.status(container_id)
+            return found.resumes or not found.ended
+        return False
+
+    def halt(self, action: Action, context: Context) -> Outcome:
+        """End it because the host ends; see ``Reviver.halt``."""
+        with failing():
+            self._containers.stop(action.object_id, resumes=True)
+            return Outcome(action.object_id, action.after or {})
+
     def _perform_ports(self, action: Action, context: Context) -> Outcome:
         """Publish the ports of a Service in front of its replicas, or withdraw them."""
         owner = action.id.resource.owner
@@ -157,7 +189,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         if resource.kind is Kind.SERVICE and gone:
             self._move_backends(action, context, add=object_id, remove=gone)
         if resource.kind is Kind.SERVICE:
-            traffic.follow(self._root)
+            traffic.follow(self._root, object_id)
         for old in sorted(gone):
             self._remove(old)
 

@@ -24,6 +24,7 @@ from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.container.folders import is_whole
 from runtime.container.mounted import compare_mounts
+from runtime.container.revival import lost_secrets
 from runtime.container.state import ended_meanwhile, is_before_boot
 from runtime.errors import NotFoundError
 from runtime.network import observe as network_observe
@@ -127,7 +128,7 @@ class _View:
             facts = self.status_of(config) if config else {}
             return entry.observed(deviations=(gone,), status=facts | self._publishes(entry))
         status = self._statuses[config.id]
-        deviations = list(self._state(effective, status, attempted=entry.attempt is not None))
+        deviations = list(self._state(effective, config, status, attempted=bool(entry.attempt)))
         if status.state == "running" and not deviations:
             deviations += self._limits(config, effective)
             deviations += self._mounts(config, status)
@@ -136,10 +137,13 @@ class _View:
             now = ended_meanwhile(self._containers.root, status) if deviations else status
             if now is not status:
                 self._statuses[config.id] = now or status
-                attempted = entry.attempt is not None
-                deviations = list(self._state(effective, now, attempted=attempted)) if now else []
+                attempted = bool(entry.attempt)
+                deviations = (
+                    list(self._state(effective, config, now, attempted=attempted)) if now else []
+                )
         if not any(d.path == "state" for d in deviations):
-            deviations += self._links(config)
+            if not status.ended:  # what has done its work needs none, nor a namespace
+                deviations += self._links(config)
             if "publish" in effective:  # a replica's ports are the Service's
                 deviations += self._published(entry, effective, [config.id])
         facts = self.status_of(config) | self._publishes(entry)
@@ -204,6 +208,7 @@ class _View:
             "health": status.health,
             "exitCode": status.exit_code,
             "restarts": status.restarts,
+            "stopRequested": status.stop_requested and not status.resumes,
             "startedAt": status.started_at,
             "oomKilled": status.oom_killed,
             "address": self._addresses.get(config.id),
@@ -222,12 +227,18 @@ class _View:
         status = self._statuses.get(container_id)
         return bool(status and status.state == "running" and status.health in ("none", "healthy"))
 
-    def _state(self, effective: Tree, status: Status, *, attempted: bool) -> Iterable[Deviation]:
+    def _state(
+        self, effective: Tree, config: ContainerConfig, status: Status, *, attempted: bool
+    ) -> Iterable[Deviation]:
         wanted = effective["state"]
         running = status.state in ("running", "restarting")
         if wanted == "running" and not running and not is_done(status, effective):
             cause, lost = how_it_ended(status), self._lost_ports(status.id)
-            if attempted and status.stop_requested:
+            if status.resumes or (status.state == "created" and is_before_boot(config.created_at)):
+                cause = "it ended with the host, which was started anew"
+                if lost_secrets(self._containers.root, config):
+                    cause += "; its secrets were on no disk, and are given again by an apply"
+            elif attempted and status.stop_requested:
                 cause = "it was stopped, for its successor or by hand"
             yield Deviation("state", "running", status.state, cause, lost, "restart")
         elif wanted == "running" and status.state == "restarting" and status.error:

@@ -12,11 +12,12 @@ from provider.model import specs
 from provider.model.codec import encode
 from provider.model.ids import InstanceId, Kind, ResourceId
 from provider.model.tree import Tree
-from runtime.container.config import ContainerConfig, new_id
+from runtime.container.config import ContainerConfig, new_id, read_config
 from runtime.container.connect import RUN_NETWORK
 from runtime.container.containers import Containers
 from runtime.container.making import making
-from runtime.container.summary import summaries
+from runtime.container.summary import find, summaries
+from runtime.container.wiring import ETC_FILES, etc_source
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
 from runtime.network import firewall, network
@@ -36,6 +37,10 @@ class Request:
     labels: Mapping[str, str] = field(default_factory=dict)
     publish: tuple[specs.Publish, ...] = ()
     remove: bool = False
+    network_of: str = ""
+    """Name of the container whose network it is to be in."""
+    pid_of: str = ""
+    """Name of the container among whose processes it is to be."""
 
 
 def make_single(
@@ -77,6 +82,7 @@ def make_single(
         auto_remove=request.remove,
         volatile=request.remove,
     )
+    config = _sharing(root, request, config)
     containers = Containers(root)
     try:
         with making(root), host_lock(root, f"create {name}"):
@@ -107,6 +113,32 @@ def make_single(
         containers.remove(container_id, force=True)
         raise
     return containers, config, warnings
+
+
+def _sharing(root: Root, request: Request, config: ContainerConfig) -> ContainerConfig:
+    """Return *config* with what it has of other containers.
+
+    Raises:
+        ProviderError: there is no such container, or it has no network of its own to share.
+    """
+    if request.pid_of:
+        config = replace(config, pid_of=find(root, request.pid_of).id)
+    if not request.network_of:
+        return config
+    other = read_config(root, find(root, request.network_of).id)
+    if other.network_mode == "host":
+        raise ProviderError(
+            f"{request.network_of} is in the network of the host", hint="so say --network host"
+        )
+    owner = other.network_of or other.id
+    # What it is called, and calls others, goes with the network.
+    ours = {str(etc_source(root, config.id, n)): str(etc_source(root, owner, n)) for n in ETC_FILES}
+    mounts = tuple(
+        replace(mount, source=ours.get(mount.source or "", mount.source))
+        for mount in config.spec.mounts
+    )
+    spec = replace(config.spec, hostname=other.spec.hostname, mounts=mounts)
+    return replace(config, network_mode="container", network_of=owner, spec=spec)
 
 
 def _check_ports(root: Root, publish: Iterable[specs.Publish]) -> tuple[str, ...]:

@@ -267,3 +267,26 @@ class Driver(Observer, Protocol):
         Returns the instances for which that failed; their actions count as failed.
         """
         ...
+
+
+class Reviver(Driver, Protocol):
+    """A driver of what runs, as boot and shutdown of the host need it."""
+
+    def revive(self, action: Action, context: Context, deadline: float) -> Outcome:
+        """Start ``action.object_id`` again as it is, or if it is unproven those it was to replace.
+
+        What it has of the host is waited for until *deadline*, of ``time.monotonic()``. The
+        outcome names what was started; nothing of it is recorded.
+
+        Raises:
+            ApplyError: it could not be started; names what is missing.
+        """
+        ...
+
+    def halt(self, action: Action, context: Context) -> Outcome:
+        """End ``action.object_id`` within its grace, to come back with the next boot.
+
+        Raises:
+            ApplyError: it does not end.
+        """
+        ...

@@ -38,7 +38,7 @@ class Walk:
         }
         self._open = sum(state is State.WAITING for state in self._state.values())
         self._unmet: dict[InstanceId, set[Need]] = {}
-        self._users: dict[InstanceId, list[InstanceId]] = {}
+        self._users: dict[InstanceId, list[tuple[InstanceId, Need]]] = {}
         self._ready: list[tuple[int, InstanceId]] = []
         self._waits: list[Need] = []
         self._asked: set[Need] = set()
@@ -49,9 +49,9 @@ class Walk:
             if action.verb is not Verb.NOOP:
                 self._unmet[action.id] = set(action.needs)
                 for need in action.needs:
-                    self._users.setdefault(need.target, []).append(action.id)
-        for instance in self._unmet:
-            self._look(instance)
+                    self._users.setdefault(need.target, []).append((action.id, need))
+        for instance, needs in self._unmet.items():
+            self._look(instance, tuple(needs))
 
     @property
     def is_over(self) -> bool:
@@ -110,8 +110,8 @@ class Walk:
 
     def broken(self, need: Need, reason: str) -> None:
         """Take note that a condition will not be reached; who needs it is skipped."""
-        for user in tuple(self._users.get(need.target, ())):
-            if need in self._unmet.get(user, ()):
+        for user, needed in self._users.get(need.target, ()):
+            if needed == need and need in self._unmet[user]:
                 self._skip(user, reason)
 
     def stop(self, reason: str) -> None:
@@ -125,11 +125,11 @@ class Walk:
         self._open -= 1
 
     def _tell_users(self, target: InstanceId) -> None:
-        for user in self._users.get(target, ()):
-            self._look(user)
+        for user, need in self._users.get(target, ()):
+            self._look(user, (need,))
 
     def _skip_users(self, target: InstanceId, reason: str) -> None:
-        for user in tuple(self._users.get(target, ())):
+        for user, _ in self._users.get(target, ()):
             self._skip(user, reason)
 
     def _skip(self, instance: InstanceId, reason: str) -> None:
@@ -139,15 +139,14 @@ class Walk:
             if self._state[current] is State.WAITING:
                 self._end(current, State.SKIPPED)
                 self._skipped.append((current, reason))
-                todo.extend(self._users.get(current, ()))
+                todo.extend(user for user, _ in self._users.get(current, ()))
 
-    def _look(self, instance: InstanceId) -> None:
-        """Strike out the needs of *instance* that are met; queue it if none is left."""
+    def _look(self, instance: InstanceId, needs: Sequence[Need]) -> None:
+        """Strike out those of its *needs* that are met; queue *instance* if it has no other."""
         if self._state[instance] is not State.WAITING:
             return
         unmet = self._unmet[instance]
-        for need in [need for need in unmet if self._is_met(need)]:
-            unmet.discard(need)
+        unmet.difference_update([need for need in needs if self._is_met(need)])
         if not unmet:
             heapq.heappush(self._ready, (self._position[instance], instance))
 

@@ -1,7 +1,7 @@
 """What every controller of every version has in common."""
 
 from collections.abc import Callable
-from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, ENXIO, ERANGE
+from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP, ERANGE
 
 from runtime.cgroup import files
 from runtime.cgroup.setting import Absent, Setting
@@ -10,7 +10,7 @@ from runtime.record import dataclass
 from runtime.spec import Resources
 
 # What the kernel answers to a value it does not want, as against a group that is not there.
-_REFUSALS = frozenset((EACCES, EBUSY, EINVAL, ENODEV, ENOSPC, ENXIO, ERANGE))
+_REFUSALS = frozenset((EACCES, EBUSY, EINVAL, ENODEV, ENOSPC, ENXIO, EOPNOTSUPP, ERANGE))
 
 
 def write_changed(folder: str, settings: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
@@ -23,6 +23,75 @@ def write_changed(folder: str, settings: tuple[Setting, ...], *, fresh: bool) ->
         ContainerError: the kernel refused a value; says which.
     """
     return [s for s in settings if not write_setting(folder, s, fresh=fresh)]
+
+
+def write_dependent(folder: str, settings: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
+    """As write_changed, where one file's value limits another's (a quota and its burst).
+
+    What the kernel does not want yet is written after the others.
+    """
+    missing: list[Setting] = []
+    waiting = list(settings)
+    while waiting:
+        refused: list[Setting] = []
+        first: ContainerError | None = None
+        for setting in waiting:
+            try:
+                if not write_setting(folder, setting, fresh=fresh):
+                    missing.append(setting)
+            except ContainerError as error:
+                refused.append(setting)
+                first = first or error
+        if first is not None and len(refused) == len(waiting):
+            raise first
+        waiting = refused
+    return missing
+
+
+def device_lines(text: str) -> list[str]:
+    """Return the lines of a file that are about single devices, ``8:0 200``."""
+    return [line for line in text.split("\n") if ":" in line]
+
+
+def _all_lines(text: str) -> list[str]:
+    return text.split("\n")
+
+
+def write_lines(
+    folder: str,
+    setting: Setting,
+    *,
+    fresh: bool,
+    off: Callable[[str], str] | None = None,
+    about: Callable[[str], list[str]] = _all_lines,
+) -> bool:
+    """Make a file of one line a device hold those of *setting*; False if it is not offered.
+
+    Each line is a write of its own. *off* returns what takes a device off the list, by its name;
+    without it those not mentioned stay as they are. *about* picks the lines of devices.
+
+    Raises:
+        ContainerError: the kernel refused a line.
+    """
+    path = f"{folder}/{setting.file}"
+    if fresh and setting.is_default:
+        return True
+    actual = files.read_if_there(path)
+    if actual is None:
+        return False
+    wanted, found = (set(about(text)) - {""} for text in (setting.value, actual))
+    devices = {line.partition(" ")[0] for line in wanted}
+    extra = {line.partition(" ")[0] for line in found} - devices
+    lines = [*map(off, sorted(extra))] if off is not None else []
+    lines += sorted(wanted - found)
+    try:
+        if lines:
+            files.write(path, *lines)
+    except KernelError as error:
+        if error.errno in _REFUSALS:
+            raise refusal(setting, error) from error
+        raise
+    return True
 
 
 def write_setting(folder: str, setting: Setting, *, fresh: bool) -> bool:

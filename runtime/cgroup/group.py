@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from errno import ESRCH
 
 from runtime.cgroup import files, membership, v1, v2
@@ -15,7 +16,13 @@ from runtime.cgroup.v1 import memory as v1_memory
 from runtime.cgroup.v2 import core
 from runtime.cgroup.v2 import memory as v2_memory
 from runtime.cgroup.waiting import Deadline
-from runtime.errors import KernelError, NotFoundError, StateError, UnsupportedHostError
+from runtime.errors import (
+    ConflictError,
+    KernelError,
+    NotFoundError,
+    StateError,
+    UnsupportedHostError,
+)
 from runtime.spec import Resources
 
 _NAME = re.compile(r"bayplan(-[^/]+)?(/[^/]+)*")
@@ -54,11 +61,14 @@ class Cgroup:
     def __repr__(self) -> str:
         return f"Cgroup({self.name!r})"
 
-    def create(self, resources: Resources, *, tracking: bool = False) -> tuple[str, ...]:
+    def create(
+        self, resources: Resources, *, tracking: bool = False, claim: bool = False
+    ) -> tuple[str, ...]:
         """Make the group and set its limits; return, in words, what this host cannot enforce.
 
-        Idempotent: a group that is there gets the limits as by ``update``. Parents are made too;
-        on v2 the controllers are switched on in all groups above.
+        Idempotent: a group that is there gets the limits as by ``update``, but not where it is to
+        be a *claim*. Parents are made too; on v2 the controllers are switched on in all groups
+        above.
 
         With *tracking* it also gets a part in the hierarchies without controllers (name=systemd,
         v2 of a hybrid host), by which systemd tells whose session a process belongs to: meant
@@ -68,12 +78,15 @@ class Cgroup:
             ContainerError: the resources contradict each other, or the kernel refused a value.
             UnsupportedHostError: v2 controllers cannot be switched on.
             StateError: a limit is below what is in use.
+            ConflictError: there is such a group, and this was to *claim* it; nothing was done.
         """
-        if tracking:
-            for mount in (*self.hierarchy.named, self.hierarchy.unified):
-                if mount is not None:
-                    membership.make(mount, self.name)
-        return self._converge(lay_out(self.hierarchy, resources))
+        warnings = self._converge(lay_out(self.hierarchy, resources), claim=claim)
+        if tracking or self.hierarchy.whole:
+            for mount in self.hierarchy.named:
+                membership.make(mount, self.name)
+        if tracking and self.hierarchy.unified is not None:
+            membership.make(self.hierarchy.unified, self.name)
+        return warnings
 
     def update(self, resources: Resources) -> tuple[str, ...]:
         """Set all limits of a living group, absent ones to the kernel's default; return warnings.
@@ -89,7 +102,7 @@ class Cgroup:
         self._must_exist()
         return self._converge(layout)
 
-    def _converge(self, layout: Layout) -> tuple[str, ...]:
+    def _converge(self, layout: Layout, *, claim: bool = False) -> tuple[str, ...]:
         warnings = list(layout.warnings)
         made: list[str] = []
         found_old = False
@@ -97,6 +110,8 @@ class Cgroup:
             folder = f"{part.mount}/{self.name}"
             if part.needed:
                 fresh = self._ensure(part)
+                if claim and not fresh and not made:
+                    raise ConflictError(f"cgroup {self.name} exists already: it is another's")
             elif os.path.isdir(folder):
                 fresh = False
             else:
@@ -272,6 +287,18 @@ class Cgroup:
             return v2_memory.oom_kills(folder) or 0
         return sum(v1_memory.oom_kills(each) or 0 for each in walk(folder))
 
+    def inode(self) -> int | None:
+        """Return what tells this group from a later one of its name; None if it is not there.
+
+        It is that of the folder by which systemd, if there is one, tracks its units.
+        """
+        hierarchy = self.hierarchy
+        mount = next(iter((*hierarchy.named, hierarchy.unified or hierarchy.folders()[0])))
+        try:
+            return os.stat(f"{mount}/{self.name}").st_ino
+        except FileNotFoundError:
+            return None
+
     def exists(self) -> bool:
         """Tell whether the group is there in any hierarchy."""
         return bool(self._folders())
@@ -285,7 +312,7 @@ class Cgroup:
         Raises:
             StateError: there are members, and still are after *timeout_s*; names them.
         """
-        if not nested and list_groups(self.hierarchy, self.name):
+        if not nested and any(_groups(self.hierarchy, self.name)):
             return
         deadline = Deadline(timeout_s if nested else 0)
         memory = self.hierarchy.places.get("memory")
@@ -379,11 +406,14 @@ def list_groups(hierarchy: Hierarchy, parent: str) -> tuple[str, ...]:
     Names are the last part only (container ids); a group that exists in but one hierarchy, left
     by a crash, is listed too.
     """
-    names: set[str] = set()
+    return tuple(sorted(set(_groups(hierarchy, parent))))
+
+
+def _groups(hierarchy: Hierarchy, parent: str) -> Iterator[str]:
+    """Yield the names directly below *parent*, once for each hierarchy they are in."""
     for mount in hierarchy.folders():
         try:
             with os.scandir(f"{mount}/{parent}") as entries:
-                names.update(e.name for e in entries if e.is_dir(follow_symlinks=False))
+                yield from (e.name for e in entries if e.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             continue
-    return tuple(sorted(names))

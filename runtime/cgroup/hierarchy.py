@@ -1,6 +1,7 @@
 """Where this host keeps which controller: all on v1, all on v2, or some here and some there."""
 
 import os
+from collections.abc import Set
 from typing import Literal
 
 from runtime.cgroup import files
@@ -49,6 +50,9 @@ class Hierarchy:
     """Mount point of cgroup2, whether or not it holds controllers."""
     named: tuple[str, ...] = ()
     """Mount points of v1 hierarchies without controllers (systemd's)."""
+    whole: bool = False
+    """Every group has every controller and is in the named hierarchies, as other engines' groups:
+    who has it made looks for its files, and systemd for its processes."""
 
     @classmethod
     def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":
@@ -103,8 +107,11 @@ class Hierarchy:
         return frozenset(name for name, place in self.places.items() if place.version == version)
 
     @property
-    def always(self) -> frozenset[str]:
+    def always(self) -> Set[str]:
         """The controllers every group has on this host."""
+        if self.whole:
+            # Rules of devices, for those who have some, begin with what the group above may do.
+            return self.places.keys() - {"devices"}
         v1 = self.on(1).intersection(_V1_ALWAYS)
         v2 = self.on(2).intersection(_V2_ALWAYS)
         return v1 | v2

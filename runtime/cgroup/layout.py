@@ -90,7 +90,7 @@ def _unified_works(
 
 
 def _foreign(name: str) -> Controller:
-    """Return a controller we know nothing of but its name: hugetlb, rdma, misc, cgroup itself."""
+    """Return a controller we know nothing of but its name: misc, dmem, cgroup itself."""
     return Controller(name=name, settings=lambda _: (), wanted=lambda _: False)
 
 
@@ -137,10 +137,12 @@ def _by_controller(
 
 def _not_enforced(hierarchy: Hierarchy, resources: Resources) -> list[str]:
     """Return words for settings whose controller this host has in no version."""
+    all_of_them = {**v1.CONTROLLERS, **v2.CONTROLLERS}
     warnings = [
         f"{setting.field}: this host has no {name} controller"
-        for name, controller in v2.CONTROLLERS.items()
-        if name not in hierarchy.places and _V1_NAMES.get(name, name) not in hierarchy.places
+        for name, controller in all_of_them.items()
+        if name not in _V1_NAMES.values()
+        and hierarchy.places.keys().isdisjoint((name, _V1_NAMES.get(name, name)))
         for setting in controller.settings(resources)
         # What is asked for in v2's own words has its warning already.
         if not setting.is_default and not setting.field.startswith("unified.")

@@ -4,7 +4,9 @@ Source: OCI runtime-spec config-linux.md, Documentation/admin-guide/cgroup-v2.rs
 """
 
 import math
+from collections.abc import Iterator
 
+from runtime.cgroup.setting import Absent, Setting
 from runtime.errors import ContainerError
 from runtime.spec import BlockIo, Memory, Resources
 
@@ -52,6 +54,25 @@ def shares_from_weight(weight: int) -> int:
 def io_weight_from_blkio(weight: int) -> int:
     """Return the v2 ``io.weight`` (1 to 10000) for a v1 blkio weight (10 to 1000)."""
     return 1 + (weight - 10) * 9999 // 990
+
+
+def device_weights(block_io: BlockIo | None) -> dict[str, int]:
+    """Return device (``8:0``) -> weight (10 to 1000), those without one left out."""
+    devices = (block_io or BlockIo()).weight_device
+    return {f"{d.major}:{d.minor}": d.weight for d in devices if d.weight}
+
+
+def leaf_weights(block_io: BlockIo | None) -> Iterator[Setting]:
+    """Yield the files of leaf weights that are asked for, which went with CFQ in Linux 5.0."""
+    block = block_io or BlockIo()
+    given = [block.leaf_weight, *(device.leaf_weight for device in block.weight_device)]
+    for weight in filter(None, given):
+        yield not_offered("blockIO.leafWeight", "blkio.leaf_weight", weight, "it went with CFQ")
+
+
+def not_offered(field: str, file: str, value: object, why: str) -> Setting:
+    """Return what is asked for and has no file in this version: the host lacks it, by its name."""
+    return Setting(field, file, str(value), default="", absent=Absent.WARN, why_absent=why)
 
 
 def throttles(

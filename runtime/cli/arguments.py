@@ -1,9 +1,14 @@
 """Reading a command line. Pure.
 
-argparse costs more to import than most commands take.
+argparse costs more to import than most commands take; so little is imported here because what
+only starts again from a sealed copy pays for it, too.
 """
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Values = dict[str, list[str]]
 """Option, by its first name, to the values given; a flag's is the empty text."""

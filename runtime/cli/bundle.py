@@ -15,15 +15,17 @@ from typing import Any
 from runtime.cli.types import misfit
 from runtime.container.devices import device_rules
 from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.json_data import from_json, to_json
 from runtime.kernel.capability import NAMES
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
-from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec, from_json, to_json
+from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec
 
 KEEP_GROUPS = "run.oci.keep_original_groups"
 """Annotation (crun's): the process keeps the supplementary groups of whoever calls us."""
 
 _OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos")
+_KERNEL_MEMORY = ("kernel", "kernelTCP")
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 Warn = Callable[[str], None]
@@ -59,6 +61,7 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     if "process" not in wanted:
         raise ContainerError("config.json has no process")
     _filter_capabilities(wanted["process"], warn)
+    _drop_kernel_memory(wanted.get("linux"), warn)
     spec: Spec = _decode(Spec, wanted, "config.json")
     root = os.path.join(bundle, spec.root.path)
     mounts = tuple(_with_absolute_source(mount, bundle) for mount in spec.mounts)
@@ -139,6 +142,16 @@ def _filter_capabilities(process: Any, warn: Warn) -> None:
         # What is no list of names `_decode` tells of.
         if name in sets and misfit(tuple[str, ...], sets[name]) is None:
             sets[name] = known_capabilities(sets[name], warn)
+
+
+def _drop_kernel_memory(linux: Any, warn: Warn) -> None:
+    """Take limits of the kernel's own memory out, which Linux no longer has; runc does so too."""
+    section = linux
+    for name in ("resources", "memory"):
+        section = section.get(name) if isinstance(section, dict) else None
+    for name in _KERNEL_MEMORY if isinstance(section, dict) else ():
+        if section.pop(name, None) is not None:
+            warn(f"linux.resources.memory.{name} is ignored: the kernel's memory counts as memory")
 
 
 def _decode(cls: Any, wanted: dict[str, Any], what: str) -> Any:

@@ -9,15 +9,14 @@ from runtime.cli.context import Context
 from runtime.cli.report import Report
 from runtime.errors import ContainerError, LaunchError
 
-VERSION = "0.1.0"
-
 _CREATING = Options(
     flags=("no-pivot", "no-new-keyring", "detach d", "keep"),
     values=("bundle b", "config f", "pid-file", "console-socket", "preserve-fds"),
 )
 _LIMITS = (
-    *("blkio-weight", "cpu-period", "cpu-quota", "cpu-share", "cpuset-cpus", "cpuset-mems"),
-    *("memory", "memory-reservation", "memory-swap", "pids-limit"),
+    *("blkio-weight", "cpu-burst", "cpu-idle", "cpu-period", "cpu-quota", "cpu-rt-period"),
+    *("cpu-rt-runtime", "cpu-share", "cpuset-cpus", "cpuset-mems", "kernel-memory"),
+    *("kernel-memory-tcp", "memory", "memory-reservation", "memory-swap", "pids-limit"),
 )
 
 
@@ -32,6 +31,13 @@ class _Verb:
         self.options = options
         self.in_order = in_order
 
+    def load(self) -> Callable[..., int]:
+        """Return the function."""
+        function: Callable[..., int] = getattr(
+            import_module(f"runtime.cli.{self.module}"), self.function
+        )
+        return function
+
 
 _VERBS = {
     "create": _Verb("create", "create", _CREATING),
@@ -39,7 +45,7 @@ _VERBS = {
     "start": _Verb("start", "start", Options()),
     "state": _Verb("looking", "state", Options()),
     "list": _Verb("looking", "list_all", Options(flags=("quiet q",), values=("format f",))),
-    "ps": _Verb("looking", "ps", Options(values=("format f",))),
+    "ps": _Verb("looking", "ps", Options(values=("format f",)), in_order=True),
     "kill": _Verb("ending", "kill", Options(flags=("all a",))),
     "delete": _Verb("ending", "delete", Options(flags=("force f", "regex"))),
     "pause": _Verb("freezing", "pause", Options()),
@@ -51,7 +57,7 @@ _VERBS = {
         "execute",
         "execute",
         Options(
-            flags=("tty t", "detach d", "no-new-privs"),
+            flags=("tty t", "detach d", "no-new-privs", "ignore-paused"),
             values=(
                 *("cwd", "env e", "user u", "process p", "pid-file", "console-socket"),
                 *("preserve-fds", "cap c", "cgroup", "additional-gids g"),
@@ -60,27 +66,42 @@ _VERBS = {
         in_order=True,
     ),
 }
+_FEATURES = "+SYSTEMD +CAP +SECCOMP +EBPF"
+"""As crun tells what it was built with; its tests look for the word."""
 _REFUSED = ("checkpoint", "restore", "events")
 
 
 def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     """Run one verb and return the exit code; errors are told, not raised."""
     if "version" in options or (not words and "help" not in options):
-        print(f"bayplan-oci version {VERSION}\nspec: 1.2.0")
+        from runtime.spec import OCI_VERSION
+        from runtime.version import VERSION
+
+        print(f"bayplan-oci version {VERSION}\nspec: {OCI_VERSION}\n{_FEATURES}")
         return 0 if "version" in options else 1
     if "help" in options or words[0] == "help":
-        print(f"usage: bayplan-oci [OPTION]... {'|'.join(_VERBS)} [OPTION]... ID")
+        from runtime.cli.help import of_all
+
+        print(of_all({name: verb.load() for name, verb in _VERBS.items()}))
+        return 0
+    if len(words) > 1 and words[1] in ("--help", "-h") and words[0] in _VERBS:
+        from runtime.cli.help import of_verb
+
+        verb = _VERBS[words[0]]
+        print(of_verb(words[0], verb.load(), verb.options))
         return 0
     try:
         report = Report(options)
     except UsageError as error:
         print(f"bayplan-oci: {error}", file=sys.stderr)
         return 1
+    # The program's own code may well be 1.
+    failed = 255 if words[0] == "exec" else 1
     try:
         return _call(Context(options, report), words)
     except LaunchError as error:
         report.error(_wording(error))
-        return 1 if error.exit_code == 125 else error.exit_code
+        return failed if error.exit_code == 125 else error.exit_code
     except (ContainerError, UsageError) as error:
         report.error(str(error))
     except OSError as error:
@@ -90,7 +111,7 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
         # A bug of ours: engines show what is in the log, we want the traceback.
         report.error(f"{type(error).__name__}: {error}")
         raise
-    return 1
+    return failed
 
 
 def _call(context: Context, words: list[str]) -> int:
@@ -100,9 +121,7 @@ def _call(context: Context, words: list[str]) -> int:
     if verb is None:
         raise UsageError(f"there is no command {words[0]}; one of {', '.join(_VERBS)}")
     values, rest = parse(words[1:], verb.options, in_order=verb.in_order)
-    module = import_module(f"runtime.cli.{verb.module}")
-    function: Callable[..., int] = getattr(module, verb.function)
-    return function(context, values, rest)
+    return verb.load()(context, values, rest)
 
 
 def _wording(error: LaunchError) -> str:

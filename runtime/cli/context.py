@@ -28,11 +28,11 @@ class Context:
         manager = one(options, "cgroup-manager") or "cgroupfs"
         if "systemd-cgroup" in options:
             manager = "systemd"
-        if manager == "systemd":
-            raise UsageError("cgroup manager systemd is not supported; use cgroupfs")
-        if manager not in ("cgroupfs", "disabled"):
-            raise UsageError(f"cgroup manager is cgroupfs or disabled, not {manager}")
-        self.has_cgroups = manager == "cgroupfs"
+        if manager not in ("cgroupfs", "systemd", "disabled"):
+            raise UsageError(f"cgroup manager is cgroupfs, systemd or disabled, not {manager}")
+        self.has_cgroups = manager != "disabled"
+        self.has_scopes = manager == "systemd"
+        """Whether new containers get a scope of systemd's; those that are there tell themselves."""
 
     def folder(self, container_id: str) -> Folder:
         """Return the folder of a container, which need not exist.

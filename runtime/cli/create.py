@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
@@ -14,11 +14,11 @@ from runtime.cli.arguments import UsageError, one, only
 from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import Folder, Status, keyring_name, state_of
+from runtime.cli.folder import Folder, Status, state_of
 from runtime.cli.hooks import run_all
 from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
-from runtime.container.program import compile_program
+from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
@@ -27,6 +27,10 @@ from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.spec import IdMapping, Resources, Spec
 from runtime.supervisor.interpreter import Launched, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.cgroup.scope import Scope
 
 _PATIENCE_S = 1e6
 """Hooks take as long as they take."""
@@ -45,14 +49,17 @@ def create(context: Context, values: Values, rest: list[str]) -> int:
 def run(context: Context, values: Values, rest: list[str]) -> int:
     """Make a container and start it; wait for its end and delete it unless detached."""
     from runtime.cli.foreground import Foreground
-    from runtime.cli.start import start_process
+    from runtime.cli.start import notification, start_process
 
     detach = "detach" in values
     making = _Making(context, values, only(rest))
     if detach:
         making.make(needs_socket=True)
         try:
-            start_process(context, making.folder, making.status)
+            with notification(context, making.folder, making.status) as notify:
+                start_process(context, making.folder, making.status)
+                if notify is not None:
+                    notify.wait()
         except BaseException:
             _clear_away(making)
             raise
@@ -60,8 +67,9 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
     with Foreground() as foreground:
         launched = making.make(needs_socket=False)
         try:
-            start_process(context, making.folder, making.status)
-            return foreground.follow(launched.pidfd, launched.terminal)
+            with notification(context, making.folder, making.status) as notify:
+                start_process(context, making.folder, making.status)
+                return foreground.follow(launched.pidfd, launched.terminal, notify)
         finally:
             if "keep" not in values:
                 _clear_away(making)
@@ -83,6 +91,8 @@ class _Making:
 
     status: Status
     cgroup: str | None = None
+    scope: "Scope | None" = None
+    cgroup_inode: int | None = None
 
     def __init__(self, context: Context, values: Values, container_id: str) -> None:
         self.context = context
@@ -106,26 +116,25 @@ class _Making:
         unless it *needs_socket*.
         """
         config = read_json(os.path.join(self.bundle, one(self.values, "config") or "config.json"))
+        console = one(self.values, "console-socket")
+        if needs_socket and console is None and _wants_terminal(config):
+            raise UsageError("the process has a terminal: use --console-socket")
         spec = to_spec(config, self.bundle, warn=self.context.report.warning)
         spec = replace(spec, process=with_home(spec.process, spec.root.path))
-        console = one(self.values, "console-socket")
-        if spec.process.terminal and needs_socket and console is None:
-            raise UsageError("the process has a terminal: use --console-socket")
         if console is not None and not spec.process.terminal:
             raise UsageError("--console-socket is for a process with a terminal")
-        if self.context.has_cgroups:
-            self.cgroup = cgroups.group_name(config, self.folder.id, self.folder.root)
+        self._name_group(config, spec)
         with self.folder.claimed():
             group = launched = None
             try:
                 self.folder.write_config(config)
-                group = cgroups.new_group(self.cgroup)
-                if group is not None:
-                    cgroups.limit(group, spec.linux.resources, new=True)
-                elif spec.linux.resources != Resources():
-                    raise ContainerError("resources need a cgroup manager")
-                self.folder.write(self._status(spec, 0, 0), making=True)
-                launched = self._launch(spec, group)
+                with self._made_group(spec) as group:
+                    self.folder.write(self._status(spec, 0, 0), making=True)
+                    if manager := os.environ.get("NOTIFY_SOCKET"):
+                        from runtime.cli.notify import prepare
+
+                        spec = prepare(self.folder, spec, manager)
+                    launched = self._launch(spec, group)
                 if launched.terminal is not None and console is not None:
                     send_terminal(console, launched.terminal)
                     os.close(launched.terminal)
@@ -135,25 +144,58 @@ class _Making:
                 if launched is not None:
                     _abandon(launched)
                 if group is not None:
-                    cgroups.remove(group)
+                    cgroups.remove(group, self.unit)
                 self.folder.remove()
                 raise
         for warning in launched.warnings:
             self.context.report.warning(warning)
         return launched
 
+    def _name_group(self, config: dict[str, Any], spec: Spec) -> None:
+        if self.context.has_scopes:
+            from runtime.cgroup.scope import scope_of
+
+            self.scope = scope_of(spec.linux.cgroups_path, self.folder.id)
+            self.cgroup = self.scope.group
+        elif self.context.has_cgroups:
+            self.cgroup = cgroups.group_name(config, self.folder.id, self.folder.root)
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of systemd that has the cgroup, if one has."""
+        return None if self.scope is None else self.scope.unit
+
+    @contextmanager
+    def _made_group(self, spec: Spec) -> Iterator[Cgroup | None]:
+        """Make the container's group, in which its process has to be by the end of the ``with``."""
+        resources = spec.linux.resources
+        if self.scope is not None:
+            from runtime.cli import scope
+
+            where = cgroups.hierarchy()
+            with scope.started(
+                self.scope, where, self.folder.id, resources, spec.annotations
+            ) as group:
+                self.cgroup_inode = group.inode()
+                yield group
+        elif self.cgroup is not None:
+            yield cgroups.make(self.cgroup, resources)
+        elif resources != Resources():
+            raise ContainerError("resources need a cgroup manager")
+        else:
+            yield None
+
     def _launch(self, spec: Spec, group: Cgroup | None) -> Launched:
         join = () if group is None else group.join_files()
-        keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
         stages = Stages(
             spec.hooks,
             pivot="no-pivot" not in self.values,
-            keyring=keyring,
             # The streams of a process with a terminal are that: those of now stay the caller's.
             owner=0 if spec.process.terminal else spec.process.user.uid,
         )
         spec = self._with_listen_fds(spec)
-        program = compile_program(spec, cgroup_join=join, stages=stages)
+        keyring = None if "no-new-keyring" in self.values else keyring_name(self.folder.id)
+        program = compile_program(spec, cgroup_join=join, keyring=keyring, stages=stages)
         console = spec.process.console_size
         with self.folder.listen() as listening:
             launch = start(
@@ -179,9 +221,13 @@ class _Making:
         elif name == "runtime":
             # From here on the child outlives us, as long as a hook of its own takes.
             self.folder.write(self._found(spec, pid), making=True)
-            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state)
+            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state, self.folder)
         elif name == "listener":
             send_listener(spec, state, pid, fds)
+        elif name == "scheduling":
+            from runtime.cli.scheduling import schedule
+
+            schedule(pid, spec.process)
         return state
 
     def _record(self, spec: Spec, launched: Launched) -> None:
@@ -206,6 +252,8 @@ class _Making:
             bundle=self.bundle,
             created=self.created,
             cgroup=self.cgroup,
+            scope=self.unit,
+            cgroup_inode=self.cgroup_inode,
             annotations=spec.annotations,
             external_descriptors=json.dumps(streams),
             has_keyring="no-new-keyring" not in self.values,
@@ -217,6 +265,12 @@ class _Making:
         more = (f"LISTEN_FDS={self.listen_fds}", "LISTEN_PID=1")
         process = replace(spec.process, env=(*spec.process.env, *more))
         return replace(spec, process=process)
+
+
+def _wants_terminal(config: Any) -> bool:
+    """Tell whether the command line has to suit a terminal, whatever is wrong with *config*."""
+    process = config.get("process") if isinstance(config, dict) else None
+    return isinstance(process, dict) and process.get("terminal") is True
 
 
 def _abandon(launched: Launched) -> None:

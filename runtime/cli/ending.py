@@ -31,7 +31,7 @@ def kill(context: Context, values: Values, rest: list[str]) -> int:
     number = signal_number(rest[1] if len(rest) == 2 else "SIGTERM")
     folder = context.folder(rest[0])
     status = folder.read()
-    group = cgroups.open_group(status.cgroup)
+    group = cgroups.open_group(status)
     if "all" in values and group is not None:
         group.signal(number)
     else:
@@ -92,24 +92,27 @@ def _clear_half_made(context: Context, folder: Folder) -> None:
     except NotFoundError:
         # Nothing says that the group is its own, and then it has no process yet.
         with suppress(FileNotFoundError):
-            if context.has_cgroups:
-                config = folder.read_config()
-                group = cgroups.open_group(cgroups.group_name(config, folder.id, folder.root))
-                if group is not None:
-                    cgroups.remove_unused(group)
+            # (A scope ended when whoever made it did.)
+            if context.has_cgroups and not context.has_scopes:
+                name = cgroups.group_name(folder.read_config(), folder.id, folder.root)
+                cgroups.remove_unused(cgroups.named_group(name))
     else:
         _end(begun)
     folder.remove()
 
 
 def _kill_early(folder: Folder) -> None:
-    """Kill the container's process without the lock: `start` holds that while a hook hangs."""
-    with suppress(NotFoundError, StateError):
-        status = folder.read()
-        _send(status, signal.SIGKILL)
-        group = cgroups.open_group(status.cgroup)
-        if group is not None and group.is_frozen():
-            group.thaw()
+    """Kill the container's process and hook without the lock, which is held while a hook hangs."""
+    folder.doom()
+    for making in (True, False):
+        with suppress(NotFoundError, StateError):
+            status = folder.read(making=making)
+            if not status.pid:
+                continue
+            _send(status, signal.SIGKILL)
+            group = cgroups.open_group(status)
+            if group is not None and group.is_frozen():
+                group.thaw()
 
 
 def destroy(context: Context, folder: Folder, status: Status) -> None:
@@ -132,7 +135,7 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
 
 def _end(status: Status) -> None:
     """Kill all that is left of the container and take its cgroup away."""
-    group = cgroups.open_group(status.cgroup)
+    group = cgroups.open_group(status)
     if is_running(status.pid, status.start):
         with suppress(StateError):
             _send(status, signal.SIGKILL)
@@ -140,7 +143,7 @@ def _end(status: Status) -> None:
             group.thaw()
         kill_process(status, group)
     if group is not None:
-        cgroups.remove(group)
+        cgroups.remove(group, status.scope)
 
 
 def kill_process(status: Status, group: Cgroup | None = None) -> None:
@@ -189,12 +192,12 @@ def _send(status: Status, number: int) -> None:
 
 
 def signal_number(text: str) -> int:
-    """Return the number of a signal given as ``9``, ``KILL`` or ``SIGKILL``.
+    """Return the number of a signal given as ``9``, ``KILL`` or ``SIGKILL``; 0 only asks.
 
     Raises:
         UsageError: there is no such signal.
     """
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+    if text.isdecimal() and int(text) < signal.NSIG:
         return int(text)
     name = text.upper()
     name = name if name.startswith("SIG") else f"SIG{name}"

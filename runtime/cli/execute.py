@@ -1,9 +1,10 @@
 """``exec``: one more process in a running container."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one
 from runtime.cli.bundle import (
@@ -16,11 +17,11 @@ from runtime.cli.bundle import (
 )
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
-from runtime.cli.folder import condition, keyring_name, state_of
+from runtime.cli.folder import condition, state_of
 from runtime.cli.foreground import Foreground
 from runtime.cli.listener import send_listener
 from runtime.cli.terminal import send_terminal
-from runtime.container.program import compile_enter
+from runtime.container.program import compile_enter, keyring_name
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.procfs import is_running
@@ -38,14 +39,13 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     """Run a process in the container; wait for its end unless detached."""
     if not rest:
         raise UsageError("give a container id")
-    if "cgroup" in values:
-        raise UsageError("--cgroup is not supported")
     count = wanted(values, "preserve-fds") or 0
     kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
     folder = context.folder(rest[0])
     status = folder.read()
-    word = condition(folder, status, frozen=cgroups.is_frozen(status.cgroup))
-    if word not in ("created", "running"):
+    word = condition(folder, status, frozen=cgroups.is_frozen(status))
+    may_be = ("created", "running", *(("paused",) if "ignore-paused" in values else ()))
+    if word not in may_be:
         raise StateError(f"cannot exec in container {folder.id}: it is {word}")
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     process = _process(context, values, rest[1:], spec, f"/proc/{status.pid}/root")
@@ -55,7 +55,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     pidfd = os.pidfd_open(status.pid)
     if not is_running(status.pid, status.start):
         raise StateError(f"container not running: {folder.id}")
-    group = cgroups.open_group(status.cgroup)
+    group = cgroups.open_group(status)
     prelude: list[Operation] = []
     if status.has_keyring:
         prelude.append(("keyring", keyring_name(folder.id)))
@@ -64,11 +64,17 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     program = compile_enter(
         process,
         seccomp=spec.linux.seccomp,
-        cgroup_join=() if group is None else group.join_files(),
+        personality=spec.linux.personality,
+        cgroup_join=() if group is None else _join_files(group, values.get("cgroup", ())),
         namespaces=_flags(spec),
         prelude=prelude,
         gate=[("inherit",)],
     )
+    cpus = process.exec_cpu_affinity
+    if cpus is not None and cpus.initial:
+        from runtime.cli.scheduling import set_affinity
+
+        set_affinity(0, cpus.initial, "initial")  # ours is the child's until it is in its cgroups
     with Foreground() as foreground:
         size = process.console_size
         launched = start(
@@ -78,7 +84,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
             stderr=2,
             target=pidfd,
             size=None if size is None else (size.height, size.width),
-            answer=lambda _name, pid, fds: _answer(spec, state_of(status, word), pid, fds),
+            answer=_Answer(spec, process, state_of(status, word)),
             kept=kept,
         ).finish()
         _hand_out(context, values, launched, console)
@@ -87,10 +93,25 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
         return foreground.follow(launched.pidfd, launched.terminal)
 
 
-def _answer(spec: Spec, state: dict[str, Any], pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
-    """Do what is due while the child waits: only its seccomp listener is ever in hand."""
-    send_listener(spec, state, pid, fds)
-    return state
+class _Answer:
+    """Does what is due while the child waits."""
+
+    def __init__(self, spec: Spec, process: Process, state: dict[str, Any]) -> None:
+        self.spec = spec
+        self.process = process
+        self.state = state
+
+    def __call__(self, name: str, pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
+        if name == "listener":
+            send_listener(self.spec, self.state, pid, fds)
+            return self.state
+        from runtime.cli.scheduling import schedule, set_affinity
+
+        cpus = self.process.exec_cpu_affinity
+        if cpus is not None and cpus.final:
+            set_affinity(pid, cpus.final, "final")
+        schedule(pid, self.process)
+        return self.state
 
 
 def _hand_out(context: Context, values: Values, launched: Launched, console: str | None) -> None:
@@ -120,7 +141,7 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         env=(*spec.process.env, *values.get("env", ())),
         cwd=one(values, "cwd") or spec.process.cwd,
         terminal="tty" in values,
-        no_new_privileges=spec.process.no_new_privileges or "no-new-privs" in values,
+        no_new_privileges="no-new-privs" in values,
     )
     if not process.cwd.startswith("/"):
         raise ContainerError(f"--cwd {process.cwd} is not absolute")
@@ -138,6 +159,34 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
     added = known_capabilities(values.get("cap", []), context.report.warning)
     capabilities = add_capabilities(process.capabilities, added)
     return with_home(replace(process, capabilities=capabilities), root)
+
+
+def _join_files(group: Cgroup, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return what the process writes to, to be in groups below the container's, which must exist.
+
+    *wanted* are paths from the container's group on, of all hierarchies or, as ``cpu,memory:a/b``,
+    of those with these controllers.
+    """
+    below: dict[str, str] = {}
+    for word in wanted:
+        controllers, given, path = word.rpartition(":")
+        if ".." in path.split("/"):
+            raise UsageError(f"--cgroup: {path} is not a sub cgroup path")
+        places = group.hierarchy.places
+        if unknown := [name for name in controllers.split(",") if given and name not in places]:
+            raise UsageError(f"--cgroup: unknown controller {unknown[0]}")
+        folders = [places[name].folder for name in controllers.split(",")] if given else None
+        for folder in folders or group.hierarchy.folders():
+            below[folder] = path.strip("/")
+    found = []
+    for file in group.join_files():
+        top, _, name = file.rpartition("/")
+        path = below.get(top.removesuffix(f"/{group.name}"), "")
+        joined = os.path.join(top, path, name)
+        if not os.path.exists(joined):
+            raise ContainerError(f"--cgroup: {joined}: no such file or directory")
+        found.append(joined)
+    return tuple(found)
 
 
 def _flags(spec: Spec) -> int:

@@ -6,14 +6,16 @@ Source: OCI runtime-spec features.md, features-linux.md.
 import json
 from collections.abc import Mapping
 
+from runtime.cgroup.variant import PREFIX
 from runtime.cli.arguments import UsageError
+from runtime.cli.bundle import KEEP_GROUPS
 from runtime.cli.context import Context
+from runtime.json_data import json_key as key
 from runtime.kernel.capability import NAMES
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
 from runtime.kernel.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from runtime.rootfs.options import WORDS
 from runtime.spec import OCI_VERSION, Hooks
-from runtime.spec import json_key as key
 
 
 def features(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
@@ -31,9 +33,9 @@ def features(context: Context, values: Mapping[str, list[str]], rest: list[str])
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": False,
+                "systemd": True,
                 "systemdUser": False,
-                "rdma": False,
+                "rdma": True,
             },
             "seccomp": {
                 "enabled": True,
@@ -43,13 +45,13 @@ def features(context: Context, values: Mapping[str, list[str]], rest: list[str])
                 "knownFlags": sorted(FLAGS),
                 "supportedFlags": sorted(FLAGS),
             },
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [PREFIX, KEEP_GROUPS],
     }
     print(json.dumps(found, indent=2))
     return 0

@@ -5,6 +5,9 @@
     <id>/status       what must be known of it; replaced whole
          making       the same, from when the cgroup is its own until there is a status
          config.json  as it was when it was made
+         hook         the process of the hook that runs outside, and when it started
+         notify/      with NOTIFY_SOCKET: what the container has at /run/notify
+         doomed       there from when somebody deletes it by force
          start.sock   on which its process waits for `start`; gone when that was asked for
 
 A container is ``creating`` without a status, ``created`` while somebody listens at start.sock,
@@ -16,14 +19,15 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from runtime.documents import parse_state
-from runtime.errors import ConflictError, NotFoundError
-from runtime.kernel.procfs import is_running
+from runtime.errors import ConflictError, NotFoundError, StateError
+from runtime.kernel.procfs import is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.spec import OCI_VERSION
@@ -40,6 +44,10 @@ class Status:
     bundle: str
     created: str
     cgroup: str | None = None
+    scope: str | None = None
+    """The unit of systemd that has this cgroup."""
+    cgroup_inode: int | None = None
+    """Of a scope's: that goes with its last process, and another may be called the same."""
     annotations: dict[str, str] = field(default_factory=dict)
     external_descriptors: str = "[]"
     """JSON: what its standard streams were."""
@@ -144,6 +152,29 @@ class Folder:
             config: dict[str, Any] = parse_state(path, file.read())
         return config
 
+    def write_hook(self, pid: int) -> None:
+        """Record which hook runs by now.
+
+        Raises:
+            StateError: the container is being deleted, by somebody who may not have seen it.
+        """
+        replace_file(f"{self.path}/hook", f"{pid} {start_ticks(pid)}".encode())
+        if os.path.exists(f"{self.path}/doomed"):
+            raise StateError(f"container {self.id} is being deleted")
+
+    def doom(self) -> None:
+        """Kill the hook that runs, and have whoever runs hooks give up; the lock is theirs."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.close(os.open(f"{self.path}/doomed", os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with open(f"{self.path}/hook", "rb") as file:
+                pid, start = map(int, file.read().split())
+            pidfd = os.pidfd_open(pid)
+            try:
+                if is_running(pid, start):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
     @property
     def waits(self) -> bool:
         """Whether it was created and not started yet.
@@ -200,11 +231,20 @@ class Folder:
                 os.unlink(f"{self.path}/{name}")
         # Half-written files of somebody who was killed, too.
         for name in os.listdir(self.path):
-            os.unlink(f"{self.path}/{name}")
+            if name == "notify":
+                _remove_flat(f"{self.path}/{name}")
+            else:
+                os.unlink(f"{self.path}/{name}")
         os.rmdir(self.path)
 
     def _not_found(self) -> NotFoundError:
         return NotFoundError(f"container {self.id} does not exist")
+
+
+def _remove_flat(folder: str) -> None:
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    os.rmdir(folder)
 
 
 def _record(status: Status) -> dict[str, Any]:
@@ -226,19 +266,14 @@ def state_of(status: Status, word: str) -> dict[str, Any]:
     state: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "id": status.id,
-        "status": word,
         "pid": status.pid,
+        "status": word,
         "bundle": status.bundle,
         "annotations": status.annotations,
     }
     if word == "stopped":
         state["pid"] = 0  # it may be somebody else's by now
     return state
-
-
-def keyring_name(container_id: str) -> str:
-    """Return the name of the session keyring, which the kernel wants to begin with no dot."""
-    return f"_ses.{container_id}"
 
 
 def list_ids(root: str) -> list[str]:

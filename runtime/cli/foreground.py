@@ -13,6 +13,10 @@ from types import FrameType
 from runtime.kernel.replace import write_all
 from runtime.kernel.terminal import resize_terminal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.cli.notify import Notification
+
 _BYTES = 65536
 _OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN)
 
@@ -36,12 +40,15 @@ class Foreground:
         if self._saved is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type] # as got
 
-    def follow(self, pidfd: int, master: int | None) -> int:
+    def follow(self, pidfd: int, master: int | None, notify: "Notification | None" = None) -> int:
         """Return the exit code of our child *pidfd*, 128 + n if signal n ended it.
 
-        Signals we get it gets; with the *master* of its terminal, ours is connected to that.
+        Signals we get it gets; with the *master* of its terminal, ours is connected to that. What
+        it sends to *notify* is taken until it was ready.
         """
         watched = {self._reader.fileno(), pidfd}
+        if notify is not None:
+            watched.add(notify.fileno())
         if master is not None:
             self._resize(master)
             self._make_raw()
@@ -50,6 +57,8 @@ class Foreground:
             ready = set(select.select(watched, [], [])[0])
             if self._reader.fileno() in ready:
                 self._pass_on(pidfd, master)
+            if notify is not None and notify.fileno() in watched and notify.take_all():
+                watched.discard(notify.fileno())
             if master is not None:
                 if 0 in ready and not _copy(0, master):
                     watched.discard(0)

@@ -33,7 +33,7 @@ def _group(context: Context, rest: list[str]) -> Cgroup:
     word = condition(folder, status)
     if word == "stopped":
         raise StateError(f"container not running: {folder.id}")
-    group = cgroups.open_group(status.cgroup)
+    group = cgroups.open_group(status)
     if group is None:
         raise StateError(f"container {folder.id} has no cgroup, by which alone it can be paused")
     return group

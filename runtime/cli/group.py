@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
-from runtime.cgroup.hierarchy import Hierarchy
+from runtime.cgroup.hierarchy import Hierarchy, parents
+from runtime.cli.folder import Status
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
+from runtime.record import replace
 from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"
@@ -24,7 +26,7 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
     Raises:
         ContainerError: that is no path.
     """
-    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}-{container_id}"
+    own = f"/{_PARENT}/{binascii.crc32(os.fsencode(root)):08x}/{container_id}"
     path = (config.get("linux") or {}).get("cgroupsPath") or own
     if ":" in path and not path.startswith("/"):
         raise ContainerError(f"cgroupsPath {path} is for the cgroup manager systemd")
@@ -35,41 +37,69 @@ def group_name(config: dict[str, Any], container_id: str, root: str) -> str:
 
 
 @functools.cache
-def _hierarchy() -> Hierarchy:
-    return Hierarchy.detect()
+def hierarchy() -> Hierarchy:
+    """Return where this host has its controllers."""
+    return replace(Hierarchy.detect(), whole=True)
 
 
-def open_group(name: str | None) -> Cgroup | None:
-    """Return the group, which need not exist; None where containers have none."""
-    return None if name is None else Cgroup.of_caller(_hierarchy(), name)
+def open_group(status: Status) -> Cgroup | None:
+    """Return a container's group, which need not exist; None if it has none (any more)."""
+    if status.cgroup is None:
+        return None
+    group = named_group(status.cgroup)
+    if status.scope is not None and group.inode() not in (None, status.cgroup_inode):
+        return None  # another container's, since the scope ended with its last process
+    return group
 
 
-def new_group(name: str | None) -> Cgroup | None:
-    """Return the group of a container that is being made; None where containers have none.
+def named_group(name: str) -> Cgroup:
+    """Return the group of that name, which need not exist."""
+    return Cgroup.of_caller(hierarchy(), name)
+
+
+def make(name: str, resources: Resources) -> Cgroup:
+    """Return the new group *name*, with these limits; on failure there is none of ours.
 
     Raises:
         ConflictError: it exists, even if empty. That of a stopped container is still its own:
             when that is deleted all in the group are killed.
+        UnsupportedHostError: this host cannot enforce one of the limits.
     """
-    group = open_group(name)
-    if group is not None and group.exists():
-        raise ConflictError(f"cgroup {name} exists already: it is another container's")
+    group = named_group(name)
+    taken = ConflictError(f"cgroup {name} exists already: it is another container's")
+    if group.exists():
+        raise taken
+    try:
+        _must_be_all(group.create(resources, claim=True))
+    except ConflictError:
+        raise taken from None
+    except BaseException:
+        remove(group)
+        raise
     return group
 
 
-def limit(group: Cgroup, resources: Resources, *, new: bool) -> None:
-    """Make a *new* group, or change one, to have these limits.
+def limit(status: Status, group: Cgroup, resources: Resources) -> None:
+    """Change a container's group to have these limits.
 
     Raises:
         UnsupportedHostError: this host cannot enforce one of them.
     """
-    missing = (group.create if new else group.update)(resources)
+    if status.scope is None:
+        _must_be_all(group.update(resources))
+    else:
+        from runtime.cli import scope
+
+        _must_be_all(scope.change(status.scope, group, resources))
+
+
+def _must_be_all(missing: tuple[str, ...]) -> None:
     if missing:
         raise UnsupportedHostError("; ".join(missing))
 
 
-def remove(group: Cgroup) -> None:
-    """Kill all that is left in the group, and take it away.
+def remove(group: Cgroup, unit: str | None = None) -> None:
+    """Kill all that is left in the group, and take it away, with the scope *unit* it is of.
 
     Raises:
         StateError: something survives.
@@ -77,11 +107,16 @@ def remove(group: Cgroup) -> None:
     if not group.exists():
         return
     group.kill()
+    if unit is not None:
+        from runtime.cli import scope
+
+        scope.stop(unit)
     group.delete()
     if group.name.startswith(f"{_PARENT}/"):
         for mount in group.hierarchy.folders():
             with suppress(OSError):  # others are in it
-                os.rmdir(f"{mount}/{_PARENT}")
+                for parent in reversed(parents(group.name)):
+                    os.rmdir(f"{mount}/{parent}")
 
 
 def remove_unused(group: Cgroup) -> None:
@@ -90,13 +125,13 @@ def remove_unused(group: Cgroup) -> None:
         group.delete(nested=False)
 
 
-def is_frozen(name: str | None) -> bool:
-    """Tell whether the group stands still."""
-    group = open_group(name)
+def is_frozen(status: Status) -> bool:
+    """Tell whether the container's group stands still."""
+    group = open_group(status)
     return group is not None and group.is_frozen()
 
 
-def members(name: str | None, pid: int) -> Iterator[int]:
+def members(status: Status) -> Iterator[int]:
     """Yield the container's processes: without a group, only the first is known."""
-    group = open_group(name)
-    yield from (pid,) if group is None else group.pids()
+    group = open_group(status)
+    yield from (status.pid,) if group is None else group.pids()

@@ -5,18 +5,24 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.cli.folder import Folder
 from runtime.spec import Hook
 from runtime.supervisor.child import environment
 from runtime.supervisor.hook import run_hook
 
 
-def run_all(hooks: Sequence[Hook], state: dict[str, Any]) -> None:
+def run_all(hooks: Sequence[Hook], state: dict[str, Any], folder: Folder | None = None) -> None:
     """Run *hooks* in order, each told the container's *state*.
+
+    With the *folder* of the container, which is locked meanwhile, each can be found there by
+    `delete --force`.
 
     Raises:
         LaunchError: one failed; those after it are not run.
+        StateError: the container is being deleted.
     """
     data = json.dumps(state).encode()
+    began = None if folder is None else folder.write_hook
     for hook in hooks:
         env = dict(os.environ) if hook.env is None else environment(hook.env)
-        run_hook(hook.path, hook.args, env, data, timeout_s=hook.timeout)
+        run_hook(hook.path, hook.args, env, data, timeout_s=hook.timeout, began=began)

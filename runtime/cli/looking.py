@@ -6,10 +6,10 @@ import pwd
 from collections.abc import Mapping
 
 from runtime.cli import group as cgroups
-from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.arguments import Options, UsageError, one, only, parse
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
-from runtime.errors import NotFoundError
+from runtime.errors import ContainerError, NotFoundError
 from runtime.kernel.procfs import is_running
 
 Values = Mapping[str, list[str]]
@@ -43,15 +43,20 @@ def list_all(context: Context, values: Values, rest: list[str]) -> int:
             status = folder.read()
         except NotFoundError:  # being made, or deleted in between
             continue
+        row = state_of(status, _condition(folder, status))
+        del row["annotations"]  # after what runc has first
         rows.append(
             {
-                **state_of(status, _condition(folder, status)),
+                **row,
+                "rootfs": _rootfs(folder, status),
                 "created": status.created,
+                "annotations": status.annotations,
                 "owner": pwd.getpwuid(os.stat(folder.path).st_uid).pw_name,
             }
         )
     if _format(values) == "json":
-        print(json.dumps(rows))
+        # Some read it with patterns: as runc writes it.
+        print(json.dumps(rows, separators=(",", ":")))
         return 0
     columns = ("id", "pid", "status", "bundle", "created", "owner")
     table = [[c.upper() for c in columns], *([str(row[c]) for c in columns] for row in rows)]
@@ -64,22 +69,50 @@ def list_all(context: Context, values: Values, rest: list[str]) -> int:
 
 
 def ps(context: Context, values: Values, rest: list[str]) -> int:
-    """Print the pids of the container's processes."""
-    folder = context.folder(only(rest))
+    """Print the pids of the container's processes, or what is asked of the program of that name."""
+    if not rest:
+        raise UsageError("give a container id")
+    words = rest[1:]
+    try:
+        more, others = parse(words, Options(values=("format f",)))
+    except UsageError:
+        more, others = {}, words
+    folder = context.folder(rest[0])
     status = folder.read()
     found: list[int] = []
     if is_running(status.pid, status.start):
-        found = list(cgroups.members(status.cgroup, status.pid))
-    if _format(values) == "json":
+        found = list(cgroups.members(status))
+    if others:
+        _run_ps(words, found)
+    elif _format({**values, **more}) == "json":
         print(json.dumps(found))
     else:
         print("\n".join(("PID", *map(str, found))))
     return 0
 
 
+def _run_ps(options: list[str], pids: list[int]) -> None:
+    """Print what ps says with these *options*, of *pids* only.
+
+    Raises:
+        ContainerError: it fails, or shows no pids.
+    """
+    import subprocess
+
+    done = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ContainerError(f"ps {' '.join(options)}: {done.stderr.strip()}")
+    head, *lines = done.stdout.splitlines()
+    if "PID" not in head.split():
+        raise ContainerError(f"ps {' '.join(options)} shows no PID")
+    column = head.split().index("PID")
+    wanted = {str(pid) for pid in pids}
+    print("\n".join((head, *(line for line in lines if line.split()[column] in wanted))))
+
+
 def _condition(folder: Folder, status: Status) -> str:
     word = condition(folder, status)
-    return "paused" if word == "running" and cgroups.is_frozen(status.cgroup) else word
+    return "paused" if word == "running" and cgroups.is_frozen(status) else word
 
 
 def _rootfs(folder: Folder, status: Status) -> str:

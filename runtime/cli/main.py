@@ -20,6 +20,12 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as error:
         print(f"bayplan-oci: {error}", file=sys.stderr)
         sys.exit(1)
+    if "BAYPLAN_KERNEL_MASK" in os.environ:
+        from runtime.kernel.mask import unknown
+
+        if wrong := unknown():
+            print(f"bayplan-oci: {wrong}", file=sys.stderr)
+            sys.exit(1)
     if rest and rest[0] in _ENTERING:
         _seal(words)
     from runtime.cli.commands import run

@@ -1,12 +1,18 @@
 """``start``."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from runtime.cli.arguments import only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, state_of
 from runtime.errors import LaunchError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.cli.notify import Notification
 
 _MOST_BYTES = 65536
 
@@ -14,14 +20,33 @@ _MOST_BYTES = 65536
 def start(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
     """Let the process of a created container go on to its exec."""
     folder = context.folder(only(rest))
-    with folder.locked():
-        status = folder.read()
-        word = condition(folder, status)
-        if word != "created":
-            folder.mark_started()  # by a `start` that was killed
-            raise StateError(f"cannot start container {folder.id}: it is {word}")
-        start_process(context, folder, status)
+    with ExitStack() as opened:
+        with folder.locked():
+            status = folder.read()
+            word = condition(folder, status)
+            if word != "created":
+                folder.mark_started()  # by a `start` that was killed
+                raise StateError(f"cannot start container {folder.id}: it is {word}")
+            notify = opened.enter_context(notification(context, folder, status))
+            start_process(context, folder, status)
+        if notify is not None:
+            notify.wait()
     return 0
+
+
+@contextmanager
+def notification(
+    context: Context, folder: Folder, status: Status
+) -> Iterator["Notification | None"]:
+    """Yield what the container's process notifies, if our caller wants to be told by it."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        yield None
+        return
+    from runtime.cli.notify import Notification
+
+    found = Notification.wanted(folder, status, context.report.warning)
+    with found or nullcontext():
+        yield found
 
 
 def start_process(context: Context, folder: Folder, status: Status) -> None:
@@ -60,7 +85,7 @@ def _run_poststart(context: Context, folder: Folder, status: Status) -> None:
 
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     try:
-        run_all(spec.hooks.poststart, state_of(status, "running"))
-    except LaunchError:
+        run_all(spec.hooks.poststart, state_of(status, "running"), folder)
+    except (LaunchError, StateError):
         kill_process(status)
         raise

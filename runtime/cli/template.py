@@ -16,7 +16,8 @@ from runtime.container.defaults import (
 )
 from runtime.container.devices import device_rules
 from runtime.errors import ConflictError
-from runtime.spec import DEFAULT_PATH, Linux, Process, Resources, RootFs, Spec, to_json
+from runtime.json_data import to_json
+from runtime.spec import DEFAULT_PATH, Linux, Process, Resources, RootFs, Spec
 
 
 def spec(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:

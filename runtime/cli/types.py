@@ -6,8 +6,8 @@
 import types
 from typing import Any
 
+from runtime.json_data import json_key
 from runtime.record import is_record
-from runtime.spec import json_key
 
 
 def misfit(hint: Any, value: Any) -> str | None:

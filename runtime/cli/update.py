@@ -15,11 +15,17 @@ from runtime.errors import StateError
 
 _MEMBERS = {
     "blkio-weight": ("blockIO", "weight"),
+    "cpu-burst": ("cpu", "burst"),
+    "cpu-idle": ("cpu", "idle"),
     "cpu-period": ("cpu", "period"),
     "cpu-quota": ("cpu", "quota"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
     "cpu-share": ("cpu", "shares"),
     "cpuset-cpus": ("cpu", "cpus"),
     "cpuset-mems": ("cpu", "mems"),
+    "kernel-memory": ("memory", "kernel"),
+    "kernel-memory-tcp": ("memory", "kernelTCP"),
     "memory": ("memory", "limit"),
     "memory-reservation": ("memory", "reservation"),
     "memory-swap": ("memory", "swap"),
@@ -37,14 +43,14 @@ def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -
         status = folder.read()
         if condition(folder, status) == "stopped":
             raise StateError(f"container not running: {folder.id}")
-        group = cgroups.open_group(status.cgroup)
+        group = cgroups.open_group(status)
         if group is None:
             raise StateError(f"container {folder.id} has no cgroup")
         config = folder.read_config()
         linux = config.setdefault("linux", {})
         linux["resources"] = merged(linux.get("resources") or {}, change)
         spec = to_spec(config, status.bundle, warn=context.report.warning)
-        cgroups.limit(group, spec.linux.resources, new=False)
+        cgroups.limit(status, group, spec.linux.resources)
         folder.write_config(config)
     return 0
 

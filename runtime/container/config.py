@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from runtime.container.folders import config_file, state_folder
 from runtime.documents import parse_state
 from runtime.errors import BusyError, DamagedError, NotFoundError
+from runtime.json_data import from_json, to_json
 from runtime.kernel.flock import flock_within
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.root import Root
-from runtime.spec import Spec, from_json, to_json
+from runtime.spec import Spec
 from runtime.supervisor.request import Restart
 
 _CHANGED_WITHIN_S = 10.0
@@ -64,13 +65,17 @@ class ContainerConfig:
     name: str
     spec: Spec
     seccomp: str = ""
-    """Name of a profile of ours (``default/1``); empty is the spec's own, or none."""
+    """Name of a profile of ours (``default/2``); empty is the spec's own, or none."""
     layers: tuple[str, ...] = ()
     """Layer folders, lowest first."""
     image: str = ""
     """Digest of the image's manifest, for people and for gc."""
     network_mode: str = "bridge"
-    """``bridge | host | none``"""
+    """``bridge | host | none | container``"""
+    network_of: str = ""
+    """Id of the container whose network it is in, where that is its mode."""
+    pid_of: str = ""
+    """Id of the container whose processes it is among; empty: it has a pid namespace of its own."""
     joins: tuple[Join, ...] = ()
     extra_hosts: dict[str, str] = field(default_factory=dict)
     dns_servers: tuple[str, ...] = ()
@@ -93,6 +98,11 @@ class ContainerConfig:
     """Whose it is: ``project``, ``kind``, ``name``, ``host``, ``index``; empty for ``run``."""
     labels: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
+
+    @property
+    def shares_with(self) -> frozenset[str]:
+        """Ids of the containers without which it cannot run: it is in namespaces of theirs."""
+        return frozenset({self.network_of, self.pid_of} - {""})
 
 
 def new_id() -> str:
@@ -150,6 +160,32 @@ def changing(root: Root, container_id: str) -> Iterator[None]:
             raise BusyError(
                 f"somebody else is changing {container_id}, for {_CHANGED_WITHIN_S:g} s"
             )
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def writing_alone(root: Root, container_id: str, *, shared: bool = False) -> Iterator[None]:
+    """Be the only one who may have the container's writable layer mounted.
+
+    Who starts it does so *shared*, until its supervisor says that it runs.
+
+    Raises:
+        NotFoundError: there is no such container.
+        BusyError: somebody else writes there, and does not come to an end.
+    """
+    try:
+        upper = state_folder(root, container_id) / "upper"
+        fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not shared:
+            raise NotFoundError(f"no container {container_id}, or it has lost its files") from None
+        yield  # the launch will say what is missing
+        return
+    try:
+        if not flock_within(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, _CHANGED_WITHIN_S):
+            raise BusyError(f"somebody copies into {container_id}, for {_CHANGED_WITHIN_S:g} s")
         yield
     finally:
         os.close(fd)

@@ -16,7 +16,13 @@ from types import MappingProxyType
 
 from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container import secretfs, traffic
-from runtime.container.config import ContainerConfig, list_configs, read_config, write_config
+from runtime.container.config import (
+    ContainerConfig,
+    list_configs,
+    read_config,
+    write_config,
+    writing_alone,
+)
 from runtime.container.connect import RUN_NETWORK, delete_run_network_if_unused
 from runtime.container.folders import (
     bury,
@@ -29,6 +35,7 @@ from runtime.container.folders import (
 )
 from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
+from runtime.container.revival import note_filesystems
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import NOTHING, connect, write_etc
 from runtime.errors import (
@@ -43,10 +50,13 @@ from runtime.errors import (
 from runtime.network import firewall, netns, network
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
+from runtime.supervisor import boot
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
 _START_WITHIN_S = 60.0
+_SHARED = "shared"
+"""In the run folder: others are or were in its network namespace, too."""
 _NO_STREAMS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -111,16 +121,20 @@ class Containers:
             LaunchError: its program could not be executed; the container is ``dead``.
             NetworkError, ConflictError, UnsupportedHostError: as the parts raise them.
         """
+        boot.enter(str(self.root.run))
         config = read_config(self.root, container_id)
         if self.status(container_id).state in ("running", "restarting"):
             return ()
+        self._join_others(config)
         attachments = connect(self.root, config, avoid=avoid)
         write_etc(self.root, config, attachments)
+        note_filesystems(self.root, config)
         group = self.cgroup(container_id)
         warnings = group.create(config.spec.linux.resources)
         try:
             wanted = launch_request(self.root, config, group, size)
-            launched = Supervisor(self.root).launch(wanted, **streams)
+            with writing_alone(self.root, container_id, shared=True):
+                launched = Supervisor(self.root).launch(wanted, **streams)
         except StateError:
             # Its restart policy was faster.
             if self.status(container_id).state in ("running", "restarting"):
@@ -131,6 +145,24 @@ class Containers:
             raise
         self._must_be_there(container_id)
         return (*warnings, *launched.warnings)
+
+    def _join_others(self, config: ContainerConfig) -> None:
+        """See that those run whose namespaces it is to be in.
+
+        Raises:
+            StateError: one does not.
+        """
+        for other in sorted(config.shares_with):
+            try:
+                name, found = read_config(self.root, other).name, self.status(other)
+            except NotFoundError:
+                words = f"the container {other} it shares namespaces with is gone"
+                raise StateError(f"cannot start {config.id}: {words}") from None
+            if found.state != "running":
+                words = f"it shares namespaces with {name}, which is {found.state}"
+                raise StateError(f"cannot start {config.id}: {words}")
+        if config.network_of:
+            (run_folder(self.root, config.network_of) / _SHARED).touch(mode=0o600)
 
     def _must_be_there(self, container_id: str) -> None:
         """See that a container just started was not removed meanwhile: then nobody would know it.
@@ -143,12 +175,18 @@ class Containers:
             raise NotFoundError(f"{container_id} was removed while it was started")
 
     def stop(
-        self, container_id: str, *, signal: int | None = None, grace: float | None = None
+        self,
+        container_id: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        resumes: bool = False,
     ) -> None:
         """Ask the container to end, and make it after *grace*; return when it has. Idempotent.
 
         It stays stopped, whatever its restart policy, and gives its links and cgroup back; its
-        addresses stay reserved. One that is to be removed at its end is.
+        addresses stay reserved. One that is to be removed at its end is. With *resumes* it is the
+        host that ends: this counts as nobody's wish, and the next boot brings it back.
 
         Raises:
             NotFoundError: there is no such container.
@@ -162,6 +200,7 @@ class Containers:
                     container_id,
                     signal=wanted[0] if signal is None else signal,
                     grace=wanted[1] if grace is None else grace,
+                    resumes=resumes,
                 )
         network.park(self.root, container_id)
         self._dismantle(container_id)
@@ -291,6 +330,7 @@ class Containers:
 
         One just being made is left alone: it has not run yet either.
         """
+        boot.enter(str(self.root.run))
         for config in list_configs(self.root, skip_damaged=True):
             ended = config.auto_remove and self._is_over(config)
             if ended and time.time() - config.created_at > _START_WITHIN_S:
@@ -351,6 +391,7 @@ class Containers:
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""
+        boot.enter(str(self.root.run))
         connect(self.root, read_config(self.root, container_id))
 
     @staticmethod
@@ -375,6 +416,9 @@ class Containers:
 
     def _dismantle(self, container_id: str) -> None:
         """Take away what only a running container needs. Idempotent."""
+        if (run_folder(self.root, container_id) / _SHARED).exists():
+            # Whoever is in its namespace keeps that alive, and with it links and address.
+            network.cut(self.root, container_id)
         netns.delete(str(netns_path(self.root, container_id)))
         group = self.cgroup(container_id)
         group.kill()

@@ -1,22 +1,24 @@
 """Copying between the host and a container's files, as the container sees them.
 
-Of one that runs that is all it has mounted; of one that has ended, its image and what it changed,
+Of one that runs that is all it has mounted; of one that does not, its image and what it changed,
 without what is mounted. Paths in it are resolved inside its root, whatever links are there.
 """
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from errno import ENOENT
 
-from runtime.container.config import ContainerConfig, read_config
+from runtime.container.config import ContainerConfig, read_config, writing_alone
 from runtime.container.folders import state_folder
 from runtime.container.state import status_of
+from runtime.container.tarcopy import pack, unpack
 from runtime.errors import KernelError, NotFoundError, StateError
+from runtime.image.digest import Readable
 from runtime.kernel.procfs import is_running
 from runtime.root import Root
-from runtime.rootfs.overlay import opened_overlay
+from runtime.rootfs.overlay import claim_work, opened_overlay
 from runtime.rootfs.resolve import open_in_root
 from runtime.rootfs.transfer import ABSENT, How, Identity, copy, copy_members, identity
 
@@ -58,17 +60,17 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
 
 
 def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> None:
-    """Copy *source* of the host to *path* in a container that runs; as `copy_from`.
+    """Copy *source* of the host to *path* in the container; as `copy_from`.
 
     Raises:
         NotFoundError: no such container, or the folder *path* is to be in is not there.
-        StateError: it does not run.
+        StateError: it does not run, and *path* is in what is mounted when it does.
+        BusyError: it is being started, or copied to by somebody else, and that has no end.
         OSError: as of the calls.
     """
-    if status_of(root, container_id).state != "running":
-        raise StateError(f"cannot copy into {container_id}: it does not run")
 
-    def act(inside: int, _absent: frozenset[Identity]) -> None:
+    def act(inside: int, absent: frozenset[Identity]) -> None:
+        keep = replace(how, absent=absent)
         with ExitStack() as opened:
             parent, name = os.path.split(source.rstrip("/"))
             place = _inner_folder(inside, path)
@@ -77,7 +79,7 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
             if name in ("", ".", ".."):
                 if place < 0:
                     raise NotFoundError(f"no folder {path} in the container")
-                copy_members(_host_folder(source, opened), place, how)
+                copy_members(_host_folder(source, opened), place, keep)
                 return
             new_name = name
             if place < 0:
@@ -86,9 +88,49 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
                 new_name = os.path.basename(path)
                 place = _open(inside, os.path.dirname(path) or "/", _READ)
                 opened.callback(os.close, place)
-            copy(_host_folder(parent or ".", opened), name, place, new_name, how)
+            copy(_host_folder(parent or ".", opened), name, place, new_name, keep)
+
+    _with_files(root, container_id, path, act, writes=True)
+
+
+def tar_from(
+    root: Root, container_id: str, path: str, write: Callable[[bytes], None], how: How
+) -> None:
+    """Write a tar of *path* of the container; its entries are below the last part of that.
+
+    Raises as `copy_from`, and what *write* raises.
+    """
+
+    def act(inside: int, absent: frozenset[Identity]) -> None:
+        parent_path, name = os.path.split(os.path.normpath(f"/{path}"))
+        parent = _open(inside, parent_path, _READ)
+        try:
+            if name and path.rstrip("/") != path:
+                # With a slash at its end, a link is what it leads to.
+                os.close(parent)
+                parent, name, shown = _open(inside, path, _READ), ".", name
+            else:
+                shown = name or "."
+            _must_exist(parent, name or ".", path)
+            pack(parent, name or ".", shown, write, replace(how, absent=absent))
+        finally:
+            os.close(parent)
 
     _with_files(root, container_id, path, act)
+
+
+def tar_to(root: Root, container_id: str, source: Readable, path: str, how: How) -> None:
+    """Put what is in a tar, as `unpack` reads it, into the folder *path*; raises as `copy_to`.
+
+    Raises:
+        LayerError: the tar is malformed, or an entry would leave the folder.
+    """
+
+    def act(inside: int, absent: frozenset[Identity]) -> None:
+        os.close(_open(inside, path, _READ))
+        unpack(source, inside, path, replace(how, absent=absent))
+
+    _with_files(root, container_id, path, act, writes=True)
 
 
 def _must_exist(parent: int, name: str, path: str) -> None:
@@ -133,17 +175,38 @@ def _open(inside: int, path: str, flags: int) -> int:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _with_files(root: Root, container_id: str, path: str, act: _Act) -> None:
+def _with_files(
+    root: Root, container_id: str, path: str, act: _Act, *, writes: bool = False
+) -> None:
     """Call *act* with the root folder of the container, and what is not to be seen there."""
     config = read_config(root, container_id)
-    found = status_of(root, container_id)
-    if found.state != "running":
-        # Read-only: the overlay its next start makes is the only one that may write.
-        folder = state_folder(root, container_id)
-        lowers = (*config.layers, str(folder / "upper"))
-        with opened_overlay(lowers, str(folder / "work")) as fd:
-            _with_ended(fd, config, path, act)
+    if status_of(root, container_id).state != "running":
+        with writing_alone(root, container_id) if writes else nullcontext():
+            # Asked again: it may have been started before nobody could any more.
+            if (found := status_of(root, container_id)).state != "running":
+                if writes and not (found.ended or found.state == "created"):
+                    raise StateError(f"cannot copy into {container_id}: it is {found.state}")
+                with _ended_root(root, config, writes=writes) as fd:
+                    _with_ended(fd, config, path, act)
+                return
+    _with_running(root, container_id, act)
+
+
+@contextmanager
+def _ended_root(root: Root, config: ContainerConfig, *, writes: bool) -> Iterator[int]:
+    folder = state_folder(root, config.id)
+    upper, work, place = str(folder / "upper"), str(folder / "work"), str(folder)
+    if not writes:
+        with opened_overlay((*config.layers, upper), place) as fd:
+            yield fd
         return
+    claim_work(work, volatile=False)
+    with opened_overlay(config.layers, place, upper=upper, work=work) as fd:
+        yield fd
+
+
+def _with_running(root: Root, container_id: str, act: _Act) -> None:
+    found = status_of(root, container_id)
     fd = os.open(f"/proc/{found.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not is_running(found.pid, found.start_time):

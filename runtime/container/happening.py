@@ -43,7 +43,8 @@ class Happening:
     name: str
     details: dict[str, Any]
     """``exitCode``, ``signal``, ``oomKilled`` of one that died; ``health`` and ``output``;
-    ``exec`` and ``exitCode`` of what was put into it; ``error`` of one that failed."""
+    ``exec``, ``command`` and ``exitCode`` of what was put into it; ``kills`` of ``oom``; ``error``
+    of one that failed."""
 
 
 def happenings(root: Root, *, timeout: float | None = None) -> Iterator[Happening]:

@@ -7,13 +7,17 @@ CAP_SYS_ADMIN, so then it comes before the privileges go.
 
 from collections.abc import Sequence
 
-from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.errors import ContainerError
 from runtime.kernel.capability import to_mask
+from runtime.kernel.lsm import APPARMOR, SELINUX
 from runtime.kernel.program import Operation
 from runtime.kernel.seccomp import compile_profile, filter_flags
-from runtime.spec import DEFAULT_PATH, Capabilities, Process, Seccomp
+from runtime.spec import DEFAULT_PATH, Capabilities, Personality, Process, Seccomp
 
 DEFAULT_UMASK = 0o022
+
+# personality(2); linux/personality.h
+PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 # getrlimit(2); asm-generic/resource.h
 _RLIMITS = (
@@ -43,21 +47,30 @@ def process_operations(
     *,
     init: bool,
     fork: bool = False,
+    personality: Personality | None = None,
     gate: Sequence[Operation] = (),
 ) -> list[Operation]:
     """Return how the child becomes *process*, below an *init* or after a *fork* where asked.
 
     *gate* comes when nothing but the exec is left to be done; after the system call filter where
-    that has a listener, which whoever waits for the gate is to get.
+    that has a listener, which whoever waits for the gate is to get. At the stop ``scheduling``
+    before it the parent sets what a process with no privileges left, which may not fork any more
+    from then on (SCHED_DEADLINE), could not set itself.
 
     Raises:
-        ContainerError: there is no command.
+        ContainerError: there is no command, or no such personality.
     """
     if not process.args:
         raise ContainerError("there is no command to run")
     operations: list[Operation] = []
     user = process.user
     operations.append(("umask", DEFAULT_UMASK if user.umask is None else user.umask))
+    if personality is not None:
+        operations.append(("personality", _persona(personality)))
+    operations += _label_operations(process)
+    moves_last = fork and process.exec_cpu_affinity is not None
+    if process.scheduler is not None or process.io_priority is not None or moves_last:
+        gate = (("stop", "scheduling"), *gate)
     load_filter = _seccomp_operations(seccomp)
     fork_operations: list[Operation] = [("fork",)] if fork else []
     if not process.no_new_privileges:
@@ -106,9 +119,19 @@ def _search_path(env: Sequence[str]) -> str:
     return values[-1] if values else DEFAULT_PATH
 
 
-def refuse_labels(process: Process) -> None:
-    """Raise UnsupportedHostError if *process* asks for a label, which nobody here can give."""
-    if process.apparmor_profile:
-        raise UnsupportedHostError("apparmor profiles are not supported")
-    if process.selinux_label:
-        raise UnsupportedHostError("selinux labels are not supported")
+def labels_of(process: Process) -> dict[str, str]:
+    """Return security module -> the label that *process* is to have."""
+    given = {APPARMOR: process.apparmor_profile, SELINUX: process.selinux_label}
+    return {module: label for module, label in given.items() if label}
+
+
+def _label_operations(process: Process) -> list[Operation]:
+    labels = labels_of(process)
+    operations: list[Operation] = [("label", module, text) for module, text in labels.items()]
+    return [*operations, ("close_labels",)] if labels else []
+
+
+def _persona(personality: Personality) -> int:
+    if personality.domain not in PERSONALITIES:
+        raise ContainerError(f"there is no personality {personality.domain}")
+    return PERSONALITIES[personality.domain]

@@ -4,7 +4,14 @@ import os
 import time
 
 from runtime.cgroup import Cgroup
-from runtime.kernel.procfs import PROC, Status, read_stat, read_status, read_times
+from runtime.kernel.procfs import (
+    PROC,
+    Status,
+    read_stat,
+    read_status,
+    read_times,
+    read_traffic,
+)
 from runtime.record import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -29,6 +36,24 @@ class ContainerProcess:
     rss_bytes: int
     command: tuple[str, ...]
     """Its arguments; the name in brackets where there are none."""
+
+
+def network_traffic(pid: int) -> tuple[int, int] | None:
+    """Return the bytes that reached a container's network, and left it; *pid* is its first process.
+
+    None where it has none of its own, or has ended.
+    """
+    try:
+        own = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+    if os.path.samestat(own, os.stat("/proc/thread-self/ns/net")):
+        return None
+    found = read_traffic(pid)
+    if found is None:
+        return None
+    each = [counted for name, counted in found.items() if name != "lo"]
+    return sum(received for received, _ in each), sum(sent for _, sent in each)
 
 
 def list_processes(group: Cgroup, *, proc: str = PROC) -> tuple[ContainerProcess, ...]:

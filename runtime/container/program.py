@@ -13,13 +13,14 @@ The order is what makes it right:
 from collections.abc import Sequence
 
 from runtime.container.process_operations import (
+    labels_of,
     process_operations,
-    refuse_labels,
     rlimit_operations,
 )
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel import mount as kernel
+from runtime.kernel.lsm import SELINUX
 from runtime.kernel.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -32,7 +33,7 @@ from runtime.kernel.namespaces import (
 )
 from runtime.kernel.program import Operation, Program
 from runtime.rootfs.plan import cgroup_view, plan_mounts
-from runtime.spec import Process, Seccomp, Spec
+from runtime.spec import Personality, Process, Seccomp, Spec
 
 _ALL_NAMESPACES = (
     CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP
@@ -62,25 +63,28 @@ def compile_program(
     work: str | None = None,
     volatile: bool = False,
     netns: str | None = None,
+    among: str | None = None,
     cgroup_join: Sequence[str] = (),
     init: bool = False,
     environment: str | None = None,
+    keyring: str | None = None,
     stages: Stages | None = None,
 ) -> Program:
     """Return the program that starts *spec*'s process in its container.
 
     The root is an overlay of *layers* (absolute, lowest first) under *upper* and *work*, or
     without layers the folder ``spec.root.path``. *netns* is a pinned network namespace and wins
-    over the one in the spec. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
+    over the one in the spec; so does that of the container with the run folder *among*, of which it
+    is to share the pid namespace. *cgroup_join* are the ``tasks`` and ``cgroup.procs`` files of the
     container's cgroup. *environment* is a file with variables beyond the spec's, which are in no
-    program because programs are stored. *stages* are those of a container made for another engine.
+    program because programs are stored. *keyring* is the name of a new session keyring. *stages*
+    are those of a container made for another engine.
 
     Raises:
         ContainerError: the spec contradicts itself or asks for what would change the host.
         UnsupportedHostError: it asks for something not supported here.
     """
-    refuse_labels(spec.process)
-    own = _namespaces(spec, netns)
+    own = _namespaces(spec, netns, among)
     if own.is_late and stages is None:
         # They need somebody to set them up in between.
         kind = "user" if "user" in own.kinds else "time"
@@ -93,10 +97,12 @@ def compile_program(
         own_network="network" in own.kinds,
         uids=spec.linux.uid_mappings,
         gids=spec.linux.gid_mappings,
+        label=spec.linux.mount_label,
+        top_only=stages is not None,
     )
     kept = _kept_propagation(spec.linux.rootfs_propagation)
     cgroup, joins = _cgroup_operations(cgroup_join)
-    operations: list[Operation] = list(joins)
+    operations: list[Operation] = [*joins, *_host_labels(spec.process, spec.linux.mount_label)]
     if environment is not None:
         operations.append(("environment", environment))
     if spec.process.oom_score_adj is not None:
@@ -113,6 +119,8 @@ def compile_program(
         if "cgroup" in own.fresh:
             operations.append(("unshare", CLONE_NEWCGROUP))
         operations += plan.host
+    if keyring is not None:
+        operations.append(("keyring", keyring))
     if stages is not None:
         operations += stages.before_root()
     operations += plan.fresh
@@ -139,8 +147,19 @@ def compile_program(
     if not own.is_late:
         operations += rlimit_operations(spec.process)
     gate = () if stages is None else stages.before_exec()
-    operations += process_operations(spec.process, spec.linux.seccomp, init=init, gate=gate)
+    operations += process_operations(
+        spec.process,
+        spec.linux.seccomp,
+        init=init,
+        personality=spec.linux.personality,
+        gate=gate,
+    )
     return Program(own.birth_flags(), tuple(operations), cgroup)
+
+
+def keyring_name(container_id: str) -> str:
+    """Return the name of its session keyring, which the kernel wants to begin with no dot."""
+    return f"_ses.{container_id}"
 
 
 def _late_operations(spec: Spec, own: "_Namespaces", host: list[Operation]) -> list[Operation]:
@@ -169,6 +188,7 @@ def compile_enter(
     process: Process,
     *,
     seccomp: Seccomp | None = None,
+    personality: Personality | None = None,
     cgroup_join: Sequence[str] = (),
     environment: str | None = None,
     namespaces: int = _ALL_NAMESPACES,
@@ -186,9 +206,8 @@ def compile_enter(
     Raises:
         ContainerError, UnsupportedHostError: as for `compile_program`.
     """
-    refuse_labels(process)
     cgroup, joins = _cgroup_operations(cgroup_join)
-    operations: list[Operation] = list(joins)
+    operations: list[Operation] = [*joins, *_host_labels(process)]
     if environment is not None:
         operations.append(("environment", environment))
     if process.oom_score_adj is not None:
@@ -201,18 +220,29 @@ def compile_enter(
     if process.terminal:
         operations.append(("console", False, process.user.uid))
     operations.append(("workdir", process.cwd, False))
-    operations += process_operations(process, seccomp, init=False, fork=True, gate=gate)
+    operations += process_operations(
+        process, seccomp, init=False, fork=True, personality=personality, gate=gate
+    )
     return Program(0, tuple(operations), cgroup)
+
+
+def _host_labels(process: Process, mount_label: str | None = None) -> list[Operation]:
+    """Return how the host is asked for what labels need, while it is in view."""
+    modules = [*labels_of(process), *([SELINUX] if mount_label else [])]
+    if not modules:
+        return []
+    return [("labels", tuple(dict.fromkeys(modules)), bool(labels_of(process)))]
 
 
 class _Namespaces:
     """Which namespaces a container has: *pinned* with their paths, and *fresh* kinds."""
 
-    __slots__ = ("fresh", "pinned")
+    __slots__ = ("among", "fresh", "pinned")
 
-    def __init__(self, pinned: dict[str, str], fresh: set[str]) -> None:
+    def __init__(self, pinned: dict[str, str], fresh: set[str], among: str | None) -> None:
         self.pinned = pinned
         self.fresh = fresh
+        self.among = among
 
     @property
     def kinds(self) -> set[str]:
@@ -238,10 +268,12 @@ class _Namespaces:
             operations.append(("setns", path, NAMESPACE_FLAGS[kind]))
             if kind == "pid" and fork:
                 operations.append(("fork",))  # only children enter a pid namespace, setns(2)
+        if self.among is not None:
+            operations += [("among", self.among), ("fork",)]
         return operations
 
 
-def _namespaces(spec: Spec, netns: str | None) -> _Namespaces:
+def _namespaces(spec: Spec, netns: str | None, among: str | None) -> _Namespaces:
     pinned: dict[str, str] = {}
     fresh: set[str] = set()
     for namespace in spec.linux.namespaces:
@@ -256,9 +288,11 @@ def _namespaces(spec: Spec, netns: str | None) -> _Namespaces:
     if netns is not None:
         fresh.discard("network")
         pinned["network"] = netns
+    if among is not None:
+        fresh.discard("pid")
     if "mount" not in fresh:
         raise ContainerError("a container needs a mount namespace of its own")
-    return _Namespaces(pinned, fresh)
+    return _Namespaces(pinned, fresh, among)
 
 
 def _cgroup_operations(join_files: Sequence[str]) -> tuple[str | None, list[Operation]]:

@@ -16,10 +16,12 @@ from runtime.errors import DamagedError, ImageError
 from runtime.image.store import ImageStore
 from runtime.network import firewall
 from runtime.root import Root
+from runtime.supervisor import boot
 
 
 def recover(root: Root) -> None:
     """Clear up; idempotent, and cheap where nothing is left. Safe beside applies at work."""
+    boot.enter(str(root.run))
     Containers(root).supervise()
     firewall.finish(root)
     traffic.follow(root)

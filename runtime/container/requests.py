@@ -5,11 +5,11 @@ import os
 
 from runtime.cgroup import Cgroup, Hierarchy
 from runtime.container.config import ContainerConfig, Health, read_config
-from runtime.container.folders import netns_path, state_folder
-from runtime.container.program import compile_enter, compile_program
+from runtime.container.folders import netns_path, run_folder, state_folder
+from runtime.container.program import compile_enter, compile_program, keyring_name
 from runtime.container.state import status_of
 from runtime.errors import StateError, UnsupportedHostError
-from runtime.kernel.seccomp_default import DEFAULT_PROFILE, default_profile
+from runtime.kernel.seccomp_default import DEFAULT_PROFILES, default_profile
 from runtime.root import Root
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Seccomp
@@ -26,7 +26,6 @@ def launch_request(
 ) -> request.LaunchRequest:
     """Return what starts the container in its cgroup *group*; *size* is its terminal's."""
     folder = state_folder(root, config.id)
-    bridged = config.network_mode != "host"
     join_files = group.join_files()
     linux = dataclasses.replace(config.spec.linux, seccomp=_profile(config))
     program = compile_program(
@@ -35,10 +34,12 @@ def launch_request(
         upper=str(folder / "upper"),
         work=str(folder / "work"),
         volatile=config.volatile,
-        netns=str(netns_path(root, config.id)) if bridged else None,
+        netns=_netns(root, config),
+        among=str(run_folder(root, config.pid_of)) if config.pid_of else None,
         cgroup_join=join_files,
         init=config.init,
         environment=config.environment or None,
+        keyring=keyring_name(config.id),
     )
     user = config.spec.process.user
     return request.LaunchRequest(
@@ -59,6 +60,7 @@ def launch_request(
         health=_health(root, config, join_files) if config.health else None,
         auto_remove=config.auto_remove,
         balanced=config.balanced,
+        among=bool(config.pid_of),
         oom_files=_oom_files(join_files),
         cgroup_procs=tuple(_procs_file(path) for path in join_files),
         token=os.urandom(8).hex(),
@@ -76,15 +78,15 @@ def _health(root: Root, config: ContainerConfig, join_files: tuple[str, ...]) ->
             seccomp=_profile(config),
             cgroup_join=join_files,
             environment=config.environment or None,
+            prelude=[("keyring", keyring_name(config.id))],
         ).to_json()
     http = health.http or {}
-    bridged = config.network_mode != "host"
     return request.Health(
         kind=kind,
         port=int(http.get("port") or health.tcp or 0),
         path=http.get("path") or "/",
         host=http.get("host"),
-        netns=str(netns_path(root, config.id)) if bridged else None,
+        netns=_netns(root, config),
         program=program,
         interval=health.interval,
         timeout=health.timeout,
@@ -92,6 +94,13 @@ def _health(root: Root, config: ContainerConfig, join_files: tuple[str, ...]) ->
         start_period=health.start_period,
         on_unhealthy=health.on_unhealthy,
     )
+
+
+def _netns(root: Root, config: ContainerConfig) -> str | None:
+    """Return where the network namespace the container is in is pinned; None for the host's."""
+    if config.network_mode == "host":
+        return None
+    return str(netns_path(root, config.network_of or config.id))
 
 
 def exec_request(
@@ -136,6 +145,7 @@ def exec_request(
         seccomp=_profile(config),
         cgroup_join=group.join_files(),
         environment=config.environment or None,
+        prelude=[("keyring", keyring_name(config.id))],
     )
     shape = size or os.terminal_size((80, 24))
     return request.ExecRequest(
@@ -152,12 +162,13 @@ def exec_request(
 def _profile(config: ContainerConfig) -> Seccomp | None:
     if not config.seccomp:
         return config.spec.linux.seccomp
-    if config.seccomp != DEFAULT_PROFILE:
+    if config.seccomp not in DEFAULT_PROFILES:
         raise UnsupportedHostError(
             f"container {config.name} wants seccomp profile {config.seccomp}; this version of"
-            f" bayplan has {DEFAULT_PROFILE} only"
+            f" bayplan has {' and '.join(DEFAULT_PROFILES)} only"
         )
-    return default_profile(frozenset(config.spec.process.capabilities.bounding))
+    capabilities = frozenset(config.spec.process.capabilities.bounding)
+    return default_profile(capabilities, version=config.seccomp)
 
 
 def _procs_file(join_file: str) -> str:

@@ -24,16 +24,12 @@ class Stages:
     hooks: Hooks = Hooks()
     pivot: bool = True
     """Not where the host's root is a ramfs, which pivot_root(2) refuses."""
-    keyring: str | None = None
-    """Name of a new session keyring."""
     owner: int = 0
     """User the standard streams are given to, so that they can be opened again."""
 
     def before_root(self) -> list[Operation]:
         """Return what is done in the new namespaces while the host's files are in view."""
         operations: list[Operation] = []
-        if self.keyring is not None:
-            operations.append(("keyring", self.keyring))
         if self.owner:
             operations.append(("own_streams", self.owner))
         operations.append(("stop", "runtime"))

@@ -2,7 +2,7 @@
 
 import time
 
-from runtime.container.folders import config_file, run_folder
+from runtime.container.folders import config_file, run_folder, state_folder
 from runtime.errors import NotFoundError, StateError, SupervisorError
 from runtime.kernel.procfs import is_ending, is_running
 from runtime.root import Root
@@ -24,7 +24,8 @@ def status_of(root: Root, container_id: str) -> Status:
     if recorded is None:
         if not config_file(root, container_id).exists():
             raise NotFoundError(f"no container {container_id}")
-        return Status(id=container_id)
+        last = status.read_last(str(state_folder(root, container_id)))
+        return last or Status(id=container_id)
     if recorded.state != "running" or is_running(recorded.pid, recorded.start_time):
         return recorded
     return _just_ended(root, container_id)

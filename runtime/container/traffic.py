@@ -15,13 +15,20 @@ from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import read_recorded
 
 
-def follow(root: Root) -> None:
+def follow(root: Root, container_id: str | None = None) -> None:
     """Let new connections go to who is up; idempotent, and takes no lock where all is well.
+
+    With *container_id* that is one in whose traffic something may have changed, and no other.
 
     Raises:
         NetworkError: nft refused.
     """
     wanted = firewall.wanted(root)
+    if container_id is not None:
+        ips = {ip for ip, who in _holders(root).items() if who == container_id}
+        ips &= _backends(wanted)
+        if wanted.resting & ips == (ips if _is_resting(root, container_id) else set()):
+            return
     if _resting(root, wanted) != wanted.resting:
         with firewall.commit(root) as change:
             change.rest(_resting(root, change.wanted))

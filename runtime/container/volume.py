@@ -26,6 +26,7 @@ from runtime.container.folders import bury, clear
 from runtime.container.making import making
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, ContainerError, DamagedError, NotFoundError, StateError
+from runtime.json_data import from_json, to_json
 from runtime.kernel.flock import flock_within, leave_note, read_note
 from runtime.kernel.replace import sync_folder
 from runtime.kernel.sync import syncfs
@@ -34,7 +35,6 @@ from runtime.record import dataclass, field
 from runtime.root import Root
 from runtime.rootfs.overlay import opened_overlay
 from runtime.rootfs.resolve import open_in_root
-from runtime.spec import from_json, to_json
 
 _GRAVE = ".removed-"
 _FRESH_MODE = 0o755

@@ -29,7 +29,7 @@ def connect(
 
     Of each network, addresses to *avoid* are left to those that will ask for them.
     """
-    if config.network_mode == "host":
+    if config.network_mode in ("host", "container"):
         return ()
     path = str(netns_path(root, config.id))
     netns.create(path)
@@ -65,7 +65,12 @@ def _attach(
 
 
 def write_etc(root: Root, config: ContainerConfig, attachments: tuple[Attachment, ...]) -> None:
-    """Write the files that ETC_FILES binds, in place; idempotent."""
+    """Write the files that ETC_FILES binds, in place; idempotent.
+
+    Who is in the network of another container has that one's.
+    """
+    if config.network_of:
+        return
     folder = run_folder(root, config.id) / "etc"
     private_folder(folder)
     hostname = config.spec.hostname or config.id

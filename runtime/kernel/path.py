@@ -1,19 +1,35 @@
-"""Paths that stay inside a root: openat2(2).
+"""Paths that stay inside a root: openat2(2), and what file system they end on: fstatfs(2).
 
-Source: openat2(2); constants from linux/openat2.h. Linux 5.6.
+Source: openat2(2), statfs(2); constants from linux/openat2.h (Linux 5.6) and linux/magic.h.
 """
 
 import ctypes
 import errno
 import os
+import struct
 
-from runtime.kernel.libc import bind_number, c_char_p, c_long, c_uint64, c_ulong, c_void_p, check
+from runtime.kernel.libc import (
+    bind,
+    bind_number,
+    c_char_p,
+    c_int,
+    c_long,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+    check,
+)
 
 RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_NO_SYMLINKS = 0x4
 RESOLVE_IN_ROOT = 0x10
 
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+
 _MOST_TRIES = 100
+_STATFS_BYTES = 256
+"""At least: struct statfs is 120 bytes on 64-bit machines."""
 
 
 class open_how(ctypes.Structure):
@@ -24,6 +40,7 @@ class open_how(ctypes.Structure):
 
 # The same number on every architecture.
 _openat2 = bind_number(437, c_long, c_char_p, c_void_p, c_ulong)
+_fstatfs = bind("fstatfs", c_int, c_char_p)
 
 
 def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
@@ -37,3 +54,11 @@ def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 
         if result != -1 or ctypes.get_errno() != errno.EAGAIN:
             break
     return check(result, "openat2", path)
+
+
+def filesystem_magic(fd: int) -> int:
+    """Return what kind of file system *fd* is on, by its number in linux/magic.h."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    check(_fstatfs(fd, buffer), "fstatfs")
+    magic: int = struct.unpack_from("l", buffer.raw)[0]
+    return magic

@@ -1,7 +1,7 @@
 """What a process sets about itself: attributes, credentials, limits, filters.
 
-Source: prctl(2), capset(2), close_range(2), sethostname(2), seccomp(2), sigaction(2); constants
-from linux/prctl.h, linux/capability.h and linux/close_range.h.
+Source: prctl(2), capset(2), close_range(2), sethostname(2), personality(2), seccomp(2),
+sigaction(2); constants from linux/prctl.h, linux/capability.h and linux/close_range.h.
 """
 
 import ctypes
@@ -54,6 +54,7 @@ _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capget = bind("capget", c_char_p, c_char_p)
 _capset = bind("capset", c_char_p, c_char_p)
 _sethostname = bind("sethostname", c_char_p, c_size_t)
+_personality = bind("personality", c_ulong)
 _setdomainname = bind("setdomainname", c_char_p, c_size_t)
 # The same number on every architecture; glibc has a name for it only from 2.34 on.
 _close_range = bind_number(436, c_ulong, c_ulong, c_ulong)
@@ -97,6 +98,11 @@ def setdomainname(name: str) -> None:
     """Give this UTS namespace a NIS domain name."""
     raw = name.encode()
     check(_setdomainname(raw, len(raw)), "setdomainname", name)
+
+
+def personality(persona: int) -> None:
+    """Set the execution domain of this process, and of those it will execute."""
+    check(_personality(persona), "personality", hex(persona))
 
 
 def join_session_keyring(name: str) -> None:

@@ -241,6 +241,27 @@ def read_cgroup(pid: int | str = "self", *, proc: str = PROC) -> dict[str, str] 
     return None if text is None else parse_cgroup(text)
 
 
+def read_traffic(pid: int | str, *, proc: str = PROC) -> dict[str, tuple[int, int]] | None:
+    """Return the bytes that came and went by each interface *pid* sees; None if it is gone."""
+    text = _read(f"{proc}/{pid}/net/dev")
+    if text is None:
+        return None
+    rows = (line.rpartition(":") for line in text.splitlines()[2:])
+    return {name.strip(): (int(n.split()[0]), int(n.split()[8])) for name, _, n in rows}
+
+
+def total_memory(*, proc: str = PROC) -> int:
+    """Return the bytes of memory the machine has, as far as the kernel uses it."""
+    text = _read(f"{proc}/meminfo") or ""
+    return next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemTotal" in line)
+
+
+def boot_id(*, proc: str = PROC) -> str:
+    """Return the name of this boot of the machine, random(4)."""
+    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def _read(path: str) -> str | None:
     try:
         with open(path, "rb", buffering=0) as file:

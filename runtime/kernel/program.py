@@ -10,6 +10,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
       join FILE                           write "0" to a version 1 cgroup's tasks
       setns PATH FLAG                     enter the namespace pinned at PATH
       enter FLAGS                         enter the namespaces of the process given to the launch
+      among FOLDER                        have children among the processes of another container
       unshare FLAGS                       new namespaces, for this process on its own
       environment PATH                    read more variables, NAME=VALUE between NULs
       oom_score_adj NUMBER                (a warning where the host forbids it)
@@ -42,6 +43,9 @@ system call, so that a list can be printed, compared, stored and one day run by 
       domainname NAME
 
     for a container made in steps (`runtime.container.stages`)
+      labels MODULES KEEP                 see that the host has these; keep its /proc for `label`
+      label MODULE TEXT                   what exec changes to
+      close_labels
       stop NAME                           wait until the parent has done what is due here
       identity                            become root of the user namespace just entered
       keyring NAME                        leave the caller's session keyring
@@ -55,6 +59,7 @@ system call, so that a list can be printed, compared, stored and one day run by 
     the process
       rlimit NUMBER SOFT HARD             (a warning where the host forbids the hard limit)
       workdir PATH MAKE                   change to it
+      personality DOMAIN
       umask MODE
       bounding MASK                       drop all other capabilities from the bounding set
       user UID GID GIDS

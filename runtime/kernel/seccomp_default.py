@@ -3,14 +3,16 @@
 What is allowed is what ordinary programs use plus what a capability makes useful; a call whose
 capability is missing is refused here already, before the kernel code behind it is reached. Known
 calls that are not in the table get EPERM; numbers we do not know, and the newest, get ENOSYS, so
-that programs built for newer kernels fall back. Nothing is allowed that Docker's default profile
-refuses.
+that programs built for newer kernels fall back. Nothing is allowed that the default profile of
+Docker's kin refuses, as Debian ships it in golang-github-containers-common: a test compares the
+two call by call.
 
 Left out on purpose, beside what only root of the host should do (kexec, swap, modules, reboot):
 
 - ``keyctl add_key request_key``: keyrings are not namespaced;
 - ``bpf perf_event_open userfaultfd io_uring_*``: large and often the way out of a sandbox;
 - ``clone3``, of whose flags a filter cannot see anything: ENOSYS, and libc falls back to clone;
+- ``vmsplice io_pgetevents``: more use to attackers than to programs, which do without;
 - ``clone unshare setns`` of namespaces, ``mount`` and its kin: a new user namespace hands out every
   capability inside it, and with them kernel code written for root;
 - socket families that reach past the network namespace (vsock, to the hypervisor) or that nobody
@@ -24,13 +26,16 @@ it, and we need a newer kernel for other reasons.
 """
 
 import functools
-from errno import ENOSYS, EPERM
+from errno import EINVAL, ENOSYS, EPERM
 
 from runtime.kernel.syscalls import SYSCALLS
 from runtime.spec import Seccomp, SeccompArg, SyscallRule
 
-DEFAULT_PROFILE = "default/1"
+DEFAULT_PROFILE = "default/2"
 """Its name in records. Any change to the table below is a new version."""
+
+DEFAULT_PROFILES = ("default/1", DEFAULT_PROFILE)
+"""All versions there are: what was made under an older one goes on under it until replaced."""
 
 _PURPOSES = {
     "read, write and wait for descriptors": """
@@ -38,37 +43,37 @@ _PURPOSES = {
         close close_range dup dup2 dup3 fcntl fcntl64 ioctl pipe pipe2 poll ppoll ppoll_time64
         select _newselect pselect6 pselect6_time64 epoll_create epoll_create1 epoll_ctl
         epoll_ctl_old epoll_wait epoll_wait_old epoll_pwait epoll_pwait2 eventfd eventfd2 signalfd
-        signalfd4 sendfile sendfile64 splice tee vmsplice copy_file_range readahead fadvise64
-        fadvise64_64 sync fsync fdatasync syncfs sync_file_range cachestat
+        signalfd4 sendfile sendfile64 splice tee copy_file_range readahead fadvise64 fadvise64_64
+        sync fsync fdatasync syncfs sync_file_range
     """,
     "files and folders": """
         open openat openat2 creat access faccessat faccessat2 stat lstat fstat stat64 lstat64
         fstat64 fstatat64 newfstatat statx statfs fstatfs statfs64 fstatfs64 getcwd chdir fchdir
         getdents getdents64 mkdir mkdirat rmdir link linkat symlink symlinkat readlink readlinkat
-        unlink unlinkat rename renameat renameat2 mknod mknodat chmod fchmod fchmodat fchmodat2
+        unlink unlinkat rename renameat renameat2 mknod mknodat chmod fchmod fchmodat
         chown fchown lchown chown32 fchown32 lchown32 fchownat umask truncate ftruncate truncate64
         ftruncate64 fallocate flock utime utimes futimesat utimensat utimensat_time64
         name_to_handle_at inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
-        fanotify_mark statmount listmount
+        fanotify_mark
     """,
     "extended attributes": """
-        getxattr lgetxattr fgetxattr getxattrat setxattr lsetxattr fsetxattr setxattrat listxattr
-        llistxattr flistxattr listxattrat removexattr lremovexattr fremovexattr removexattrat
+        getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr
+        removexattr lremovexattr fremovexattr
     """,
     "asynchronous I/O of the old kind": """
-        io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents io_pgetevents_time64
+        io_setup io_destroy io_submit io_cancel io_getevents
     """,
     "memory": """
         brk mmap mmap2 munmap mremap mprotect msync madvise mincore mlock mlock2 mlockall munlock
         munlockall remap_file_pages membarrier memfd_create memfd_secret pkey_alloc pkey_free
-        pkey_mprotect mseal map_shadow_stack
+        pkey_mprotect
     """,
     "processes and threads": """
         execve execveat exit exit_group fork vfork wait4 waitid waitpid getpid getppid gettid
         getpgid setpgid getpgrp getsid setsid prctl arch_prctl modify_ldt set_thread_area
         get_thread_area set_tid_address set_robust_list get_robust_list rseq restart_syscall
-        pidfd_open pidfd_send_signal process_mrelease futex futex_time64 futex_waitv futex_wait
-        futex_wake futex_requeue uretprobe ptrace process_vm_readv process_vm_writev
+        pidfd_open pidfd_send_signal process_mrelease futex futex_time64 ptrace process_vm_readv
+        process_vm_writev
     """,
     "scheduling and limits": """
         sched_yield sched_getaffinity sched_setaffinity sched_getattr sched_setattr sched_getparam
@@ -115,13 +120,12 @@ _WITH_CAPABILITY = {
     "CAP_SYS_ADMIN": """
         mount umount umount2 fsopen fsconfig fsmount fspick move_mount open_tree
         mount_setattr unshare setns clone clone3 sethostname setdomainname
-        quotactl quotactl_fd fanotify_init lookup_dcookie bpf perf_event_open syslog
-        lsm_get_self_attr lsm_set_self_attr lsm_list_modules
+        quotactl fanotify_init lookup_dcookie bpf perf_event_open syslog
     """,
     "CAP_SYS_CHROOT": "chroot",
     "CAP_DAC_READ_SEARCH": "open_by_handle_at",
     "CAP_SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
-    "CAP_SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "CAP_SYS_NICE": "get_mempolicy mbind set_mempolicy",
     "CAP_SYS_TIME": "settimeofday stime clock_settime clock_settime64",
     "CAP_SYS_TTY_CONFIG": "vhangup",
     "CAP_SYSLOG": "syslog",
@@ -134,7 +138,24 @@ _WITH_CAPABILITY = {
 }
 
 # Newer than the programs in most images: treated as if we did not know them.
-_TOO_NEW = frozenset(("open_tree_attr", "file_getattr", "file_setattr", "listns", "uprobe"))
+_TOO_NEW = """
+    io_pgetevents_time64 quotactl_fd futex_waitv cachestat fchmodat2 map_shadow_stack futex_wake
+    futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr
+    lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat uretprobe
+    io_uring_setup io_uring_enter io_uring_register set_mempolicy_home_node
+    open_tree_attr file_getattr file_setattr listns uprobe
+"""
+
+# What version 1 allowed in addition, to all or with a capability.
+_ONLY_IN_1 = """
+    vmsplice cachestat fchmodat2 statmount listmount getxattrat setxattrat listxattrat
+    removexattrat io_pgetevents io_pgetevents_time64 mseal map_shadow_stack futex_waitv futex_wait
+    futex_wake futex_requeue uretprobe
+"""
+_ONLY_IN_1_WITH_CAPABILITY = {
+    "CAP_SYS_ADMIN": "quotactl_fd lsm_get_self_attr lsm_set_self_attr lsm_list_modules",
+    "CAP_SYS_NICE": "set_mempolicy_home_node",
+}
 
 # CLONE_NEW* of cgroup, uts, ipc, user, pid, net and mount. CLONE_NEWTIME is for clone3 only: in
 # clone(2) its bit belongs to the signal number.
@@ -144,26 +165,36 @@ _NAMESPACE_FLAGS = 0x7E020000
 # kernel's ciphers. Vsock: the hypervisor.
 _REFUSED_FAMILIES = (12, 19, 20, 23, 25, 34, 37, 38, 40)
 _LAST_FAMILY = 45
+_AF_NETLINK, _NETLINK_AUDIT = 16, 9
 
 # Linux, Linux with 32-bit addresses or uname of 2.6, both; and "only tell me".
 _PERSONALITIES = (0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
 @functools.lru_cache(maxsize=16)
-def default_profile(capabilities: frozenset[str], *, compat: bool = True) -> Seccomp:
+def default_profile(
+    capabilities: frozenset[str], *, compat: bool = True, version: str = DEFAULT_PROFILE
+) -> Seccomp:
     """Return the default profile for a container with *capabilities* (``CAP_...``, bounding set).
 
     With *compat* 32-bit programs run on a 64-bit machine, under the same rules. Equal arguments
-    give an equal profile, which goes by the name DEFAULT_PROFILE.
+    give an equal profile, which goes by the name *version*, one of DEFAULT_PROFILES.
     """
+    first = version == "default/1"
     allowed = {name for names in _PURPOSES.values() for name in names.split()}
     for capability in capabilities:
         allowed.update(_WITH_CAPABILITY.get(capability, "").split())
-    conditional = (*_socket_rules(), *_personality_rules())
+    if first:
+        allowed.update(_ONLY_IN_1.split())
+        for capability in capabilities:
+            allowed.update(_ONLY_IN_1_WITH_CAPABILITY.get(capability, "").split())
+    with_audit = first or "CAP_AUDIT_WRITE" in capabilities
+    conditional = (*_socket_rules(with_audit=with_audit), *_personality_rules())
     if "CAP_SYS_ADMIN" not in capabilities:
         conditional += _clone_rules()
     known = {name for table in SYSCALLS.values() for name in table}
-    refused = known - allowed - _TOO_NEW - {name for rule in conditional for name in rule.names}
+    ruled = {name for rule in conditional for name in rule.names}
+    refused = known - allowed - set(_TOO_NEW.split()) - ruled
     architectures = ("SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64")
     return Seccomp(
         default_action="SCMP_ACT_ERRNO",
@@ -190,14 +221,20 @@ def _clone_rules() -> tuple[SyscallRule, ...]:
     )
 
 
-def _socket_rules() -> tuple[SyscallRule, ...]:
+def _socket_rules(*, with_audit: bool) -> tuple[SyscallRule, ...]:
     # The kernel takes the lower 32 bits; a family with any bit above is neither refused nor among
     # the small numbers allowed, and so falls to the last rule.
+    audit = (
+        SeccompArg(0, _AF_NETLINK, "SCMP_CMP_EQ"),
+        SeccompArg(2, 0xFFFFFFFF, "SCMP_CMP_MASKED_EQ", value_two=_NETLINK_AUDIT),
+    )
     return (
         *(
             _refuse("socket", args=(SeccompArg(0, family, "SCMP_CMP_EQ"),))
             for family in _REFUSED_FAMILIES
         ),
+        # What asks for it sees a kernel without auditing, and goes on.
+        *(() if with_audit else (_refuse("socket", errno=EINVAL, args=audit),)),
         _allow("socket", args=(SeccompArg(0, _LAST_FAMILY, "SCMP_CMP_LE"),)),
         _refuse("socket"),
     )

@@ -15,6 +15,7 @@ import os
 import sys
 
 from runtime.errors import KernelError
+from runtime.kernel import mask
 
 MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -37,12 +38,12 @@ def sealed_program(name: str, content: bytes) -> int:
     return fd
 
 
-def sealed_interpreter() -> int:
-    """Return a sealed copy of the Python that runs this; for ``os.execve(fd, argv, env)``.
+def sealed_interpreter(python: str = sys.executable) -> int:
+    """Return a sealed copy of *python*, or of what runs this; for ``os.execve(fd, argv, env)``.
 
-    argv[0] must be `sys.executable`: Python finds its library by it.
+    argv[0] must be *python*: it finds its library by that.
     """
-    program = os.open(os.path.realpath(sys.executable), os.O_RDONLY | os.O_CLOEXEC)
+    program = os.open(os.path.realpath(python), os.O_RDONLY | os.O_CLOEXEC)
     fd = _executable_memfd("bayplan")
     try:
         left = os.fstat(program).st_size
@@ -73,10 +74,11 @@ def _executable_memfd(name: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         try:
-            return os.memfd_create(name, flags | MFD_EXEC)
+            if not mask.is_masked(mask.MFD_EXEC):
+                return os.memfd_create(name, flags | MFD_EXEC)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            return os.memfd_create(name, flags)
+        return os.memfd_create(name, flags)
     except OSError as error:
         raise KernelError(error.errno or 0, "memfd_create", name) from error

@@ -85,9 +85,10 @@ def zone(record: Record, records: Iterable[Record]) -> Zone:
     clients: dict[str, dict[str, list[str]]] = {}
     joined: dict[str, list[str]] = {}
     for other in records:
-        for lease in other.leases:
-            if lease.netns:
-                joined.setdefault(lease.container, []).append(other.network.gateway)
+        if other.network.id != record.network.id:
+            for lease in other.leases:
+                if lease.netns:
+                    joined.setdefault(lease.container, []).append(other.network.gateway)
     for lease in record.leases:
         if not lease.netns:
             continue
@@ -95,7 +96,7 @@ def zone(record: Record, records: Iterable[Record]) -> Zone:
             names.setdefault(name.lower(), []).append(lease.ip)
         if lease.names:
             hosts[lease.ip] = lease.names[0].lower()
-        others = [g for g in joined.get(lease.container, ()) if g != record.network.gateway]
+        others = joined.get(lease.container, [])
         if others or lease.servers:
             clients[lease.ip] = {"networks": others, "servers": list(lease.servers)}
     return {

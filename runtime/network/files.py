@@ -17,12 +17,19 @@ Stamp = tuple[int, int, int]
 def write_json(
     path: Path, value: Any, *, mode: int = 0o600, safe: bool = False, durable: bool = False
 ) -> Stamp:
+    """Replace *path* by *value* as JSON; see `write_data`."""
+    data = json.dumps(value, separators=(",", ":")).encode()
+    return write_data(path, data, mode=mode, safe=safe, durable=durable)
+
+
+def write_data(
+    path: Path, data: bytes, *, mode: int = 0o600, safe: bool = False, durable: bool = False
+) -> Stamp:
     """Replace *path*, see replace_file, and return the new file's stamp.
 
     On a full disk one that does not grow is written over the old one, so that what is removed to
     make room can be: readers may then see half of it, and so may who comes after a crash.
     """
-    data = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
     try:
         return _stamp(replace_file(path, data, mode=mode, safe=safe, durable=durable))
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from runtime.documents import read_note
 from runtime.kernel.netlink import Netlink
 from runtime.kernel.nfnetlink import ruleset_generation
+from runtime.kernel.procfs import boot_id
 from runtime.network.files import write_note
 from runtime.network.ruleset import Wanted, build, full_script
 from runtime.root import Root
@@ -47,9 +48,7 @@ def following(root: Root, netlink: Netlink, before: Wanted | None, after: Wanted
 
 def place() -> dict[str, Any]:
     """Return what a generation number is relative to: this boot, this network namespace."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    return {"boot": boot, "netns": os.stat("/proc/thread-self/ns/net").st_ino}
+    return {"boot": boot_id(), "netns": os.stat("/proc/thread-self/ns/net").st_ino}
 
 
 def _mark(root: Root, target: Wanted, generation: int) -> dict[str, Any]:

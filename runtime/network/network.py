@@ -190,6 +190,15 @@ def park(root: Root, container_id: str) -> None:
                 _put(root, record, replace(lease, netns=""))
 
 
+def cut(root: Root, container_id: str) -> None:
+    """Delete the container's links, for whom others hold its namespace: its leases stay."""
+    with host_lock(root, f"cut {container_id}"), Netlink() as netlink:
+        for record in store.load_all(root):
+            lease = record.lease_of(container_id)
+            if lease is not None and lease.link:
+                netlink.request([rtnetlink.delete_link(lease.link)])
+
+
 def pass_on(root: Root, network_id: str, ip: str, *, former: str, heir: str) -> None:
     """Give *heir*, which has none there, the address that *former* holds but does not use.
 

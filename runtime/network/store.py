@@ -4,14 +4,15 @@ Write under the host lock; reading needs none, each file is consistent in itself
 """
 
 import dataclasses
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import NetworkError, NotFoundError
-from runtime.network.files import Stamp, read_json, stamp_of, write_json
+from runtime.network.files import Stamp, read_json, stamp_of, write_data
 from runtime.network.model import Lease, Network, Record
 from runtime.root import Root
 
@@ -72,18 +73,12 @@ def save(root: Root, record: Record, *, durable: bool = False) -> None:
     a tenth slower. ext4 writes a file out before it replaces another; elsewhere the loss may leave
     an empty one, which doctor mends.
     """
-    network = record.network
-    body = {
-        "version": VERSION,
-        "network": {name: getattr(network, name) for name in _NETWORK_FIELDS},
-        "leases": [
-            {name: getattr(lease, name) for name in _LEASE_FIELDS} for lease in record.leases
-        ],
-        "cursor": record.cursor,
-    }
-    path = _path(root, network.id)
+    network = {name: getattr(record.network, name) for name in _NETWORK_FIELDS}
+    head = {"version": VERSION, "network": network, "cursor": record.cursor}
+    data = f'{json.dumps(head)[:-1]},"leases":[{",".join(_texts(record.leases))}]}}'
+    path = _path(root, record.network.id)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _read_before[str(path)] = (write_json(path, body, durable=durable), record)
+    _read_before[str(path)] = (write_data(path, data.encode(), durable=durable), record)
 
 
 def remove(root: Root, network_id: str) -> None:
@@ -149,6 +144,24 @@ def _read(path: Path) -> Record | None:
         _read_before[str(path)] = (stamp, record)
     return record
 
+
+def _texts(leases: Sequence[Lease]) -> list[str]:
+    """Return each lease as JSON; of a thousand all but one were written before."""
+    if len(_written_before) > 2 * len(leases) + _FEW:
+        _written_before.clear()
+    texts = []
+    for lease in leases:
+        known, text = _written_before.get(id(lease), (None, ""))
+        if known is not lease:
+            text = json.dumps({name: getattr(lease, name) for name in _LEASE_FIELDS})
+            _written_before[id(lease)] = (lease, text)
+        texts.append(text)
+    return texts
+
+
+# By the object's identity: to hash a lease takes longer than to write it.
+_written_before: dict[int, tuple[Lease, str]] = {}
+_FEW = 100
 
 # By path; many containers in a row read and write the same record.
 _read_before: dict[str, tuple[Stamp, Record]] = {}

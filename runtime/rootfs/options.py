@@ -51,7 +51,6 @@ WORDS = frozenset(
     )
 )
 """Every word that is ours to understand and not a file system's."""
-_REFUSED = ("remount", "idmap", "ridmap")
 _ATTRIBUTES = {
     kernel.MS_RDONLY: kernel.MOUNT_ATTR_RDONLY,
     kernel.MS_NOSUID: kernel.MOUNT_ATTR_NOSUID,
@@ -74,16 +73,20 @@ class MountOptions:
     """MS_* for mount(2); no MS_BIND and no propagation."""
     bind: bool = False
     recursive: bool = False
-    """A bind takes what is mounted below along, and the flags hold there as well."""
+    """A bind takes what is mounted below along."""
+    recursive_flags: int = 0
+    """Those of *flags* that were given for what is mounted below as well: ``rro``."""
     propagation: int = 0
     """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
     data: tuple[str, ...] = ()
+    """Words for the file system itself."""
     idmap: bool = False
     """A bind shows its files with other owners, *idmap_recursive* also what is mounted below."""
     idmap_recursive: bool = False
     copy_up: bool = False
     """A tmpfs begins with what it hides."""
-    """Words for the file system itself."""
+    idmap_text: str = ""
+    """How, where the option says it; see runtime.rootfs.idmap."""
 
 
 def parse_options(words: tuple[str, ...]) -> MountOptions:
@@ -92,8 +95,9 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
     Raises:
         ContainerError: a word that is known and not supported here.
     """
-    flags = propagation = 0
+    flags = recursive_flags = propagation = 0
     bind = recursive = idmap = idmap_recursive = copy_up = False
+    idmap_text = ""
     data = []
     for word in words:
         if word in ("bind", "rbind"):
@@ -103,23 +107,25 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             propagation = _PROPAGATION[word.removeprefix("r")]
         elif word in _RECURSIVE:
             flags |= _SET[_RECURSIVE[word]]
-            recursive = True
+            recursive_flags |= _SET[_RECURSIVE[word]]
         elif word in _SET:
             flags |= _SET[word]
         elif word in _CLEAR:
             flags &= ~_CLEAR[word]
-        elif word in ("idmap", "ridmap"):
+        elif (name := word.partition("=")[0]) in ("idmap", "ridmap"):
             idmap = True
-            idmap_recursive |= word == "ridmap"
+            idmap_recursive |= name == "ridmap"
+            idmap_text = word.partition("=")[2]
         elif word == "tmpcopyup":
             copy_up = True
-        elif word.split("=")[0] in _REFUSED:
+        elif name == "remount":
             raise ContainerError(f"mount option {word} is not supported")
         else:
             data.append(word)
     return MountOptions(
-        flags, bind, recursive, propagation, tuple(data), idmap, idmap_recursive, copy_up
-    )
+        flags, bind, recursive, recursive_flags, propagation, tuple(data), idmap,
+        idmap_recursive, copy_up, idmap_text,
+    )  # fmt: skip
 
 
 def attributes(flags: int) -> tuple[int, int]:

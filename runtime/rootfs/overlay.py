@@ -10,20 +10,24 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from runtime.errors import KernelError, StateError
+from runtime.kernel import mask
 from runtime.kernel.mount import (
+    AT_FDCWD,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FD,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
     MS_PRIVATE,
     MS_REC,
+    OPEN_TREE_CLONE,
     fsconfig,
     fsmount,
     fsopen,
     mount,
+    open_tree,
 )
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 
@@ -39,25 +43,50 @@ def overlay(
     one file system. *volatile* leaves out every sync: the upper folder does not survive a crash
     of the host; call `claim_work` before.
 
+    The container reads in its mountinfo what the layers are called. From Linux 6.15 on they are
+    given by clones that are mounted nowhere, so that nothing of the host's paths is in there.
+
     Raises:
         KernelError: EINVAL on lowerdir+: the kernel is older than 6.13; see `mount_overlay`.
             Other reasons for EINVAL are in the kernel's log.
     """
+    if mask.is_masked(mask.LOWERDIR_BY_FD):
+        raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
+    if not mask.is_masked(mask.DETACHED_LAYERS):
+        try:
+            return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
+        except KernelError as error:
+            if error.errno != errno.EINVAL or lacks_overlay_by_fd(error):
+                raise
+    return _overlay(lowers, upper, work, volatile=volatile, open_folder=_open)
+
+
+def _overlay(
+    lowers: Sequence[str],
+    upper: str | None,
+    work: str | None,
+    *,
+    volatile: bool,
+    open_folder: Callable[[str], int],
+) -> int:
     context = fsopen("overlay")
     with contextlib.ExitStack() as opened:
         opened.callback(os.close, context)
 
-        def folder(path: str) -> int:
-            fd = _open(path)
+        def keep(fd: int) -> int:
             opened.callback(os.close, fd)
             return fd
 
         fsconfig(context, FSCONFIG_SET_STRING, "source", "overlay")
         for lower in reversed(lowers):
-            fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", aux=folder(lower))
+            fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", aux=keep(open_folder(lower)))
         if upper is not None and work is not None:
-            fsconfig(context, FSCONFIG_SET_FD, "upperdir", aux=folder(upper))
-            fsconfig(context, FSCONFIG_SET_FD, "workdir", aux=folder(work))
+            # Of one mount, or the kernel refuses them.
+            parent = os.path.commonpath((upper, work))
+            place = keep(open_folder(parent))
+            for key, path in (("upperdir", upper), ("workdir", work)):
+                folder = keep(_open(os.path.relpath(path, parent), place))
+                fsconfig(context, FSCONFIG_SET_FD, key, aux=folder)
         for option in _PLAIN:
             fsconfig(context, FSCONFIG_SET_STRING, option, "off")
         if volatile:
@@ -96,8 +125,12 @@ def mount_overlay(
 
 
 @contextlib.contextmanager
-def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
-    """Yield the root folder of *lowers* put together, read-only, as a descriptor with O_PATH.
+def opened_overlay(
+    lowers: Sequence[str], place: str, *, upper: str | None = None, work: str | None = None
+) -> Iterator[int]:
+    """Yield the root folder of *lowers* put together, as a descriptor with O_PATH.
+
+    It is read-only, unless there is an *upper* (with its *work*) that nobody else has mounted.
 
     Nobody else sees it. Kernels before 6.13 make an overlay only where it is mounted, so that is
     done in a mount namespace of its own, at *place*, any folder. The namespace goes at once, with
@@ -108,10 +141,10 @@ def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
     def mounted() -> int:
         unshare(CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_PRIVATE)
-        mount_overlay(lowers, None, None, target=place)
+        mount_overlay(lowers, upper, work, target=place)
         return _open(place)
 
-    if len(lowers) > 1:
+    if len(lowers) > 1 or upper is not None:
         with ThreadPoolExecutor(max_workers=1) as alone:
             fd = alone.submit(mounted).result()
     else:
@@ -122,8 +155,12 @@ def opened_overlay(lowers: Sequence[str], place: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _open(folder: str) -> int:
-    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open(folder: str, place: int | None = None) -> int:
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+
+
+def _clone(folder: str) -> int:
+    return open_tree(AT_FDCWD, folder, OPEN_TREE_CLONE)
 
 
 def claim_work(work: str, *, volatile: bool) -> None:

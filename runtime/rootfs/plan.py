@@ -11,6 +11,7 @@ from runtime.errors import ContainerError
 from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
 from runtime.kernel.program import Operation
 from runtime.record import dataclass, field, replace
+from runtime.rootfs.idmap import parse_idmap
 from runtime.rootfs.options import MountOptions, attributes, parse_options
 from runtime.spec import IdMapping, LinuxDevice, Mount
 
@@ -32,6 +33,10 @@ _LINKS = (
     ("/proc/kcore", "/dev/core"),
     ("pts/ptmx", "/dev/ptmx"),
 )
+
+
+_WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue")
+"""File systems whose files SELinux labels by itself, mount(8)."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,8 @@ def plan_mounts(
     own_network: bool = True,
     uids: Sequence[IdMapping] = (),
     gids: Sequence[IdMapping] = (),
+    label: str | None = None,
+    top_only: bool = False,
 ) -> MountPlan:
     """Return how *mounts* are made, in their order, and what /dev is filled with.
 
@@ -70,7 +77,9 @@ def plan_mounts(
     specification asks for; *devices* are made in any case. A mount of type ``cgroup`` shows
     *cgroups*, see `cgroup_view`. In a user namespace (*userns*) no device can be made, so those of
     the host are bound, and without *own_network* no sysfs, so the host's is. *uids* and *gids* are
-    its mappings, for binds that ask for ``idmap`` and have none of their own.
+    its mappings, for binds that ask for ``idmap`` and have none of their own. *label* is the
+    SELinux context of what is mounted anew. With *top_only* words as ``ro`` hold for the mount they
+    are of, as specified, and those as ``rro`` below it as well; without, all do.
 
     Raises:
         ContainerError: a mount that cannot be meant.
@@ -82,18 +91,21 @@ def plan_mounts(
             raise ContainerError(f"mount target {mount.destination} is not absolute")
         options = parse_options(mount.options)
         if mount.type == "cgroup":
-            _show_cgroups(plan, mount.destination, options, cgroups)
+            _show_cgroups(plan, mount.destination, options, cgroups, label)
         elif options.bind or mount.type in ("bind", "rbind"):
             recursive = options.recursive or mount.type == "rbind"
             if options.idmap and not (mount.uid_mappings or mount.gid_mappings):
-                mount = replace(mount, uid_mappings=tuple(uids), gid_mappings=tuple(gids))
-            _bind(plan, mount, options, recursive=recursive)
+                maps = (tuple(uids), tuple(gids))
+                if options.idmap_text:
+                    maps = parse_idmap(options.idmap_text, uids, gids)
+                mount = replace(mount, uid_mappings=maps[0], gid_mappings=maps[1])
+            _bind(plan, mount, options, recursive=recursive, top_only=top_only)
         elif userns and mount.type == "sysfs" and not own_network:
             _bind(plan, Mount(mount.destination, source="/sys"), options, recursive=True)
         elif userns and mount.type in ("proc", "sysfs"):
             _mount_early(plan, mount, options)
         else:
-            _mount(plan, mount, options)
+            _mount(plan, mount, options, label)
             fresh_dev |= os.path.normpath(mount.destination) == "/dev"
     for device in _BASIC_DEVICES if fresh_dev else ():
         if userns:
@@ -123,7 +135,7 @@ def cgroup_view(
     return tuple((file[prefix:].split("/")[0], os.path.dirname(file)) for file in shown)
 
 
-def _mount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
+def _mount(plan: MountPlan, mount: Mount, options: MountOptions, label: str | None) -> None:
     if not mount.type:
         raise ContainerError(f"mount on {mount.destination} has no type")
     flags = options.flags
@@ -131,7 +143,10 @@ def _mount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
         # Later mounts may need folders made in it.
         flags &= ~MS_RDONLY
         plan.last.append(("mount_attributes", mount.destination, MOUNT_ATTR_RDONLY))
-    data = ",".join(options.data) or None
+    words = options.data
+    if label and mount.type not in _WITHOUT_CONTEXT:
+        words = (*words, f'context="{label}"')
+    data = ",".join(words) or None
     source = mount.source or mount.type
     more: tuple[bool, ...] = ()
     if options.copy_up:
@@ -152,7 +167,14 @@ def _mount_early(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
     plan.inside.append(("place", slot, mount.destination, mount.type))
 
 
-def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bool) -> None:
+def _bind(
+    plan: MountPlan,
+    mount: Mount,
+    options: MountOptions,
+    *,
+    recursive: bool,
+    top_only: bool = False,
+) -> None:
     target, source = mount.destination, mount.source
     if not source or not source.startswith("/"):
         raise ContainerError(f"source of the bind on {target} is not absolute: {source}")
@@ -164,7 +186,12 @@ def _bind(plan: MountPlan, mount: Mount, options: MountOptions, *, recursive: bo
     added, cleared = attributes(options.flags)
     propagation = options.propagation or MS_PRIVATE
     plan.host.append(("tree", slot, source, recursive))
-    plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
+    if top_only and recursive and options.flags != options.recursive_flags:
+        below, _ = attributes(options.recursive_flags)
+        plan.host.append(("attributes", slot, below, 0, propagation, True))
+        plan.host.append(("attributes", slot, added, cleared, propagation, False))
+    else:
+        plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
     if mount.uid_mappings or mount.gid_mappings:
         maps = (_triples(mount.uid_mappings), _triples(mount.gid_mappings))
         plan.host.append(("idmap", slot, *maps, options.idmap_recursive))
@@ -182,14 +209,18 @@ CGROUP_FOLDER = ("nosuid", "noexec", "nodev", "mode=755", "ro")
 
 
 def _show_cgroups(
-    plan: MountPlan, target: str, options: MountOptions, cgroups: Sequence[tuple[str, str]]
+    plan: MountPlan,
+    target: str,
+    options: MountOptions,
+    cgroups: Sequence[tuple[str, str]],
+    label: str | None,
 ) -> None:
     """Show version 2 alone as one tree, else a folder per hierarchy, as on a host."""
     if len(cgroups) == 1 and not cgroups[0][0]:
         _bind(plan, Mount(target, source=cgroups[0][1]), options, recursive=False)
         return
     tmpfs = Mount(target, "tmpfs", "tmpfs", CGROUP_FOLDER)
-    _mount(plan, tmpfs, parse_options(tmpfs.options))
+    _mount(plan, tmpfs, parse_options(tmpfs.options), label)
     for name, folder in cgroups:
         _bind(plan, Mount(f"{target}/{name}", source=folder), options, recursive=False)
         for controller in name.split(",") if "," in name else ():

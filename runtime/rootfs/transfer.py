@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
+from runtime.kernel import mask
 from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
@@ -42,7 +43,7 @@ class How:
     left_out: Callable[[str], None]
     """Told of what was not copied, and why."""
     absent: frozenset[Identity] = frozenset()
-    """What is not copied: its content is mounted there while the container runs."""
+    """What is neither copied nor copied to: something is mounted there while the container runs."""
 
 
 def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
@@ -61,7 +62,7 @@ def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
         here = os.open(name, _LOOK, dir_fd=source)
     try:
         if stat.S_ISDIR(os.fstat(here).st_mode):
-            taken = _at_or_above(target)
+            taken = at_or_above(target)
             with suppress(FileNotFoundError):
                 taken.add(identity(os.stat(new_name, dir_fd=target, follow_symlinks=False)))
             _must_lie_outside(taken, here, name, name)
@@ -72,11 +73,11 @@ def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
 
 def copy_members(source: int, target: int, how: How) -> None:
     """Copy what is in the folder *source* into the folder *target*. Raises as `copy`."""
-    _must_lie_outside(_at_or_above(target), source, "the folder", "")
+    _must_lie_outside(at_or_above(target), source, "the folder", "")
     _Copying("", "", how).copy_members(source, target, "")
 
 
-def _at_or_above(folder: int) -> set[Identity]:
+def at_or_above(folder: int) -> set[Identity]:
     """Return what *folder* and the folders that hold it are, up to the root of their mounts."""
     found: set[Identity] = set()
     here = os.dup(folder)
@@ -102,7 +103,7 @@ def _must_lie_outside(taken: set[Identity], folder: int, name: str, path: str) -
             f"cannot copy {name} into itself: what it is to go to is in it, "
             "perhaps by way of a volume; copy it to somewhere else first"
         )
-    _must_not_be_deep(path)
+    must_not_be_deep(path)
     with _opened(".", _FOLDER, folder) as reading, os.scandir(reading) as members:
         inner = [each.name for each in members if each.is_dir(follow_symlinks=False)]
     for each in inner:
@@ -117,7 +118,12 @@ def _must_lie_outside(taken: set[Identity], folder: int, name: str, path: str) -
             os.close(below)
 
 
-def _must_not_be_deep(path: str) -> None:
+def must_not_be_deep(path: str) -> None:
+    """See that *path* can be copied.
+
+    Raises:
+        StateError: folders are too deep in each other.
+    """
     if path.count("/") > _DEEPEST:
         top = "/".join(path.split("/")[:4])
         raise StateError(f"cannot copy {top}/...: more than {_DEEPEST} folders deep")
@@ -138,7 +144,7 @@ class _Copying:
         which a device would act on.
         """
         found = os.fstat(here)
-        if identity(found) in self.how.absent:
+        if self._is_absent(found, target, new_name):
             self.how.left_out(f"{self.target}{inner} {ABSENT}")
             return
         if not stat.S_ISDIR(found.st_mode):
@@ -160,9 +166,19 @@ class _Copying:
         finally:
             os.close(there)
 
+    def _is_absent(self, found: os.stat_result, target: int, new_name: str) -> bool:
+        if not self.how.absent:
+            return False
+        if identity(found) in self.how.absent:
+            return True
+        with suppress(FileNotFoundError):
+            there = os.stat(new_name, dir_fd=target, follow_symlinks=False)
+            return identity(there) in self.how.absent
+        return False
+
     def copy_members(self, here: int, there: int, inner: str) -> None:
         """Copy what is in the folder *here* into the folder *there*."""
-        _must_not_be_deep(inner)
+        must_not_be_deep(inner)
         with _naming(self.source + inner), _opened(".", _FOLDER, here) as reading:
             names = sorted(os.listdir(reading))
         for name in names:
@@ -179,16 +195,16 @@ class _Copying:
     ) -> None:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
-            with _beside(target, new_name) as fresh:
+            with beside(target, new_name) as fresh:
                 _copy_file(here, target, fresh, self.source + inner, self.how)
         elif kind == stat.S_IFLNK:
             with _naming(self.source + inner):
                 text = os.readlink("", dir_fd=here)
-            with _beside(target, new_name) as fresh:
+            with beside(target, new_name) as fresh:
                 os.symlink(text, fresh, dir_fd=target)
                 self._keep_made(fresh, target, found)
         elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and self.how.devices):
-            with _beside(target, new_name) as fresh:
+            with beside(target, new_name) as fresh:
                 os.mknod(fresh, kind | 0o600, found.st_rdev, dir_fd=target)
                 self._keep_made(fresh, target, found)
         else:
@@ -221,6 +237,8 @@ def _copy_file(here: int, target: int, fresh: str, source: str, how: How) -> Non
     try:
         nameless = True
         try:
+            if mask.is_masked(mask.O_TMPFILE):
+                raise OSError(errno.EOPNOTSUPP, "O_TMPFILE is masked")
             # Gone with us if we are killed.
             there = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=target)
         except OSError as error:
@@ -277,7 +295,7 @@ def _naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _beside(target: int, name: str) -> Iterator[str]:
+def beside(target: int, name: str) -> Iterator[str]:
     """Yield a fresh name in *target*; what is made there then takes the place of *name*.
 
     Raises:
@@ -310,7 +328,11 @@ def _keep(copied: int, found: os.stat_result, how: How) -> None:
 
 
 def _mode(found: os.stat_result, how: How) -> int:
-    mode = stat.S_IMODE(found.st_mode)
+    return mode_kept(stat.S_IMODE(found.st_mode), how)
+
+
+def mode_kept(mode: int, how: How) -> int:
+    """Return what is kept of a mode."""
     return mode if how.set_id else mode & ~_SET_ID
 
 

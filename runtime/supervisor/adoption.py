@@ -46,7 +46,7 @@ def look(link: Link, name: str, known: Status, *, cgroup_procs: tuple[str, ...])
     if pid and strays.decide(pid, start=known.start_time) in (Fate.RUNS, Fate.ENDED):
         with suppress(ProcessLookupError):
             return Remains(pid, os.pidfd_open(pid))
-    for member in strays.first_of(_members(cgroup_procs)):
+    for member in strays.first_of(strays.members(cgroup_procs)):
         strays.kill(member)
     return Remains()
 
@@ -65,11 +65,3 @@ def _open(link: Link, name: str, pid: int, known: Status) -> int:
         os.close(pidfd)
         return -1
     return pidfd
-
-
-def _members(files: tuple[str, ...]) -> set[int]:
-    pids: set[int] = set()
-    for path in files:
-        with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
-            pids |= set(map(int, file))
-    return pids

@@ -16,8 +16,8 @@ class Child:
     """State of the forked child; nothing in here outlives exec."""
 
     __slots__ = (
-        *("channel", "init_fd", "kept", "more_environment", "program", "root_fd"),
-        *("size", "slots", "start_fd", "state", "target"),
+        *("channel", "init_fd", "kept", "more_environment", "proc_fd", "program"),
+        *("root_fd", "size", "slots", "start_fd", "state", "target"),
     )
 
     def __init__(
@@ -46,6 +46,8 @@ class Child:
         """What hooks are told of the container; from the last `stop`."""
         self.root_fd = -1
         """The container's root, once it is in view."""
+        self.proc_fd = -1
+        """The host's /proc, from `labels` to `close_labels`."""
         self.slots: dict[int, int] = {}
         """Detached mounts, from `tree` to `attach`."""
         self.more_environment: dict[str, str] = {}

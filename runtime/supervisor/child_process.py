@@ -8,6 +8,7 @@ killed in between, and no child either.
 import errno
 import os
 import resource
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -201,6 +202,13 @@ class Process:
     def pidfd(self) -> int:
         """For pidfd_send_signal(2) and setns(2); stays ours."""
         return self._pidfd
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has, though *ended* may not have been called yet."""
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def signal(self, number: int) -> None:
         """Send a signal; does nothing if it has ended already."""

@@ -17,10 +17,12 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal
 from runtime.record import dataclass
 from runtime.root import Root
 from runtime.supervisor import request, start, status
+from runtime.supervisor.names import Code, own_code
 from runtime.supervisor.protocol import (
     Decoder,
     Message,
@@ -30,11 +32,17 @@ from runtime.supervisor.protocol import (
 )
 from runtime.supervisor.request import ExecRequest, Health, LaunchRequest, Logs, Restart, Stop
 from runtime.supervisor.status import Status
+from runtime.version import is_older
 
 ANSWER_S = 120.0
 """How long an answer that depends on nobody else may take; launches are given up before that."""
 _TRIES = 16
 """In case the request itself is what kills the supervisor."""
+
+_LOOK_S = 0.01
+
+_SEEN: set[str] = set()
+"""Worlds whose supervisor's version this process has looked at: an older one is upgraded once."""
 
 _UNCHANGED: Any = object()
 
@@ -55,7 +63,7 @@ class Event:
 
     type: str
     """``present`` (at the beginning: one for each there is), ``started``, ``restarted``,
-    ``failed`` (could not be launched), ``died``, ``health``, ``exec``, ``execEnded``,
+    ``failed`` (could not be launched), ``died``, ``oom``, ``health``, ``exec``, ``execEnded``,
     ``paused``, ``resumed``, ``forgotten``."""
     time: float
     status: Status
@@ -177,18 +185,26 @@ class Supervisor:
                 raise SupervisorError("no answer to spare") from error
             yield
 
-    def stop(self, id: str, *, signal: int | None = None, grace: float | None = None) -> Status:
+    def stop(
+        self,
+        id: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        resumes: bool = False,
+    ) -> Status:
         """Ask a container to end and return when it has; idempotent.
 
         *signal* and *grace* (seconds until SIGKILL) default to the container's. No policy starts
-        it again.
+        it again; with *resumes* the next boot of the host is told to.
 
         Raises:
             NotFoundError: there is no such container.
             StateError: not even SIGKILL ends it, ten seconds after that.
         """
         number = None if signal is None else int(signal)
-        answer, _fds = self.talk("stop", {"id": id, "signal": number, "grace": grace})
+        asked = {"id": id, "signal": number, "grace": grace, "resumes": resumes}
+        answer, _fds = self.talk("stop", asked)
         return status.decode(answer["status"])
 
     def kill(self, id: str, signal: int = signals.SIGKILL) -> None:
@@ -220,12 +236,19 @@ class Supervisor:
     def wait(self, id: str, timeout: float | None = None) -> int | None:
         """Return a container's exit code once it has ended for good, None if it is unknown.
 
+        Raises as `await_end`.
+        """
+        return self.await_end(id, timeout).exit_code
+
+    def await_end(self, id: str, timeout: float | None = None) -> Status:
+        """Return a container's status once it has ended for good.
+
         Raises:
             NotFoundError: there is no such container.
             TimeoutError: it has not ended within *timeout* seconds.
         """
         answer, _fds = self.talk("wait", {"id": id}, timeout=timeout)
-        return status.decode(answer["status"]).exit_code
+        return status.decode(answer["status"])
 
     def exec(self, wanted: ExecRequest, fds: tuple[int, int, int] | tuple[()] = ()) -> Exec:
         """Run one more process in a container; *fds* are its standard streams, still ours.
@@ -344,12 +367,42 @@ class Supervisor:
         """
         self.ask("dns", {"listen": [*addresses], "close": [*close]})
 
-    def ping(self) -> dict[str, int]:
-        """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other numbers.
+    def ping(self) -> dict[str, Any]:
+        """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other facts.
 
-        These are the version of the ``protocol``, and how many ``containers`` are known.
+        These are the version of the ``protocol``, how many ``containers`` are known, and of its
+        code the ``version`` and the ``folder``.
         """
         return self.ask("ping", {})
+
+    def upgrade(self, code: Code | None = None) -> None:
+        """Have the supervisor and its keeper replaced by those of *code*, by default our own.
+
+        Nothing is lost: containers, terminals, logs and exit codes are handed over. Returns when
+        the new ones serve.
+
+        Raises:
+            SupervisorError: the new version cannot go on with what is there, or did not get to
+                serve, or the old one is too old to hand over. The old one serves on.
+        """
+        code = code or own_code()
+        interpreter = sealed_interpreter(code.python)
+        wanted = {"python": code.python, "folder": code.folder}
+        before = self.ping()
+        try:
+            with self._connect() as connection:
+                _first_answer(connection, "upgrade", wanted, (interpreter,), _deadline(ANSWER_S))
+        except ConnectionError:  # it is gone: its successor is on trial
+            deadline = time.monotonic() + ANSWER_S
+            while (now := self.ping())["folder"] != code.folder or now["pid"] == before["pid"]:
+                if now["folder"] == before["folder"] or time.monotonic() > deadline:
+                    text = f"the version in {code.folder} did not get to serve, the old one does"
+                    raise SupervisorError(text) from None
+                time.sleep(_LOOK_S)
+        except TimeoutError as error:
+            raise SupervisorError("no answer to upgrade") from error
+        finally:
+            os.close(interpreter)
 
     def shutdown(self, *, kill: bool = False) -> None:
         """End the supervisor and its keeper, and return when they are gone; idempotent.
@@ -412,7 +465,17 @@ class Supervisor:
         raise SupervisorError(f"the supervisor hung up on {op}")
 
     def _connect(self) -> socket.socket:
-        return start.connect(self._root, start=self._start)
+        connection, version = start.greet(self._root, start=self._start)
+        run = os.fspath(self._root.run)
+        if run not in _SEEN:
+            _SEEN.add(run)
+            if is_older(version):
+                connection.close()
+                # Why not is in its log; it serves us as it always did.
+                with suppress(SupervisorError):
+                    self.upgrade()
+                return self._connect()
+        return connection
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from runtime.errors import LaunchError, StateError
 from runtime.kernel.procfs import read_stat, start_ticks
 from runtime.kernel.program import Program
-from runtime.supervisor import adoption, exits, record, status, transition
+from runtime.supervisor import adoption, exits, record, status, strays, transition
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.interpreter import Launched
@@ -60,6 +60,7 @@ class Container:
         self._probes = probes
         self._name = CONTAINER + wanted.id
         self._folder = context.home.run_folder(wanted.id)
+        self._state_folder = context.home.state_folder(wanted.id)
         self._output = Output(context, self._name, self._folder)
         self._starting: Starting | None = None
         self._process: Process | None = None
@@ -67,12 +68,20 @@ class Container:
         self._timer: Timer | None = None
         """To SIGKILL while running, to the next start while restarting."""
         self._on_launched: list[Reply] = []
+        self._ooms = 0
+        """Kills for memory in its cgroup that were told of."""
+        self._end_oom_watch: Callable[[], None] = lambda: None
         self._waiters = Waiters()
 
     @property
     def active(self) -> bool:
         """Whether there is anything left to do for it."""
         return self.orphaned or not self.status.ended or self._output.active
+
+    @property
+    def starting(self) -> bool:
+        """Whether a launch of it is under way."""
+        return self._starting is not None
 
     @property
     def process(self) -> Process | None:
@@ -94,6 +103,7 @@ class Container:
         """
         os.makedirs(self._folder, 0o700, exist_ok=True)
         self._save(self.status)
+        status.forget_last(self._state_folder)
         record.write_request(self._folder, self.request)
         self._on_launched.append(reply)
         self._start(stdin)
@@ -114,26 +124,40 @@ class Container:
         else:
             reply(self, None)
 
-    def stop(self, ended: Ended, survives: Survives, *, number: int, grace: float) -> None:
+    def stop(
+        self,
+        ended: Ended,
+        survives: Survives,
+        *,
+        number: int,
+        grace: float,
+        resumes: bool = False,
+    ) -> None:
         """Send signal *number*, SIGKILL *grace* seconds later, and call *ended* in the end.
 
         Or else *survives*, where not even SIGKILL ends it within SURVIVAL_S. No policy starts it
-        again. May be repeated, with less grace too.
+        again; but the next boot does where it *resumes*. May be repeated, with less grace too.
         """
         self._waiters.stop(ended, survives)
         if self.status.ended:
-            self._save(replace(self.status, stop_requested=True))
+            if not resumes:
+                self._save(replace(self.status, stop_requested=True, resumes=False))
+                self._save_last()
             self._waiters.tell_ended(self.status)
-        elif self._starting is not None:
-            self._save(replace(self.status, stop_requested=True))
+            return
+        # What somebody has stopped by hand stays so when the host goes down meanwhile.
+        resumes = resumes and (self.status.resumes or not self.status.stop_requested)
+        self.status = replace(self.status, stop_requested=True, resumes=resumes)
+        if self._starting is not None:
+            self._save(self.status)
             self._starting.abandon("stopped while it was being launched")
         elif self._process is None:
             self._cancel_timer()
-            self._save(replace(self.status, state="exited", stop_requested=True, next_start=None))
+            self._save(replace(self.status, state="exited", next_start=None))
             self._finish("died")
         else:
             ending = self.request.balanced
-            self._save(replace(self.status, stop_requested=True, ending=ending))
+            self._save(replace(self.status, ending=ending))
             self._end_within(number, grace)
 
     def kill(self, number: int) -> None:
@@ -259,6 +283,7 @@ class Container:
 
     def _go_on(self, pid: int, pidfd: int) -> None:
         """Keep the process a former supervisor has started."""
+        self._watch_oom()
         known = self.status if self.status.state == "running" else self._as_started(pid)
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
         # Who only meant to stop it has lost its connection, and asks again.
@@ -309,6 +334,7 @@ class Container:
             self._output.take_terminal(launched.terminal)
         again = self.status.state == "restarting"
         self._save(self._as_started(launched.pid))
+        self._watch_oom()
         self._process = Process(self._context, self._name, launched.pid, launched.pidfd, self._died)
         self._context.emit("restarted" if again else "started", self.status, {})
         self._start_probing()
@@ -359,6 +385,10 @@ class Container:
     def _survives(self) -> None:
         """Tell who stops it that this may take for ever: nobody else is to wait for that."""
         assert self._process is not None
+        if self._process.has_ended:
+            # How is about to be told, by a keeper that has many to collect.
+            self._timer = self._context.loop.call_later(SURVIVAL_S, self._survives)
+            return
         pid = self._process.pid
         stat = read_stat(pid)
         how = f"state {stat.state} in ps(1)" if stat is not None else "gone, but not collected"
@@ -369,7 +399,11 @@ class Container:
         self._process = None
         self._cancel_timer()
         self._stop_probing()
+        if self.request.among:
+            strays.kill_members(self.request.cgroup_procs)
         self._output.process_ended()
+        self._tell_oom()
+        self._end_oom_watch()
         before = self.status
         self.status = transition.died(before, self.request, code, oom_count=self._oom_count())
         self._decide(
@@ -408,6 +442,7 @@ class Container:
 
     def _finish(self, event: str) -> None:
         """Let go of everything and tell whoever waits; status is saved already."""
+        self._save_last()
         self._output.finish()
         self._context.emit(event, self.status, {})
         self._waiters.tell_ended(self.status)
@@ -457,6 +492,23 @@ class Container:
         ):
             self._stop_probing()
             self._end_within(self.request.stop.signal, self.request.stop.grace)
+
+    def _save_last(self) -> None:
+        """Keep for after a reboot how it has ended; one that is removed then needs that not."""
+        if not self.request.auto_remove:
+            with suppress(OSError):  # its folder has just gone, or the disk is full
+                status.write_last(self._state_folder, self.status)
+
+    def _watch_oom(self) -> None:
+        self._end_oom_watch()
+        self._ooms = self._oom_count()
+        self._end_oom_watch = self._context.oom.watch(self.request.oom_files, self._tell_oom)
+
+    def _tell_oom(self) -> None:
+        count = self._oom_count()
+        if count > self._ooms:
+            kills, self._ooms = count - self._ooms, count
+            self._context.emit("oom", self.status, {"kills": kills})
 
     def _oom_count(self) -> int:
         return sum(map(exits.oom_kills, self.request.oom_files))

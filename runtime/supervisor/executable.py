@@ -79,7 +79,8 @@ def _check(path: str) -> None:
         text = f"{path}: {os.strerror(error.errno or 0).lower()} in the container"
         raise LaunchError(text, exit_code=NOT_FOUND if missing else NOT_EXECUTABLE) from error
     if stat.S_ISDIR(status.st_mode):
-        raise LaunchError(f"{path} is a directory", exit_code=NOT_EXECUTABLE)
+        # In the words of execve(2), by which engines know what it is.
+        raise LaunchError(f"{path}: permission denied, it is a directory", exit_code=NOT_EXECUTABLE)
     if not os.access(path, os.X_OK):
         text = f"{path}: permission denied, it is not executable for user {os.geteuid()}"
         raise LaunchError(text, exit_code=NOT_EXECUTABLE)

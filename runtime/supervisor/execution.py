@@ -47,6 +47,11 @@ class Executions:
         """Whether any is under way."""
         return bool(self._starting or self._running)
 
+    @property
+    def starting(self) -> bool:
+        """Whether any has not got to its exec yet."""
+        return bool(self._starting)
+
     def start(
         self,
         wanted: ExecRequest,

@@ -9,6 +9,8 @@ import os
 import struct
 from contextlib import suppress
 
+from runtime.kernel import mask
+
 # struct pidfd_info of linux/pidfd.h: mask (u64), cgroupid (u64), eleven u32, exit_code (s32).
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
 _PIDFD_INFO_EXIT = 1 << 3
@@ -39,6 +41,8 @@ def recall(pidfd: int) -> int | None:
 
     Linux 6.15 and later tell, if *pidfd* was opened before the process ended.
     """
+    if mask.is_masked(mask.PIDFD_INFO_EXIT):
+        return None
     buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
@@ -46,8 +50,8 @@ def recall(pidfd: int) -> int | None:
         if error.errno not in (errno.EINVAL, errno.ENOTTY, errno.ESRCH):
             raise
         return None
-    mask, *_, status = _PIDFD_INFO.unpack(buffer)
-    return os.waitstatus_to_exitcode(status) if mask & _PIDFD_INFO_EXIT else None
+    told, *_, status = _PIDFD_INFO.unpack(buffer)
+    return os.waitstatus_to_exitcode(status) if told & _PIDFD_INFO_EXIT else None
 
 
 def observe(pid: int, pidfd: int) -> int | None:

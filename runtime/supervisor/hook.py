@@ -7,7 +7,7 @@ last words are in the error if it fails.
 import os
 import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from runtime.errors import LaunchError
 
@@ -21,8 +21,11 @@ def run_hook(
     state: bytes,
     *,
     timeout_s: float | None = None,
+    began: Callable[[int], None] | None = None,
 ) -> None:
     """Run the program at *path* with the container's *state* on its standard input.
+
+    *began* is told its pid while it runs; should that raise, it is killed.
 
     Raises:
         LaunchError: it does not exist, fails, or is killed after *timeout_s*.
@@ -43,7 +46,13 @@ def run_hook(
             ),
             setsigmask=(),
         )
-        status = _wait(pid, timeout_s)
+        try:
+            if began is not None:
+                began(pid)
+            status = _wait(pid, timeout_s)
+        except BaseException:
+            _kill(pid)
+            raise
         if status is None:
             raise LaunchError(f"hook {path} did not end within {timeout_s:g} s")
         if status:
@@ -63,12 +72,16 @@ def _wait(pid: int, timeout_s: float | None) -> int | None:
         pidfd = os.pidfd_open(pid)
         try:
             if not select.select([pidfd], [], [], timeout_s)[0]:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                _kill(pid)
                 return None
         finally:
             os.close(pidfd)
     return os.waitpid(pid, 0)[1]
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _last_words(output: int) -> str:

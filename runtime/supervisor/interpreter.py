@@ -93,6 +93,8 @@ class Launch:
         self._waits = False
         self._will_wait = will_wait
         self._former: list[int] = []
+        self._sibling = 0
+        """Pid of one that the child goes on as, from when it is there."""
         self._terminal: int | None = None
         self._warnings: list[str] = []
         self._program = ""
@@ -118,7 +120,14 @@ class Launch:
                 return None
             if not packet.data:
                 return self._ended()
-            self._take(packet)
+            try:
+                self._take(packet)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                # Who may trace what enters his container may speak for it, too.
+                for fd in packet.fds:
+                    os.close(fd)
+                text = f"the child does not speak our language: {type(error).__name__}: {error}"
+                raise LaunchError(text) from error
             if self._waits:
                 self._waits = False
                 return self._launched()
@@ -170,11 +179,15 @@ class Launch:
             except BlockingIOError:
                 return False
             if not packet.data:
+                self._follow_silent()
                 return True
             if b'"forked"' in packet.data:
                 # It had gone on as a sibling in the meantime.
-                self._follow(packet.sender)
+                with contextlib.suppress(LaunchError):
+                    self._follow(packet.sender)
                 self.kill()
+            elif b'"sibling"' in packet.data:
+                self._sibling = int(json.loads(packet.data)["sibling"])
             for fd in packet.fds:
                 os.close(fd)
 
@@ -193,14 +206,32 @@ class Launch:
         for pidfd in self.leave():
             _collect(pidfd)
 
+    def _follow_silent(self) -> None:
+        """Take the sibling in the child's place that has died before it could say anything."""
+        if self._sibling:
+            with contextlib.suppress(LaunchError):  # it is nobody of ours, whatever was said
+                self._follow(self._sibling)
+
     def _follow(self, pid: int) -> None:
-        """Take the child's sibling *pid* in its place."""
+        """Take the child's sibling *pid* in its place.
+
+        Raises:
+            LaunchError: it is no other child of ours.
+        """
+        self._sibling = 0
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            pid = self.pid
+        if pid == self.pid:
+            raise LaunchError("the child says it goes on as a process that is no sibling of it")
         self._former.append(self._pidfd)
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
 
     def _ended(self) -> Launched:
-        if not self._program or self._will_wait:
+        if self._sibling or not self._program or self._will_wait:
+            self._follow_silent()
             raise LaunchError("the child died before it got to exec")
         self._channel.close()
         return self._launched()
@@ -212,12 +243,17 @@ class Launch:
         if len(packet.data) == 4:  # from the built-in init: its exec failed with this errno
             raise execution_error(self._program, int.from_bytes(packet.data, sys.byteorder))
         message: dict[str, Any] = json.loads(packet.data)
+        if packet.fds and not {"terminal", "listener"} & message.keys():
+            raise ValueError("descriptors nobody asked for")
         if "error" in message:
             raise LaunchError(message["error"], exit_code=message["exitCode"])
         if "warning" in message:
             self._warnings.append(message["warning"])
         elif "terminal" in message:
-            (self._terminal,) = packet.fds
+            self._take_terminal(packet.fds)
+        elif "sibling" in message:
+            if message["sibling"] != self.pid:  # else it has announced itself already
+                self._sibling = int(message["sibling"])
         elif "forked" in message:
             self._follow(packet.sender)
             self.let_go_on()
@@ -228,6 +264,11 @@ class Launch:
             self._will_wait = False
         else:
             self._stopped(packet, message)
+
+    def _take_terminal(self, fds: tuple[int, ...]) -> None:
+        if len(fds) != 1 or self._terminal is not None:
+            raise ValueError("a terminal is one descriptor, once")
+        (self._terminal,) = fds
 
     def _stopped(self, packet: "_Packet", message: dict[str, Any]) -> None:
         """Have done what is due while the child waits."""

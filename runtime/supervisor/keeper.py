@@ -15,6 +15,8 @@ The two talk in packets of one line, over a socket pair::
     child NAME PID     the child has got to its exec: the process may outlive the supervisor
     exit NAME CODE     the supervisor has reaped it, but somebody may still ask for its code
     gone NAME          nobody will: it was reaped, or the fork failed
+    settled            it has adopted everything, and serves
+    upgrade PY FOLDER  with an interpreter: the next one shall be of that code; see upgrade
     bye                the supervisor ends, and so shall the keeper
 
 The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just started, and
@@ -42,9 +44,11 @@ from runtime.supervisor.names import (
     LOCK_FD,
     LOG,
     PROBE,
+    Code,
     Home,
-    command,
+    own_code,
 )
+from runtime.supervisor.note import note
 
 MAX_LINE = 4096
 _OOM_SCORE = b"-900"
@@ -54,6 +58,19 @@ _QUICK_S = 1.0
 _MAX_PAUSE_S = 5.0
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 _LAST_WAIT_S = 5.0
+_TRIAL_S = 30.0
+"""How long a supervisor of another version may take to settle."""
+
+
+class Trial:
+    """A version that has not shown yet that it can go on with what is there."""
+
+    __slots__ = ("code", "interpreter", "until")
+
+    def __init__(self, code: Code, interpreter: int) -> None:
+        self.code = code
+        self.interpreter = interpreter
+        self.until = 0.0
 
 
 class Keeper:
@@ -73,18 +90,27 @@ class Keeper:
         self._born = 0.0
         self._crashes = 0
         self._bye = False
+        self._trial: Trial | None = None
+        """Of the next supervisor, or of the one that runs."""
 
     def resume(self, state: str) -> None:
-        """Take over from a supervisor that became this process; see link.become_keeper."""
+        """Take over from what became this process.
+
+        That is a supervisor, see link.become_keeper, or a keeper of another version, see _become.
+        """
         for line in state.splitlines():
             word, name, value = line.split(" ")
             if word == "hold":
                 self._held[name] = int(value)
                 os.set_inheritable(int(value), False)
+            elif word == "supervisor":
+                self._supervisor = int(name)
+                self._listen_to(socket.socket(fileno=int(value)))
             else:
                 self._note(word, name, value)
-        self._settle_leftovers()
-        self._reap()
+        if not self._supervisor:
+            self._settle_leftovers()
+            self._reap()
 
     def run(self) -> None:
         """Keep until the supervisor says bye."""
@@ -93,7 +119,7 @@ class Keeper:
         while not self._bye or self._supervisor:
             if not self._supervisor:
                 self._start()
-            for fd, _events in self._poll.poll():
+            for fd, _events in self._poll.poll(self._patience_ms()):
                 if fd == wake:
                     os.read(wake, 4096)
                 elif not self._hear_all():
@@ -108,11 +134,15 @@ class Keeper:
             if os.stat(self._log_path()).st_size > _LOG_BYTES:
                 os.truncate(self._log_path(), 0)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code, program = own_code(), "/proc/self/exe"
+        if self._trial is not None:
+            code, program = self._trial.code, f"/proc/self/fd/{self._trial.interpreter}"
+            self._trial.until = time.monotonic() + _TRIAL_S
         with theirs:
             self._born = time.monotonic()
             self._supervisor = os.posix_spawn(
-                "/proc/self/exe",
-                command("runtime.supervisor.main", *self._home.arguments()),
+                program,
+                code.command("runtime.supervisor.main", *self._home.arguments()),
                 limits.environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), KEEPER_FD),
@@ -121,9 +151,23 @@ class Keeper:
                 ],
                 setsigmask=[],
             )
+        self._listen_to(ours)
+        self._tell_everything()
+
+    def _listen_to(self, ours: socket.socket) -> None:
+        ours.set_inheritable(False)
         self._socket = ours
         self._poll.register(ours, select.POLLIN)
-        self._tell_everything()
+
+    def _patience_ms(self) -> float | None:
+        """Return how long to wait; what is on trial too long is killed, which ends the trial."""
+        if self._trial is None or not self._trial.until:
+            return None
+        left = self._trial.until - time.monotonic()
+        if left <= 0 and self._supervisor:
+            os.kill(self._supervisor, signal.SIGKILL)
+            return None
+        return max(0.0, left * 1000)
 
     def _tell_everything(self) -> None:
         for name, fd in self._held.items():
@@ -156,6 +200,12 @@ class Keeper:
                 if word == "hold":
                     self._drop(name)
                     self._held[name] = fds[0]
+                elif word == "upgrade":
+                    self._end_trial()
+                    code = Code(*(os.fsdecode(bytes.fromhex(text)) for text in (name, value)))
+                    self._trial = Trial(code, fds[0])
+                elif word == "settled" and self._trial is not None:
+                    self._become(self._trial)
                 else:
                     self._note(word, name, value)
         except BlockingIOError:
@@ -211,10 +261,49 @@ class Keeper:
             self._poll.unregister(self._socket)
         self._socket.close()
         self._socket, self._supervisor = None, 0
+        if self._trial is not None and self._trial.until:
+            note(f"the version in {self._trial.code.folder} ended with {code} before it served")
+            self._end_trial()
         # Being killed is no fault of its own.
         crashed = code not in _KILLED and time.monotonic() - self._born < _QUICK_S
         self._crashes = self._crashes + 1 if crashed else 0
         self._settle_leftovers()
+
+    def _end_trial(self) -> None:
+        if self._trial is not None:
+            os.close(self._trial.interpreter)
+            self._trial = None
+
+    def _become(self, trial: Trial) -> None:
+        """Replace this program by the keeper of the version that has shown that it can go on.
+
+        Where that fails, this one goes on: the two understand each other.
+        """
+        assert self._socket is not None
+        lines = [f"supervisor {self._supervisor} {self._socket.fileno()}"]
+        lines += [f"hold {name} {fd}" for name, fd in self._held.items()]
+        for word, known in (
+            ("child", self._children),
+            ("exit", self._exits),
+            ("intent", self._intents),
+            ("forked", self._forked),
+        ):
+            lines += [f"{word} {name} {value}" for name, value in known.items()]
+        state = os.memfd_create("keeper")
+        os.write(state, "\n".join(lines).encode())
+        kept = (LISTEN_FD, LOCK_FD, state, self._socket.fileno(), *self._held.values())
+        for fd in kept:
+            os.set_inheritable(fd, True)
+        code = trial.code
+        arguments = code.command("runtime.supervisor.keeper", *self._home.arguments(), str(state))
+        try:
+            os.execve(trial.interpreter, arguments, limits.environment())
+        except OSError as error:
+            note(f"the keeper stays of the old version: {error}")
+        for fd in kept:
+            os.set_inheritable(fd, False)
+        os.close(state)
+        self._end_trial()
 
     def _settle_leftovers(self) -> None:
         """See to what only the supervisor that died could have seen to.

@@ -7,6 +7,8 @@ environment, which nothing else of theirs inherits: it is what containers get.
 import os
 import resource
 
+from runtime.kernel import mask
+
 _VARIABLE = "BAYPLAN_HOST_NOFILE"
 
 
@@ -27,4 +29,4 @@ def raise_own_limits() -> None:
 
 def environment() -> dict[str, str]:
     """Return the environment of the keeper or supervisor that comes after this process."""
-    return {_VARIABLE: str(HOST_NOFILE[0])}
+    return {_VARIABLE: str(HOST_NOFILE[0]), **mask.environment()}

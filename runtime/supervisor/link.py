@@ -1,15 +1,17 @@
 """The supervisor's side of the talk with its keeper; see keeper for the words."""
 
 import os
+import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.supervisor import limits
 from runtime.supervisor.loop import IN, OUT, Loop
-from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Home, command
+from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Code, Home, command
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -96,9 +98,32 @@ class Link:
 
     def bye(self) -> None:
         """Say that we end, and wait until that is said."""
-        self._socket.setblocking(True)
-        self._flush()
-        self._tell("bye")
+        self._last_word("bye")
+
+    def settled(self) -> None:
+        """Say that everything is adopted."""
+        self._tell("settled")
+
+    def hand_over(self, code: Code, interpreter: int) -> None:
+        """Say that the next supervisor is to be of *code*, and wait until that is said."""
+        words = (os.fsencode(word).hex() for word in (code.python, code.folder))
+        self._last_word(f"upgrade {' '.join(words)}", (interpreter,))
+
+    def _last_word(self, line: str, fds: tuple[int, ...] = ()) -> None:
+        """Say it, and wait until it is said.
+
+        The keeper may be waiting for us to hear that children have ended; whoever comes after us
+        is told that again.
+        """
+        self._socket.setblocking(False)
+        self._tell(line, fds)
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN | select.POLLOUT)
+        while self._queue:
+            poller.poll()
+            with suppress(BlockingIOError, ConnectionError):
+                self._socket.recv(_MAX_LINE)
+            self._flush()
 
     def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
         self._queue.append((line.encode(), tuple(map(os.dup, fds))))

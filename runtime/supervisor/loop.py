@@ -34,7 +34,11 @@ class Timer:
 
 
 class Loop:
-    """epoll and a heap of timers. Times are of the monotonic clock."""
+    """epoll and a heap of timers. Times are of the monotonic clock.
+
+    What was there before a timer was due is dispatched before it: many ends at once may take
+    longer than the patience for one of them.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -69,12 +73,13 @@ class Loop:
     def run(self) -> None:
         """Dispatch until stop()."""
         while not self._stopped:
+            asked = time.monotonic()
             for fd, events in self._epoll.poll(self._patience()):
                 # An earlier callback of this round may have taken it away.
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler(events)
-            self._run_timers()
+            self._run_timers(asked)
 
     def close(self) -> None:
         """Close the epoll descriptor."""
@@ -87,9 +92,8 @@ class Loop:
             return -1
         return max(0.0, self._timers[0].when - time.monotonic())
 
-    def _run_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0].when <= now:
+    def _run_timers(self, asked: float) -> None:
+        while self._timers and self._timers[0].when <= asked:
             action = heapq.heappop(self._timers).action
             if action is not None:
                 action()

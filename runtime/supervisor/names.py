@@ -15,6 +15,9 @@ LOCK_FD = 4
 KEEPER_FD = 5
 """What keeper and supervisor find open after exec; the last is the supervisor's only."""
 
+STATE_FD = 3
+"""Where check_state finds what it is to check."""
+
 CONTAINER = "container/"
 EXEC = "exec/"
 PROBE = "probe/"
@@ -48,16 +51,39 @@ class Home:
         """Return what Home(*arguments) makes an equal one of."""
         return [self.state, self.run, self.cgroup]
 
+    def state_folder(self, container_id: str) -> str:
+        """Return where what a reboot leaves of the container is."""
+        return os.path.join(self.state, "containers", container_id)
+
     def run_folder(self, container_id: str) -> str:
         """Return where the container's FIFOs, request and status are."""
         return os.path.join(self.containers, container_id)
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the argv of a process of ours, which calls ``main(arguments)`` of *module*.
+class Code:
+    """What a process of ours runs: Python, and the folder that the package is in."""
 
-    Nothing is on its path but Python's library and us.
-    """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
-    boot = _BOOT.format(module=module)
-    return [sys.executable, "-I", "-S", "-c", boot, package, *arguments]
+    __slots__ = ("folder", "python")
+
+    def __init__(self, python: str, folder: str) -> None:
+        self.python = python
+        self.folder = folder
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """Return the argv of a process that calls ``main(arguments)`` of *module*.
+
+        Nothing is on its path but Python's library and us.
+        """
+        boot = _BOOT.format(module=module)
+        return [self.python, "-I", "-S", "-c", boot, self.folder, *arguments]
+
+
+def own_code() -> Code:
+    """Return what this process runs."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(runtime.__file__)))
+    return Code(sys.executable, folder)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the argv of a process of this very code; see `Code.command`."""
+    return own_code().command(module, *arguments)

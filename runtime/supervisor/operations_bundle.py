@@ -12,10 +12,12 @@ import socket
 from collections.abc import Callable
 
 from runtime.errors import KernelError, LaunchError
-from runtime.kernel import process
+from runtime.kernel import lsm, mask, process
 from runtime.kernel.capability import host_bounding
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.hook import run_hook
+
+_MODULES = {lsm.APPARMOR: "AppArmor", lsm.SELINUX: "SELinux"}
 
 
 def stop(child: Child, name: str) -> None:
@@ -94,12 +96,51 @@ def inherit(child: Child) -> None:
 
 
 def keyring(child: Child, name: str) -> None:
-    """Leave the session keyring of whoever called us (no kernel need have keyrings)."""
+    """Leave the session keyring of whoever called us (no kernel need have keyrings).
+
+    Raises:
+        LaunchError: it cannot be left; its keys would be the container's.
+    """
+    if mask.is_masked(mask.KEYRINGS):
+        return
     try:
         process.join_session_keyring(name)
     except KernelError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
+        if error.errno != errno.ENOSYS:
+            raise LaunchError(f"{error}; --no-new-keyring leaves the caller's") from error
+
+
+def labels(child: Child, modules: tuple[str, ...], keep: bool) -> None:
+    """See that there is what labels are asked of, and *keep* the host's /proc to ask through.
+
+    The container's own need not be there, nor be one.
+
+    Raises:
+        LaunchError: this host has no such security module.
+    """
+    for module in modules:
+        if not lsm.is_enabled(module):
+            raise LaunchError(f"this host has no {_MODULES[module]}, of which a label is asked")
+    if keep:
+        child.proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def label(child: Child, module: str, text: str) -> None:
+    """Have the exec change to a label.
+
+    Raises:
+        LaunchError: the host does not know it, or does not let us.
+    """
+    try:
+        lsm.set_exec(child.proc_fd, module, text)
+    except OSError as error:
+        raise LaunchError(f"{_MODULES[module]} label {text}: {error.strerror}") from error
+
+
+def close_labels(child: Child) -> None:
+    """Let go of the host's /proc."""
+    os.close(child.proc_fd)
+    child.proc_fd = -1
 
 
 def domainname(child: Child, name: str) -> None:
@@ -127,4 +168,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "keyring": keyring,
     "domainname": domainname,
     "listener": listener,
+    "labels": labels,
+    "label": label,
+    "close_labels": close_labels,
 }

@@ -13,7 +13,15 @@ from collections.abc import Callable
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import mount as kernel
 from runtime.kernel.namespaces import mapped_namespace
-from runtime.kernel.path import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
+from runtime.kernel.path import (
+    PROC_SUPER_MAGIC,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_SYMLINKS,
+    SYSFS_MAGIC,
+    filesystem_magic,
+    openat2,
+)
+from runtime.kernel.procfs import parse_mountinfo
 from runtime.kernel.terminal import open_terminal, resize_terminal
 from runtime.rootfs.copy_up import copy_up
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
@@ -21,6 +29,7 @@ from runtime.rootfs.resolve import open_file, open_folder, open_in_root
 from runtime.supervisor.child import Child
 
 _NULL = os.makedev(1, 3)
+_OF_THE_KERNEL = {PROC_SUPER_MAGIC: "/proc", SYSFS_MAGIC: "/sys"}
 _NO_LINKS = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
 _CLONE = kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH
 _MASK_FLAGS = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
@@ -107,10 +116,31 @@ def pivot(child: Child) -> None:
 
 
 def change_root(child: Child) -> None:
-    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs."""
+    """Make the mounted root the root where pivot_root(2) cannot: the host's is a ramfs.
+
+    The host's proc and sysfs go: while one of them is in the mount namespace, a user namespace
+    made inside may mount another that masks nothing.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse_mountinfo(file.read())
+    for mount_ in reversed(mounts):
+        if mount_.fstype in ("proc", "sysfs"):
+            _hide(mount_.mount_point)
     os.fchdir(child.root_fd)
     os.chroot(".")
     os.chdir("/")
+
+
+def _hide(target: str) -> None:
+    try:
+        kernel.umount2(target, kernel.MNT_DETACH)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:  # below one that went
+            return
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        # Locked, since the namespace is of another user: then it is covered.
+        kernel.mount("tmpfs", target, "tmpfs", kernel.MS_RDONLY)
 
 
 def filesystem(
@@ -183,6 +213,7 @@ def mount(
             folder = _folder_without_links(child, target, fstype)
         else:
             folder = open_folder(child.root_fd, target)
+            _refuse_detour(folder, target)
         os.fchdir(folder)
         hidden = os.open(".", os.O_RDONLY | os.O_DIRECTORY) if copies else -1
         os.close(folder)
@@ -215,6 +246,17 @@ def _folder_without_links(child: Child, target: str, fstype: str) -> int:
     return openat2(child.root_fd, target, flags, resolve=_NO_LINKS)
 
 
+def _refuse_detour(place: int, target: str) -> None:
+    """Raise if a link of the image has led *target* over the kernel's files.
+
+    What is masked, made read-only and set there later would be what is mounted instead
+    (CVE-2023-28642, CVE-2025-52881). Who means it says it: then the target is below /proc or /sys.
+    """
+    top = _OF_THE_KERNEL.get(filesystem_magic(place))
+    if top is not None and os.path.normpath(target).split("/")[1] not in ("proc", "sys"):
+        raise LaunchError(f"{target} leads into {top} by a link in the image")
+
+
 def place(child: Child, slot: int, target: str, fstype: str) -> None:
     """Put a file system from `filesystem` in its place."""
     source = child.slots.pop(slot)
@@ -232,6 +274,7 @@ def attach(child: Child, slot: int, target: str) -> None:
     try:
         if not is_folder and stat.S_ISDIR(os.fstat(place).st_mode):
             raise LaunchError(f"{target} is a folder in the image; a file cannot be bound on it")
+        _refuse_detour(place, target)
         kernel.attach(source, place)
     except KernelError as error:
         error.detail = target
@@ -280,7 +323,7 @@ def console(child: Child, bind: bool, uid: int) -> None:
     if child.size is not None:
         resize_terminal(slave, rows=child.size[0], columns=child.size[1])
     if bind:
-        place = open_file(child.root_fd, "/dev/console")
+        place = _open_console(child)
         clone = kernel.open_tree(slave, "", _CLONE)
         kernel.attach(clone, place)
         os.close(clone)
@@ -292,11 +335,30 @@ def console(child: Child, bind: bool, uid: int) -> None:
     os.close(master)
 
 
-def sysctl(child: Child, path: str, value: str) -> None:
-    """Set a kernel parameter of one of our namespaces."""
-    place = f"/proc/sys/{path}"
-    fd = openat2(child.root_fd, place, os.O_WRONLY, resolve=_NO_LINKS)
+def _open_console(child: Child) -> int:
+    """Return the file to put the terminal on; a link would put it on another (CVE-2025-52565)."""
+    folder, name = _parent(child, "/dev/console")
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        try:
+            place = os.open(name, flags, dir_fd=folder)
+        except FileNotFoundError:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, dir_fd=folder))
+            place = os.open(name, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if stat.S_ISLNK(os.fstat(place).st_mode):
+        raise LaunchError("/dev/console is a symbolic link in the image")
+    return place
+
+
+def sysctl(child: Child, path: str, value: str) -> None:
+    """Set a kernel parameter of one of our namespaces, and nothing that only looks like one."""
+    place = f"/proc/sys/{path}"
+    fd = openat2(child.root_fd, place, os.O_WRONLY | os.O_NONBLOCK, resolve=_NO_LINKS)
+    try:
+        if filesystem_magic(fd) != PROC_SUPER_MAGIC:
+            raise LaunchError(f"{place} is no parameter of the kernel: something is mounted there")
         os.write(fd, value.encode())
     except OSError as error:
         raise KernelError(error.errno or 0, "write", f"{value} -> {place}") from error

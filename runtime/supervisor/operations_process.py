@@ -8,12 +8,14 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
-from runtime.errors import KernelError, LaunchError
+from runtime.errors import ContainerError, KernelError, LaunchError
 from runtime.kernel import process
 from runtime.kernel.capability import host_bounding, to_names
-from runtime.kernel.namespaces import CLONE_PARENT, clone3, unshare
+from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
+from runtime.kernel.procfs import start_ticks
 from runtime.kernel.terminal import take_terminal
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
@@ -57,6 +59,29 @@ def read_environment(child: Child, path: str) -> None:
 def unshare_namespaces(child: Child, flags: int) -> None:
     """Leave namespaces for new ones."""
     unshare(flags)
+
+
+def among(_child: Child, folder: str) -> None:
+    """Have children from now on in the pid namespace of the container with that run *folder*.
+
+    Looked up at each launch, as it is another one whenever that container is started anew.
+
+    Raises:
+        ContainerError: it does not run.
+    """
+    from runtime.supervisor.status import read_recorded  # the supervisor has it; it is big
+
+    known = read_recorded(folder)
+    if known is not None and known.state == "running":
+        with suppress(FileNotFoundError):
+            fd = os.open(f"/proc/{known.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            # Asked afterwards: then that pid was not somebody else's by now before.
+            if start_ticks(known.pid) == known.start_time:
+                kernel_setns(fd, CLONE_NEWPID)
+                os.close(fd)
+                return
+    name = os.path.basename(folder)
+    raise ContainerError(f"container {name}, among whose processes it is to be, does not run")
 
 
 def oom_score_adj(child: Child, score: int) -> None:
@@ -118,6 +143,11 @@ def workdir(child: Child, path: str, make: bool) -> None:
     os.close(fd)
 
 
+def personality(child: Child, persona: int) -> None:
+    """Set the execution domain, which system calls the program takes itself to have."""
+    process.personality(persona)
+
+
 def umask(child: Child, mode: int) -> None:
     """Set the file mode creation mask."""
     os.umask(mode)
@@ -167,10 +197,13 @@ def fork(child: Child) -> None:
     """Go on in a sibling, which is the parent's child too, and in the new pid namespace.
 
     It announces itself, by the credentials of its message: had the one that dies here to do it,
-    the parent might kill that one just before, and never hear of the other.
+    the parent might kill that one just before, and never hear of the other. That one tells too: the
+    end of its pid namespace may kill the sibling before it has said anything, and waits until the
+    parent has collected it.
     """
     pid, _ = clone3(CLONE_PARENT)
     if pid:
+        child.send({"sibling": pid})
         os._exit(0)
     child.send({"forked": True})
     child.await_parent()
@@ -232,6 +265,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "join": join,
     "setns": setns,
     "enter": enter,
+    "among": among,
     "environment": read_environment,
     "unshare": unshare_namespaces,
     "oom_score_adj": oom_score_adj,
@@ -239,6 +273,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "hostname": hostname,
     "rlimit": rlimit,
     "workdir": workdir,
+    "personality": personality,
     "umask": umask,
     "bounding": bounding,
     "user": user,

@@ -4,7 +4,8 @@ A frame is a length (4 bytes, big endian) and that many bytes of JSON; descripto
 the frame's first byte, and its ``fds`` member says how many. The client speaks first::
 
     {"hello": 1}                          the highest version it speaks
-    {"hello": 1, "pid": 7}                the supervisor's answer; 0: none in common, it closes
+    {"hello": 1, "pid": 7, "version": "0.1.0"}    the supervisor's answer, and its code's version;
+                                          0: no protocol in common, it closes
     {"n": 1, "op": "stop", "id": "a"}     a request; n is the client's to choose
     {"n": 1, "ok": {...}}                 its answer, when there is one: others may come before
     {"n": 1, "event": {...}}              one of many, for ``events``

@@ -94,6 +94,8 @@ class LaunchRequest:
     """Forget the container as soon as it has ended for good."""
     balanced: bool = False
     """It shares published traffic with others, which shall go to those that are well."""
+    among: bool = False
+    """It is in another's pid namespace: what it leaves behind does not end with it by itself."""
     oom_files: tuple[str, ...] = ()
     """Files with an ``oom_kill N`` line (memory.oom_control of v1, memory.events of v2); a count
     that grew tells that the container was killed for its memory."""

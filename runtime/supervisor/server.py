@@ -22,6 +22,7 @@ from runtime.supervisor.protocol import (
     error_to_json,
     receive,
 )
+from runtime.version import VERSION as CODE_VERSION
 
 _PEER = struct.Struct("iII")
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -39,6 +40,8 @@ class Connection:
         self._queued = 0
         self._writing = False
         self._greeted = False
+        self.asked = False
+        """Whether it has asked for anything yet."""
         self.on_close: list[Callable[[], None]] = []
         """Called once when the client is gone, or hung up on."""
         self.closed = False
@@ -90,6 +93,7 @@ class Connection:
             return
         for message, fds in self._decoder.messages():
             if self._greeted:
+                self.asked = True
                 self._server.handle(Request(self, message, fds))
             else:
                 _close_all(fds)
@@ -102,7 +106,8 @@ class Connection:
     def _greet(self, message: Message) -> None:
         theirs = message.get("hello")
         spoken = isinstance(theirs, int) and theirs >= VERSION
-        self.send({"hello": VERSION if spoken else 0, "pid": os.getpid()})
+        hello = VERSION if spoken else 0
+        self.send({"hello": hello, "pid": os.getpid(), "version": CODE_VERSION})
         if not spoken:
             self.close()
         self._greeted = True
@@ -215,6 +220,7 @@ class Server:
         self.connections: set[Connection] = set()
         self._listener = listener
         self._pause: Timer | None = None
+        self._paused = False
         listener.setblocking(False)
         loop.watch(listener.fileno(), IN, self._on_ready)
 
@@ -246,6 +252,16 @@ class Server:
         self.connections.add(Connection(self, peer))
         return True
 
+    def pause(self) -> None:
+        """Take in nobody; they wait in the listening socket, for us or for who comes after us."""
+        self._paused = True
+        self.loop.change(self._listener.fileno(), 0)
+
+    def resume(self) -> None:
+        """Take in clients again."""
+        self._paused = False
+        self.loop.change(self._listener.fileno(), IN)
+
     def _accept_later(self) -> None:
         # A client that waits is told of again and again.
         if self._pause is None:
@@ -254,7 +270,8 @@ class Server:
 
     def _accept_again(self) -> None:
         self._pause = None
-        self.loop.change(self._listener.fileno(), IN)
+        if not self._paused:
+            self.loop.change(self._listener.fileno(), IN)
 
     def close(self) -> None:
         """Hang up on everybody and listen no more."""

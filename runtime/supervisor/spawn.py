@@ -8,24 +8,31 @@ from signal import SIGKILL
 
 from runtime.supervisor import exits
 from runtime.supervisor.loop import IN, Loop
-from runtime.supervisor.names import command
+from runtime.supervisor.names import Code, own_code
 
 _LOOK_AGAIN_S = 0.1
 
 
 def spawn(
-    loop: Loop, module: str, arguments: Sequence[str], fds: dict[int, int] | None = None
+    loop: Loop,
+    module: str,
+    arguments: Sequence[str],
+    fds: dict[int, int] | None = None,
+    *,
+    code: Code | None = None,
+    interpreter: int | None = None,
 ) -> tuple[int, int]:
     """Start a process that calls ``main(arguments)`` of *module*; return its pid and pidfd.
 
-    It inherits nothing but standard streams and, by their numbers there, *fds*.
+    It inherits nothing but standard streams and, by their numbers there, *fds*. It is of our own
+    code, or else of *code*, run by the *interpreter* that is open there.
 
     Raises:
         OSError: the host has nothing left for it.
     """
     pid = os.posix_spawn(
-        "/proc/self/exe",
-        command(module, *arguments),
+        "/proc/self/exe" if interpreter is None else f"/proc/self/fd/{interpreter}",
+        (code or own_code()).command(module, *arguments),
         {},
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in (fds or {}).items()],
         setsigmask=[],

@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator
 
 from runtime.errors import NotFoundError, SupervisorError
+from runtime.kernel import mask
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
+from runtime.supervisor import boot
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
-from runtime.supervisor.protocol import VERSION, Decoder, receive, send
+from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
 # A host that is just booting, or starved, needs that long to start Python twice.
 TIMEOUT_S = 60.0
@@ -32,10 +34,16 @@ def home_of(root: Root) -> Home:
 
 
 def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.socket:
+    """Return a connection to the supervisor of *root*; see `greet`."""
+    return greet(root, start=start, timeout=timeout)[0]
+
+
+def greet(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> tuple[socket.socket, str]:
     """Return a connection to the supervisor of *root* after the exchange of hellos.
 
-    With *start*, one is started if there is none; several callers start exactly one. A
-    supervisor that is just ending or starting over is waited for.
+    And the version of its code, empty if that is older than the question. With *start*, one is
+    started if there is none; several callers start exactly one. A supervisor that is just ending
+    or starting over is waited for.
 
     Raises:
         NotFoundError: there is none, and *start* is not set.
@@ -51,11 +59,11 @@ def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.so
         child = _start_one(root, path, deadline) if connection is None else 0
         if child:
             connection = _connect(root, path, deadline)
-        if connection is not None and _greet(connection, deadline):
+        if connection is not None and (hello := _greet(connection, deadline)) is not None:
             if child:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child, 0)
-            return connection
+            return connection, str(hello.get("version", ""))
         _pause(root, path, deadline)
 
 
@@ -100,8 +108,8 @@ def _short(path: str) -> Iterator[str]:
         os.close(folder)
 
 
-def _greet(connection: socket.socket, deadline: float) -> bool:
-    """Exchange hellos; return False, with *connection* closed, if the other side went away."""
+def _greet(connection: socket.socket, deadline: float) -> Message | None:
+    """Return the other side's hello; None, with *connection* closed, if that went away."""
     decoder = Decoder()
     try:
         connection.settimeout(max(0.1, deadline - time.monotonic()))
@@ -111,14 +119,14 @@ def _greet(connection: socket.socket, deadline: float) -> bool:
                 if not message.get("hello"):
                     raise SupervisorError(f"the supervisor speaks no version up to {VERSION}")
                 connection.settimeout(None)
-                return True
+                return message
     except (ConnectionError, TimeoutError):
         pass
     except BaseException:
         connection.close()
         raise
     connection.close()
-    return False
+    return None
 
 
 def _owner(root: Root) -> str:
@@ -134,7 +142,7 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
 
     0 if somebody else is. That pid ends as soon as the keeper is on its own.
     """
-    os.makedirs(root.run, 0o700, exist_ok=True)
+    boot.enter(os.fspath(root.run))
     lock = _try_lock(os.path.join(root.run, LOCK))
     if lock < 0:
         return 0
@@ -216,7 +224,7 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter_fd}",
             command("runtime.supervisor.keeper", *home_of(root).arguments()),
-            {},
+            mask.environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in pairs],
             setsid=True,
             setsigmask=[],

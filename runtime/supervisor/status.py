@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # the supervisor imports this module, and Root is five megaby
     from runtime.root import Root
 
 FILE = "status.json"
+LAST = "ended.json"
+"""In the container's state folder, while it has ended for good: how, for after a reboot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Status:
     oom_killed: bool = False
     stop_requested: bool = False
     """Somebody asked it to end: no policy starts it again."""
+    resumes: bool = False
+    """It was asked to end because the host goes down, and comes back with it."""
     kill_at: float | None = None
     """When SIGKILL follows, while it is being stopped."""
     next_start: float | None = None
@@ -102,6 +106,26 @@ def read_recorded(folder: str) -> Status | None:
     """
     data = read_note(os.path.join(folder, FILE))
     return None if data is None else decode(data)
+
+
+def write_last(folder: str, status: Status) -> None:
+    """Keep how the container ended in its state *folder*; not synced."""
+    replace_file(os.path.join(folder, LAST), json.dumps(encode(status)).encode())
+
+
+def read_last(folder: str) -> Status | None:
+    """Return how the container ended for good in a former boot; None if it ran, or nobody knows.
+
+    For where the run folder has nothing of it.
+    """
+    data = read_note(os.path.join(folder, LAST))
+    return None if data is None else decode(data)
+
+
+def forget_last(folder: str) -> None:
+    """Take note that the container runs again, or is about to. Idempotent."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, LAST))
 
 
 def read(root: "Root", container_id: str, *, proc: str = "/proc") -> Status:

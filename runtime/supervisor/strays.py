@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
+from runtime.kernel import mask
 from runtime.supervisor.names import COMM
 
 _STOP_S = 1.0
@@ -85,6 +86,34 @@ def kill(pid: int) -> None:
     for act in (os.killpg, os.kill):
         with suppress(ProcessLookupError):
             act(pid, signal.SIGKILL)
+
+
+def members(files: Iterable[str]) -> set[int]:
+    """Return the processes in these ``cgroup.procs`` files, those there are."""
+    pids: set[int] = set()
+    for path in files:
+        with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            pids |= set(map(int, file))
+    return pids
+
+
+def kill_members(files: Iterable[str]) -> None:
+    """Kill all that is in the cgroups of these ``cgroup.procs`` files; waits for nothing.
+
+    Where the kernel does not do it at once (version 1, or before 5.14), what is forked meanwhile
+    is killed too, as far as it is there in the end.
+    """
+    for path in files if not mask.is_masked(mask.CGROUP_KILL) else ():
+        with suppress(OSError):
+            with open(os.path.join(os.path.dirname(path), "cgroup.kill"), "w") as file:
+                file.write("1")
+            return
+    known: set[int] = set()
+    while new := members(files) - known:
+        for pid in new:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        known |= new
 
 
 def _stop(pid: int) -> list[bytes]:

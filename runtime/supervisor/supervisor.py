@@ -27,7 +27,7 @@ from runtime.supervisor.execution import Executions
 from runtime.supervisor.interpreter import Launched
 from runtime.supervisor.link import Link
 from runtime.supervisor.loop import Loop, Timer
-from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Home
+from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Code, Home, own_code
 from runtime.supervisor.note import note
 from runtime.supervisor.probe_process import ProbeProcess
 from runtime.supervisor.protocol import VERSION
@@ -35,6 +35,8 @@ from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
 from runtime.supervisor.traffic import Traffic
+from runtime.supervisor.upgrade import Upgrade
+from runtime.version import VERSION as CODE_VERSION
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class Supervisor:
         """Those removed by themselves, for clients that come to wait() a little late."""
         self._listeners: list[Request] = []
         self._idle_timer: Timer | None = None
+        self._upgrading = False
         self._patience = IDLE_S
         self._server = Server(self._loop, listener, handle=self._handle, left=self._consider_ending)
         self._operations: dict[str, Callable[[Request], None]] = {
@@ -87,6 +90,7 @@ class Supervisor:
             "attach": self._attach,
             "dns": self._serve_names,
             "ping": self._ping,
+            "upgrade": self._upgrade,
             "shutdown": self._shutdown,
         }
         self._adopt()
@@ -94,6 +98,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until there is nothing to do."""
         self._link.watch(self._loop, self._keeper_says)
+        self._link.settled()
         # What is here now stays: no collection, in here or in a forked child, shall touch it.
         gc.collect()
         gc.freeze()
@@ -283,6 +288,7 @@ class Supervisor:
             asked.refuse,
             number=_signal(asked, stop.signal),
             grace=float(asked.number("grace", stop.grace)),
+            resumes=asked.message.get("resumes") is True,
         )
         self._traffic.consider(container.status)
 
@@ -339,7 +345,8 @@ class Supervisor:
             fds = () if launched.terminal is None else (launched.terminal,)
             result = {"exec": name, "pid": launched.pid, "warnings": list(launched.warnings)}
             asked.answer(result, fds)
-            self._emit("exec", container.status, {"exec": name})
+            details = {"exec": name, "pid": launched.pid, "command": _arguments(wanted)}
+            self._emit("exec", container.status, details)
 
         def ended(name: str, code: int | None) -> None:
             self._emit("execEnded", container.status, {"exec": name, "exitCode": code})
@@ -430,7 +437,45 @@ class Supervisor:
                 "probes": self._probes.pid,
                 "dns": self._dns.pid,
                 "containers": len(self._containers),
+                "version": CODE_VERSION,
+                "folder": own_code().folder,
             }
+        )
+
+    def _upgrade(self, asked: Request) -> None:
+        if self._upgrading:
+            raise StateError("an upgrade is under way")
+        if len(asked.fds) != 1:
+            raise SupervisorError("upgrade takes one descriptor, the new version's interpreter")
+        containers = {
+            name: {"status": status.encode(c.status), "request": request.encode(c.request)}
+            for name, c in self._containers.items()
+        }
+
+        def failed(error: ContainerError) -> None:
+            self._upgrading = False
+            self._server.resume()
+            asked.refuse(error)
+
+        Upgrade(
+            self._context,
+            Code(asked.text("python"), asked.text("folder")),
+            os.dup(asked.fds[0]),
+            state=containers,
+            quiet=self._is_quiet,
+            pause=self._server.pause,
+            failed=failed,
+        )
+        self._upgrading = True
+
+    def _is_quiet(self) -> bool:
+        """Tell whether nothing is under way that would be cut off by our end."""
+        return not (
+            self._executions.starting
+            or self._remover.active
+            or self._traffic.active
+            or any(container.starting for container in self._containers.values())
+            or any(not connection.asked for connection in self._server.connections)
         )
 
     def _shutdown(self, asked: Request) -> None:
@@ -449,6 +494,12 @@ class Supervisor:
             container.stop(ended, asked.refuse, number=SIGKILL, grace=0.0)
         if not active:
             asked.answer({"keeper": os.getppid()})
+
+
+def _arguments(wanted: ExecRequest) -> list[str]:
+    """Return what is to be run, which the last operation of a program tells."""
+    _, arguments, _ = wanted.program["operations"][-1]
+    return list(arguments)
 
 
 def _signal(asked: Request, default: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 import schemas
 from provider.cli.app import VERBS
-from tests.support.cli import COMMAND
+from tests.support.cli import COMMAND, BayplanProcess
 from tests.support.manifests import HEAD, sleeper
 from tests.support.quiet import machine
 
@@ -18,8 +18,9 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_a_bad_flag_is_a_usage_error(bayplan, verb):
-    done = bayplan(verb, "--no-such-flag", code=64)
+def test_a_bad_flag_is_a_usage_error(world, verb):
+    # Processes of their own: what each verb needs to start is there.
+    done = BayplanProcess(world)(verb, "--no-such-flag", code=64)
     assert "--no-such-flag" in done.stderr
 
 

@@ -1,13 +1,17 @@
 """Copies between the host and containers, hostile ones too."""
 
+import gzip
+import io
 import os
 import signal
 import stat
-import threading
+import subprocess
+import tarfile
 from contextlib import suppress
 
 import pytest
 
+from tests.support.cli import COMMAND
 from tests.support.drift import container
 from tests.support.manifests import HEAD
 from tests.support.waiting import wait_until
@@ -136,18 +140,16 @@ def test_a_race_of_links_leads_nowhere_else(box, tmp_path):
         f"mkdir -p /d/x /k; ln -s {outside} /k/x; echo in > /d/x/secret; "
         "while [ ! -e /stop ]; do mv /d/x /d/y; mv /k/x /d/x; mv /d/x /k/x; mv /d/y /d/x; done"
     )
-    racing = threading.Thread(target=sh, args=(box, script))
-    racing.start()
     (tmp_path / "put").write_text("put")
-    try:
-        for number in range(25):
-            got = tmp_path / f"got{number}"
-            box("cp", "p:/d/x/secret", str(got), code=None)
-            assert not got.exists() or got.read_text() == "in\n"
-            box("cp", str(tmp_path / "put"), "p:/d/x/put", code=None)
-    finally:
-        sh(box, "touch /stop")
-        racing.join()
+    with box.start("exec", "p", "sh", "-c", script):
+        try:
+            for number in range(25):
+                got = tmp_path / f"got{number}"
+                box("cp", "p:/d/x/secret", str(got), code=None)
+                assert not got.exists() or got.read_text() == "in\n"
+                box("cp", str(tmp_path / "put"), "p:/d/x/put", code=None)
+        finally:
+            sh(box, "touch /stop")
     assert os.listdir(outside) == ["secret"]
 
 
@@ -195,7 +197,6 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     said = box("cp", "q:/etc", str(tmp_path / "etc")).stderr
     assert f"left out: etc/hosts {away}" in said
     assert "volume" not in said
-    assert "it does not run" in box("cp", str(tmp_path / "made"), "q:/", code=1).stderr
     box("rm", "q")
 
 
@@ -224,3 +225,88 @@ def is_writing_below(folder, pid: int) -> bool:
         with suppress(FileNotFoundError):
             found |= os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{folder}/")
     return found
+
+
+def tar_of(*members: tuple[str, dict, bytes]) -> bytes:
+    """Return a tar with members of any kind, as a stranger may have made it."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, fields, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            tar.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+def cp(box, *words: str, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [*COMMAND, "cp", *words], input=stdin, capture_output=True, env=box.environment, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_a_tar_goes_out_and_in_again(box, tmp_path):
+    sh(box, "mkdir -p /a/d; echo one > /a/f; ln /a/f /a/d/g; ln -s d /a/l; mkfifo /a/p; touch /a/e")
+    sh(box, "chmod 4751 /a/f; chmod 700 /a/d; touch -d @7 /a/e /a/d")
+    told = cp(box, "p:/a", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(told)) as tar:
+        assert sorted(tar.getnames()) == ["a", "a/d", "a/d/g", "a/e", "a/f", "a/l", "a/p"]
+        assert tar.getmember("a/f").islnk() or tar.getmember("a/d/g").islnk()
+    sh(box, "mkdir /to; ln -s /to /link")
+    cp(box, "-", "p:/link", stdin=gzip.compress(told))
+    look = "cd /to/a; cat f; stat -c '%n %A %u %Y' e d f; readlink l; stat -c %h d/g"
+    said = sh(box, look).split("\n")
+    assert said[:4] == ["one", "e -rw-r--r-- 0 7", "d drwx------ 0 7", said[3]]
+    assert said[3].startswith("f -rwsr-x--x 0")
+    assert said[4:6] == ["d", "2"]
+    assert b"cut short" in cp(box, "-", "p:/to", stdin=told[:700], code=1).stderr
+    assert b"no /none" in cp(box, "-", "p:/none", stdin=told, code=1).stderr
+
+
+def test_a_hostile_tar_stays_where_it_is_put(box, tmp_path):
+    sh(box, "mkdir /to; ln -s / /to/up; echo old > /victim; ln -s /victim /to/swap")
+    outside = tmp_path / "outside"
+    tar = tar_of(
+        ("up/from-link", {}, b"1"),
+        (f"up{outside}", {}, b"2"),
+        ("swap", {}, b"new"),
+        ("abs", {"type": tarfile.SYMTYPE, "linkname": str(tmp_path)}, b""),
+        ("abs/written", {}, b"3"),
+        ("null", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}, b""),
+    )
+    said = cp(box, "-", "p:/to", stdin=tar).stderr
+    assert b"left out: null is a device" in said
+    assert not outside.exists()
+    assert not (tmp_path / "written").exists()
+    # Links lead, within the container; what takes the place of one is not written through it.
+    assert sh(box, "cat /from-link /victim /to/swap") == "1old\nnew"
+    for name, link in (("../x", ""), ("ok", "../../etc/passwd")):
+        kind = {"type": tarfile.LNKTYPE, "linkname": link} if link else {}
+        refused = cp(box, "-", "p:/to", stdin=tar_of((name, kind, b"")), code=1).stderr
+        assert b"would leave its root" in refused
+
+
+def test_into_one_that_does_not_run(box, tmp_path):
+    (tmp_path / "new").write_text("new\n")
+    (tmp_path / "tree/vol").mkdir(parents=True)
+    (tmp_path / "tree/vol/lost").write_text("")
+    box(
+        *("run", "--name", "q", "--network", "none", "-v", f"{tmp_path}:/vol:ro", "test/box"),
+        *("sh", "-c", "cat /new || echo old > /new"),
+    )
+    box("cp", str(tmp_path / "new"), "q:/new")
+    said = box("cp", f"{tmp_path}/tree/.", "q:/").stderr
+    assert "left out: vol is mounted while it runs" in said
+    tar = tar_of(("etc/hosts", {}, b""), ("vol/x", {}, b""), ("usr/made", {}, b"made"))
+    said = cp(box, "-", "q:/", stdin=tar).stderr.decode()
+    assert said.count("is mounted while it runs") == 2
+    with tarfile.open(fileobj=io.BytesIO(cp(box, "q:/usr/made", "-").stdout)) as out:
+        assert out.getnames() == ["made"]
+    assert "that is mounted" in box("cp", str(tmp_path / "new"), "q:/vol/new", code=1).stderr
+    box("start", "q")
+    box("wait", "q", code=0)
+    assert box("logs", "q").stdout.endswith("new\n")
+    box("rm", "q")

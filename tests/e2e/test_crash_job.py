@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.support.fuse import Forked, run_with_fuse
+from tests.support.cli import Bayplan
+from tests.support.fuse import run_with_fuse
 from tests.support.manifests import HEAD, document
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +17,7 @@ class Site:
     """A project of one Job, which notes in a file that it has run."""
 
     def __init__(self, world, tmp_path) -> None:
-        self.bayplan = Forked(world)
+        self.bayplan = Bayplan(world)
         self.runs = tmp_path / "runs"
         self._file = tmp_path / "site.yaml"
         self.net = "{}"
@@ -80,13 +81,14 @@ def test_one_that_was_changed_and_not_begun_runs(site):
 
 
 def test_one_of_before_a_reboot_is_not_repeated_by_itself(site, world):
-    """What a reboot takes: the run folder, and with it how the container ended."""
+    """What a loss of power takes: the run folder, and what was not synced of how it ended."""
     site.write("echo 1 >> /to/runs")
     site.apply_killed("after ContainerDriver.perform")
     site.wait_ended()
     (config,) = (world / "lib" / "containers").glob("*/config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"createdAt": 1.0}))
     shutil.rmtree(world / "run" / "containers" / config.parent.name)
+    (config.parent / "ended.json").write_bytes(b"")
     assert site.todo() == {}
     assert "--rerun-job once" in site.apply()
     assert site.runs.read_text() == "1\n"

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import BayplanProcess
 from tests.support.quiet import machine
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def bayplan(world):
+    return BayplanProcess(world)
 
 
 _PACKAGES_S = 600
@@ -46,6 +52,7 @@ def test_quickstart(bayplan):
     gone(bayplan, "quickstart")
 
 
+@pytest.mark.download
 @pytest.mark.timeout(2 * _PACKAGES_S)
 def test_shop(bayplan, world):
     before = without_disk(world)

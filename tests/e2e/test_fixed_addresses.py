@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.cli import Bayplan
-from tests.support.fuse import Forked, run_with_fuse
+from tests.support.fuse import run_with_fuse
 from tests.support.manifests import HEAD, document, sleeper
 
 pytestmark = pytest.mark.e2e
@@ -51,7 +51,7 @@ def test_a_container_is_replaced_at_its_address(bayplan: Bayplan):
 
 
 def test_a_replacement_at_its_address_converges_killed_at_some_steps(world):
-    bayplan = Forked(world)
+    bayplan = Bayplan(world)
     files = [world / f"{env}.yaml" for env in "12"]
     for env, file in zip("12", files, strict=True):
         file.write_text(site(member("x", "7", env=env)))

@@ -91,6 +91,25 @@ def test_top_lists_what_runs_inside(bayplan, box):
     bayplan("rm", "p")
 
 
+def test_stats_tell_what_docker_tells(bayplan, box):
+    bayplan(
+        "run", "-d", "--name", "p", "-m", "64m", "test/box", "sh", "-c", "wget -q 10.1 ; sleep 99"
+    )
+    bayplan("run", "--name", "q", "--network", "none", "test/box", "true")
+    wait_until(lambda: bayplan.json("stats", "p")[0]["netSentBytes"] > 0)
+    (p,) = bayplan.json("stats", "p")
+    assert p["id"] == container(bayplan, "p")["id"]
+    assert p["memoryLimitBytes"] == 64 << 20
+    assert p["memoryPercent"] == pytest.approx(100 * p["memoryUsedBytes"] / (64 << 20), abs=0.01)
+    assert 0 < p["memoryUsedBytes"] <= p["memoryBytes"]
+    header, *lines = bayplan("stats", "--no-stream", "-a").stdout.splitlines()
+    columns = "ID NAME CPU MEMORY / LIMIT MEM NET IN / OUT READ / WRITTEN TASKS"
+    assert header.split() == columns.split()
+    assert [line.split()[1] for line in sorted(lines, key=lambda x: x.split()[1])] == ["p", "q"]
+    assert {row["name"] for row in bayplan.json("stats")} == {"p"}
+    bayplan("rm", "-f", "p", "q")
+
+
 def test_events_tell_the_story_of_a_container(bayplan, box):
     with bayplan.start("events", "-o", "jsonl") as events:
         told = map(json.loads, events.stdout)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Bayplan
-from tests.support.fuse import Forked, run_with_fuse
+from tests.support.fuse import run_with_fuse
 from tests.support.load import Visitor
 from tests.support.manifests import HEAD, document
 
@@ -167,7 +167,7 @@ def test_a_port_that_no_ledger_knows_is_taken_over(bayplan: Bayplan, world: Path
 
 
 def test_a_move_converges_killed_at_some_steps(world):
-    bayplan = Forked(world)
+    bayplan = Bayplan(world)
     blue, green = world / "blue.yaml", world / "green.yaml"
     blue.write_text(site(page("Service", "blue", PORT), page("Service", "green", OTHER)))
     green.write_text(site(page("Service", "blue", OTHER), page("Service", "green", PORT)))

@@ -98,6 +98,23 @@ def test_a_window_has_its_size_before_the_program_starts(box):
             assert user.ends() == 0
 
 
+def test_exec_at_a_terminal_follows_its_size_and_ends_with_the_programs_code(box):
+    with terminal(box, "exec", "-it", "keep", "sh") as user:
+        user.expect(b"# ")
+        user.resize(40, 120)
+        user.type(b"sleep 0.1; stty size\n")
+        user.expect(b"\r\n40 120\r\n")
+        user.type(b"kill -9 $$\n")
+        assert user.ends() == 137
+    for words, code in (
+        (["sh", "-c", "kill $$"], 143),
+        (["no-such-program"], 127),
+        (["/etc/hosts"], 126),
+    ):
+        with terminal(box, "exec", "-it", "keep", *words) as user:
+            assert user.ends() == code
+
+
 def test_the_terminal_is_restored_whatever_ends_it(box):
     with terminal(box, "exec", "-it", "keep", "sh") as user:
         user.expect(b"# ")

@@ -82,6 +82,7 @@ def mmdebstrap() -> None:
         pytest.skip("mmdebstrap is not installed: apt-get install mmdebstrap")
 
 
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_debian_packages_the_same_image_twice_the_second_time_from_the_cache(
     store: ImageStore,
@@ -102,6 +103,7 @@ def test_debian_packages_the_same_image_twice_the_second_time_from_the_cache(
     assert os.listdir(store.folder / "tmp") == []
 
 
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_unknown_package_is_named(store: ImageStore) -> None:
     suite, _ = resolve_suite(None)
@@ -110,6 +112,7 @@ def test_unknown_package_is_named(store: ImageStore) -> None:
     assert os.listdir(store.folder / "tmp") == []
 
 
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_interrupted_build_leaves_nothing(store: ImageStore, world: Path) -> None:
     def interrupt(line: str) -> None:
@@ -122,6 +125,7 @@ def test_interrupted_build_leaves_nothing(store: ImageStore, world: Path) -> Non
     assert store.list() == ()
 
 
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_killed_build_is_swept_once_its_children_are_gone(store: ImageStore, world: Path) -> None:
     script = (
@@ -144,6 +148,7 @@ def test_killed_build_is_swept_once_its_children_are_gone(store: ImageStore, wor
     assert os.listdir(store.folder / "tmp") == []
 
 
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_key_with_refresh_asks_the_archive() -> None:
     assert debian_key(("hello",), refresh=True) == debian_key(("hello",), refresh=True)
@@ -151,6 +156,7 @@ def test_key_with_refresh_asks_the_archive() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.download
 @pytest.mark.usefixtures("mmdebstrap")
 def test_debian_services_run_and_share_their_bare_root(store: ImageStore) -> None:
     lines: list[str] = []

@@ -32,7 +32,7 @@ def box(world):
     [
         ("nope", 127, "nope: not found in the container's PATH (/bin)"),
         ("/bin/nope", 127, "/bin/nope: no such file or directory in the container"),
-        ("/etc", 126, "/etc is a directory"),
+        ("/etc", 126, "/etc: permission denied, it is a directory"),
         ("/plain", 126, "/plain: permission denied, it is not executable for user 0"),
         ("/script", 127, "/script needs the script interpreter /opt/lua, which is not in"),
         ("/dynamic", 127, "/dynamic needs the dynamic loader /lib"),

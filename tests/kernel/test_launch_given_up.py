@@ -1,15 +1,18 @@
 """A launch that is given up, as the supervisor sees it: told in time, collected when gone."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from runtime.cgroup import Cgroup, Hierarchy
+from runtime.errors import LaunchError
 from runtime.root import Root
-from runtime.spec import Resources
+from runtime.spec import Process, Resources
 from runtime.supervisor import child_process
+from runtime.supervisor.child import Child
 from runtime.supervisor.child_process import Starting
 from runtime.supervisor.loop import Loop
 from tests.support.box import Box
@@ -98,3 +101,23 @@ def test_one_that_is_abandoned_twice_fails_once(site, frozen):
     site.run_until(lambda: site.told)
     assert site.told == ["not wanted"]
     assert children() == before
+
+
+def test_a_sibling_killed_before_it_has_said_a_word_is_collected(world, monkeypatch):
+    """As the end of a container kills what is just being put into it, and waits for that to go."""
+    box = Box(world / "box")
+    tell = Child.send
+
+    def die(self, message, fds=()):
+        if "forked" in message:
+            os.kill(os.getpid(), signal.SIGKILL)
+        tell(self, message, fds)
+
+    monkeypatch.setattr(Child, "send", die)
+    with box.running(box.spec("sleep", "100")) as target:
+        for _ in range(5):
+            with pytest.raises(LaunchError, match="died before it got to exec"):
+                box.enter(target, Process(("true",), env=("PATH=/bin",)))
+            children = Path("/proc/self/task").glob("*/children")
+            pids = [pid for path in children for pid in path.read_text().split()]
+            assert pids == [str(target.pid)]

@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
 from tests.support.bundle import ID, bundle_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -114,8 +114,7 @@ def test_no_file_of_the_container_decides_whether_it_can_be_managed(bundle):
     bundle.config["hooks"] = {p: [_noting(bundle, p)] for p in ("poststart", "poststop")}
     bundle.start("mkdir /etc/passwd; sleep 1000", verb="create")
     bundle.do("start", ID)
-    while not (bundle.path / "rootfs/etc/passwd").exists():
-        time.sleep(0.02)
+    wait_until((bundle.path / "rootfs/etc/passwd").exists)
     bundle.do("update", "--pids-limit", "20", ID)
     assert bundle.do("exec", ID, "sh", "-c", "echo $HOME") == "/\n"
     bundle.do("delete", "--force", ID)

@@ -6,19 +6,17 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundle import ID, bundle_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
-NO_STREAMS = {
-    "capture_output": False,
-    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
-}
+_INTO_NULL = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+NO_STREAMS = {"capture_output": False, **_INTO_NULL}
 
 
 @pytest.fixture
@@ -29,15 +27,8 @@ def bundle(world):
 
 def _told(path) -> int:
     """Wait until a hook has written the state it was given, and return the pid in it."""
-    _wait(path.exists)
+    wait_until(path.exists)
     return json.loads(path.read_text())["pid"]
-
-
-def _wait(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _is_alive(pid: int) -> bool:
@@ -114,13 +105,42 @@ def test_what_a_create_that_was_killed_leaves_running_is_killed(bundle, tmp_path
     assert not _is_alive(pid)
 
 
+@pytest.mark.parametrize("point", ["prestart", "createContainer", "poststart"])
+def test_a_forced_delete_does_not_wait_for_a_hook_that_hangs(bundle, tmp_path, point):
+    bundle.config["hooks"] = {point: [_noting(tmp_path / "state", "exec sleep 1000")] * 2}
+    bundle.sh("sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    arguments = [*bundle.command(), "run", "--detach", ID]
+    with subprocess.Popen(arguments, cwd=bundle.path, **_INTO_NULL) as process:
+        pid = _told(tmp_path / "state")
+        bundle.do("delete", "--force", ID)
+    assert process.returncode == 1
+    assert not _is_alive(pid)
+    assert not (bundle.root / ID).exists()
+
+
+def test_of_two_that_want_one_cgroup_one_gets_it(bundle, tmp_path):
+    bundle.config["hooks"] = {"createRuntime": [_noting(tmp_path / "state")]}
+    bundle.sh("sleep 1000")
+    bundle.call("state", ID)  # writes the config
+    folders = [bundle.root, *(bundle.path / f"other{number}" for number in range(3))]
+    commands = [[bundle.command()[0], "--root", str(f), "create", ID] for f in folders]
+    makers = [subprocess.Popen(c, cwd=bundle.path, **_INTO_NULL) for c in commands]
+    try:
+        assert sorted(maker.wait() for maker in makers) == [0, 1, 1, 1]
+        assert _is_alive(_told(tmp_path / "state"))
+    finally:
+        for folder in folders:
+            bundle.do("--root", str(folder), "delete", "--force", ID)
+
+
 def test_a_delete_that_waited_leaves_the_next_container_of_that_id_alone(bundle, tmp_path):
     bundle.start()
     folder = bundle.root / ID
     lock = os.open(folder, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     with subprocess.Popen([*bundle.command(), "delete", "--force", ID]) as process:
-        _wait(lambda: _waits_for_lock(process.pid))
+        wait_until(lambda: _waits_for_lock(process.pid))
         folder.rename(tmp_path / "old")
         folder.mkdir()
         (folder / "config.json").write_text("{}")
@@ -165,7 +185,7 @@ def test_a_start_that_was_killed_once_it_connected_has_started_the_container(bun
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(f"/proc/self/fd/{folder}/start.sock")
     os.close(folder)
-    _wait(lambda: bundle.state()["status"] == "running")
+    wait_until(lambda: bundle.state()["status"] == "running")
     assert "it is running" in bundle.fails("delete", ID)
     assert "it is running" in bundle.fails("start", ID)
     assert not (bundle.root / ID / "start.sock").exists()
@@ -178,7 +198,7 @@ def test_a_process_killed_before_its_program_has_not_started(bundle):
     bundle.start(verb="create")
     arguments = [*bundle.command(), "start", ID]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
-        _wait((bundle.path / "rootfs/tmp/hook").exists)
+        wait_until((bundle.path / "rootfs/tmp/hook").exists)
         bundle.do("kill", ID, "KILL")
         assert "ended before" in process.stderr.read()
     assert process.returncode == 1
@@ -189,6 +209,6 @@ def test_a_forced_delete_does_not_wait_for_a_hook_of_start(bundle):
     bundle.config["hooks"] = {"startContainer": [{**hook, "env": ["PATH=/bin"]}]}
     bundle.start(verb="create")
     with subprocess.Popen([*bundle.command(), "start", ID]) as process:
-        _wait((bundle.path / "rootfs/tmp/hook").exists)
+        wait_until((bundle.path / "rootfs/tmp/hook").exists)
         bundle.do("delete", "--force", ID)
     assert process.returncode == 1

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.support.bundle import ID, bundle_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -70,8 +71,7 @@ def test_a_create_that_was_killed_can_be_deleted(bundle):
     bundle.call("state", ID)  # writes the config
     arguments = [*bundle.command(), "create", ID]
     with subprocess.Popen(arguments, cwd=bundle.path) as process:
-        while not bundle.groups():
-            time.sleep(0.02)
+        wait_until(bundle.groups)
         process.kill()
     assert "does not exist" in bundle.fails("start", ID)
     bundle.do("delete", "--force", ID)
@@ -124,16 +124,23 @@ def test_a_paused_container_can_be_killed(bundle):
 
 def test_ps_list_and_kill_all(bundle):
     bundle.start("sleep 1000 & sleep 1001 & wait")
-    time.sleep(0.2)
-    pids = json.loads(bundle.do("ps", "--format", "json", ID))
-    assert len(pids) == 3
+    listed = lambda: json.loads(bundle.do("ps", "--format", "json", ID))  # noqa: E731
+    wait_until(lambda: len(listed()) == 3)
+    pids = listed()
     assert bundle.state()["pid"] in pids
     assert bundle.do("ps", ID).split() == ["PID", *map(str, pids)]
+    head, *lines = bundle.do("ps", ID, "-e", "-o", "pid,args").splitlines()
+    assert head.split() == ["PID", "COMMAND"]
+    assert sorted(int(line.split()[0]) for line in lines) == sorted(pids)
+    assert "shows no PID" in bundle.fails("ps", ID, "-eo", "args")
     assert bundle.do("list", "--quiet").split() == [ID]
     (row,) = json.loads(bundle.do("list", "--format", "json"))
     assert (row["id"], row["status"]) == (ID, "running")
+    bundle.do("kill", ID, "0")
     bundle.do("kill", "--all", ID, "9")
     bundle.wait_stopped()
+    bundle.do("kill", "--all", ID, "0")
+    assert "not running" in bundle.fails("kill", ID, "0")
 
 
 def test_update_changes_only_what_is_given(bundle):
@@ -151,6 +158,13 @@ def test_update_changes_only_what_is_given(bundle):
 def _memory_files(bundle):
     names = ("memory.limit_in_bytes", "memory.max")
     return [n for n in names if any(os.path.exists(f"{g}/{n}") for g in bundle.groups())]
+
+
+def test_a_limit_of_a_kind_there_was_none_of_is_seen_inside(bundle):
+    bundle.start()
+    bundle.do("update", "--cpuset-cpus", "0", ID)
+    files = "cd /sys/fs/cgroup; cat cpuset/cpuset.cpus cpuset.cpus 2>/dev/null"
+    assert bundle.call("exec", ID, "sh", "-c", files).stdout == "0\n"
 
 
 def test_signals_of_a_foreground_run_reach_the_program(bundle):
@@ -203,6 +217,12 @@ def test_pid_file_log_and_preserved_descriptors(bundle, tmp_path):
     assert "nobody" in json.loads(line)["msg"]
 
 
+def test_help_tells_verbs_and_options(bundle):
+    assert "make a container and start it" in bundle.do("--help")
+    assert "--bundle, -b VALUE" in bundle.do("run", "--help")
+    assert "ID COMMAND" in bundle.do("exec", "-h")
+
+
 def test_spec_and_features(bundle):
     bundle.call("state", ID)
     (bundle.path / "config.json").unlink()
@@ -216,13 +236,15 @@ def test_spec_and_features(bundle):
     features = json.loads(bundle.do("features"))
     assert "createRuntime" in features["hooks"]
     assert "SCMP_ACT_NOTIFY" in features["linux"]["seccomp"]["actions"]
+    assert features["linux"]["cgroup"]["systemd"]
+    assert not features["linux"]["intelRdt"]["enabled"]
+    assert "org.systemd.property." in features["potentiallyUnsafeConfigAnnotations"]
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--cgroup-manager", "systemd", "list"), "systemd is not supported"),
-        (("--systemd-cgroup", "list"), "systemd is not supported"),
+        (("--cgroup-manager", "x", "list"), "cgroupfs, systemd or disabled, not x"),
         (("checkpoint", ID), "checkpoint is not supported"),
         (("nothing",), "no command nothing"),
         (("state", "../etc"), "not a container id"),

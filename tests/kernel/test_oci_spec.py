@@ -21,18 +21,8 @@ def bundle(world):
         yield made
 
 
-def _with_user_namespace(bundle, first: int = 100000) -> None:
-    linux = bundle.config["linux"]
-    linux["namespaces"].append({"type": "user"})
-    for name in ("uidMappings", "gidMappings"):
-        linux[name] = [{"containerID": 0, "hostID": first, "size": 1000}]
-    for folder, folders, files in os.walk(bundle.path / "rootfs"):
-        for name in (*folders, *files, ""):
-            os.chown(os.path.join(folder, name), first, first, follow_symlinks=False)
-
-
 def test_a_user_namespace_with_all_that_belongs_in_it(bundle):
-    _with_user_namespace(bundle)
+    bundle.with_user_namespace()
     script = (
         "cat /proc/self/uid_map; id -u; echo $$; touch /tmp/x; stat -c %u /tmp/x;"
         " echo x > /dev/null && stat -c %t:%T /dev/null; ls /sys/class | head -1; hostname"
@@ -45,7 +35,7 @@ def test_a_user_namespace_with_all_that_belongs_in_it(bundle):
 
 
 def test_exec_enters_the_user_namespace(bundle):
-    _with_user_namespace(bundle)
+    bundle.with_user_namespace()
     bundle.start()
     out = bundle.do("exec", ID, "sh", "-c", "cat /proc/self/uid_map; id -u; hostname")
     assert out.split() == ["0", "100000", "1000", "0", "box"]
@@ -57,15 +47,16 @@ def test_a_user_namespace_needs_mappings(bundle):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "the containers"])
-def test_a_bind_seen_with_other_owners(bundle, tmp_path, own):
-    _with_user_namespace(bundle)
+@pytest.mark.parametrize("word", ["idmap", "idmap=uids=0-100000-1#5-100500-2;gids=@0-0-10"])
+def test_a_bind_seen_with_other_owners(bundle, tmp_path, own, word):
+    bundle.with_user_namespace()
     (tmp_path / "file").touch()
     maps = [{"containerID": 0, "hostID": 100000, "size": 1000}] if own else []
     mount = {
         "destination": "/mnt",
         "type": "bind",
         "source": str(tmp_path),
-        "options": ["bind", "idmap"],
+        "options": ["bind", word],
     }
     bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
     assert bundle.run("stat -c %u:%g /mnt/file") == "0:0\n"
@@ -83,6 +74,32 @@ def test_a_bind_seen_with_other_owners_without_a_user_namespace(bundle, tmp_path
     }
     bundle.config["mounts"].append({**mount, "uidMappings": maps, "gidMappings": maps})
     assert bundle.run("stat -c %u:%g /mnt/file") == "100000:100000\n"
+
+
+@pytest.mark.parametrize(("word", "below"), [("ro", "made"), ("rro", "refused")])
+def test_a_read_only_bind_is_so_itself_or_with_what_is_below(bundle, tmp_path, word, below):
+    (tmp_path / "sub").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "sub", tmp_path / "sub"], check=True)
+    try:
+        options = ["rbind", word]
+        mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path)}
+        bundle.config["mounts"].append({**mount, "options": options})
+        script = (
+            "for f in /mnt/x /mnt/sub/x; do touch $f 2>/dev/null && echo made || echo refused; done"
+        )
+        assert bundle.run(script).split() == ["refused", below]
+    finally:
+        subprocess.run(["umount", tmp_path / "sub"], check=True)
+
+
+def test_without_pivot_there_is_no_proc_but_the_masked_one(bundle):
+    process = bundle.config["process"]
+    process["capabilities"]["bounding"].append("CAP_SETFCAP")
+    process["capabilities"]["permitted"].append("CAP_SETFCAP")
+    # As root of a user namespace of its own.
+    bundle.sh("unshare -mrpf mount -t proc none /proc; echo $?")
+    done = bundle.call("run", "--no-pivot", ID)
+    assert "ermission denied" in done.stderr, (done.stdout, done.stderr)
 
 
 def test_clocks_of_a_time_namespace(bundle):
@@ -150,14 +167,7 @@ def test_limits_of_the_cgroup(bundle):
 @pytest.mark.parametrize(
     ("member", "where"),
     [
-        ({"process": {"apparmorProfile": "x"}}, "apparmor"),
-        ({"process": {"selinuxLabel": "x"}}, "selinux"),
-        ({"process": {"scheduler": {"policy": "SCHED_BATCH"}}}, "scheduler"),
         ({"linux": {"intelRdt": {"closID": "x"}}}, "intelRdt"),
-        ({"linux": {"personality": {"domain": "LINUX32"}}}, "personality"),
-        ({"linux": {"mountLabel": "x"}}, "mountLabel"),
-        ({"linux": {"resources": {"rdma": {"mlx5_1": {"hcaHandles": 3}}}}}, "rdma"),
-        ({"linux": {"resources": {"memory": {"swappiness": 10}}}}, "swappiness"),
         ({"linux": {"noSuchThing": True}}, "noSuchThing"),
         ({"linux": {"cgroupsPath": "user.slice:a:b"}}, "systemd"),
     ],

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +19,10 @@ from runtime.container.defaults import (
     default_mounts,
     default_namespaces,
 )
-from runtime.spec import Linux, Process, RootFs, Spec, to_json
+from runtime.json_data import to_json
+from runtime.spec import Linux, Process, RootFs, Spec
 from tests.support.box import APPLETS
+from tests.support.waiting import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("bayplan-oci"))
 ID = "box"
@@ -57,6 +58,16 @@ class Bundle:
     def sh(self, script: str) -> None:
         """Have the container run a shell script."""
         self.config["process"]["args"] = ["sh", "-c", script]
+
+    def with_user_namespace(self, first: int = 100000) -> None:
+        """Give it a user namespace whose ids begin at *first*, who owns the root."""
+        linux = self.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        for name in ("uidMappings", "gidMappings"):
+            linux[name] = [{"containerID": 0, "hostID": first, "size": 1000}]
+        for folder, folders, files in os.walk(self.path / "rootfs"):
+            for name in (*folders, *files, ""):
+                os.chown(os.path.join(folder, name), first, first, follow_symlinks=False)
 
     def command(self) -> list[str]:
         """Return how the command is called."""
@@ -98,10 +109,7 @@ class Bundle:
 
     def wait_stopped(self) -> None:
         """Wait until the container's process has ended."""
-        deadline = time.monotonic() + 10
-        while self.state()["status"] != "stopped":
-            assert time.monotonic() < deadline, self.state()
-            time.sleep(0.02)
+        wait_until(lambda: self.state()["status"] == "stopped")
 
     def groups(self) -> list[str]:
         """Return the container's cgroups that are there."""

@@ -1,14 +1,23 @@
-"""The command as a user runs it, in a world of its own."""
+"""The command as a user runs it, in a world of its own.
+
+In a fork of the test, mostly: see `tests.support.forks`. What is about start-up, about standard
+streams and signals, or about several at once, starts the process that a user would.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.forks import import_product, in_fork
+from tests.support.manifests import HEAD, document, sleeper
 
 COMMAND = [sys.executable, "-c", "from provider.cli.app import main; main()"]
 
@@ -28,7 +37,29 @@ class Bayplan:
         self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb; the exit code must be *code*, if one is given."""
-        done = subprocess.run(
+        done = self._run(words, stdin, timeout)
+        if code is not None:
+            said = f"$ bayplan {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == code, f"exit code {done.returncode}\n{said}"
+        return done
+
+    def _run(
+        self, words: tuple[str, ...], stdin: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        if threading.active_count() > 1:  # one of them may hold a lock, which a fork never gets
+            return self._run_process(words, stdin, timeout)
+        _prepare()
+        from provider.cli import app
+
+        ended = in_fork(
+            lambda: app.run([*words]), stdin=stdin, env=self.environment, timeout=timeout
+        )
+        return subprocess.CompletedProcess([*words], *ended)
+
+    def _run_process(
+        self, words: tuple[str, ...], stdin: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*COMMAND, *words],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
@@ -38,10 +69,6 @@ class Bayplan:
             timeout=timeout,
             check=False,
         )
-        if code is not None:
-            said = f"$ bayplan {' '.join(words)}\n{done.stdout}\n{done.stderr}"
-            assert done.returncode == code, f"exit code {done.returncode}\n{said}"
-        return done
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb and return while it runs."""
@@ -79,3 +106,26 @@ class Bayplan:
         for project in found * 2:  # one may lend to another
             self("delete", "-p", project.name, "--delete-volumes", code=None)
         self("doctor", "--mend", code=None)
+
+
+@functools.cache
+def _prepare() -> None:
+    """Have here, once, what the product makes once in each process: validators, decoders."""
+    import_product()
+    from provider.manifest.load import load
+
+    kinds = [document("Config", "x", "{data: {a: b}}")]
+    kinds += [document("Secret", "x", "{data: {a: {fromEnv: A}}}")]
+    kinds += [document(kind, "x", "{}") for kind in ("Network", "Volume")]
+    box = "{container: {image: box, networks: [x]}}"
+    kinds += [document(kind, "x", box) for kind in ("Service", "Job")]
+    load(["-"], stdin="".join((HEAD, sleeper("x"), *kinds)).encode(), resolve_secrets=False)
+
+
+class BayplanProcess(Bayplan):
+    """The command in a process of its own, as it is installed."""
+
+    def _run(
+        self, words: tuple[str, ...], stdin: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        return self._run_process(words, stdin, timeout)

@@ -15,10 +15,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.support.cli import Bayplan
+from tests.support.forks import in_fork
 
 _OWN_STEPS = (
     ("provider.engine.ledger", "Ledger", ("write", "delete", "sync")),
@@ -36,15 +36,6 @@ _OWN_STEPS = (
     ),
     ("runtime.kernel.netlink", "Netlink", ("request",)),
     ("runtime.supervisor.client", "Supervisor", ("talk",)),
-)
-_IMPORTED = (
-    *(f"provider.cli.{verb}" for verb in ("apply", "delete", "doctor", "plan", "ps", "show")),
-    *("provider.cli.planning", "provider.manifest.load", "provider.manifest.graph"),
-    *(
-        f"provider.drivers.{kind}"
-        for kind in ("container", "content", "image", "network", "volume")
-    ),
-    *("jinja2", "jsonschema_rs", "networkx", "yaml"),
 )
 _CHANGES_OF_FILES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync")
 
@@ -139,58 +130,11 @@ def run_with_fuse(
         Fuse(left, told, at, blow).fit(deep=deep)
         one_worker = crew.Crew.__init__
         crew.Crew.__init__ = lambda self, workers: one_worker(self, 1)  # type: ignore[method-assign]
-        return app.run([*_root(bayplan), *words])
+        root = ["--root", str(bayplan.folder)] if bayplan.folder else []
+        return app.run([*root, *words])
 
     try:
-        code, out, errors = _in_fork(body)
+        code, out, errors = in_fork(body)
         return Ran(code, os.pread(told, 200, 0).decode().strip(), out, errors)
     finally:
         os.close(told)
-
-
-class Forked(Bayplan):
-    """The command without the cost of starting Python, for tests that run it hundreds of times."""
-
-    def __post_init__(self) -> None:
-        """Import what the verbs import, once and here, instead of in each fork."""
-        for name in _IMPORTED:
-            importlib.import_module(name)
-
-    def __call__(
-        self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        from provider.cli import app
-
-        result, out, errors = _in_fork(lambda: app.run([*_root(self), *words]), stdin=stdin or "")
-        said = f"$ bayplan {' '.join(words)}\n{out}\n{errors}"
-        assert code is None or result == code, f"exit code {result}\n{said}"
-        return subprocess.CompletedProcess(list(words), result, out, errors)
-
-
-def _root(bayplan: Bayplan) -> list[str]:
-    return ["--root", str(bayplan.folder)] if bayplan.folder else []
-
-
-def _in_fork(body: Callable[[], int], *, stdin: str = "") -> tuple[int, str, str]:
-    """Return exit code (negative: the signal), stdout and stderr of *body* run in a fork."""
-    files = [os.memfd_create(name) for name in ("in", "out", "errors")]
-    os.pwrite(files[0], stdin.encode(), 0)
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            for number, fd in enumerate(files):
-                os.dup2(fd, number)
-            sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the rest of its life
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-            code = body()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    texts = [Path(f"/proc/self/fd/{fd}").read_text() for fd in files[1:]]
-    for fd in files:
-        os.close(fd)
-    return os.waitstatus_to_exitcode(status), texts[0], texts[1]

@@ -48,24 +48,24 @@ class Snapshot:
             *_links(f"bp{tag}"),
             *_cgroups(f"bayplan-{tag}" if tag else "bayplan"),
             *_tables(table),
-            *_elements(table),
             *(what for place in folders for what in _processes(place)),
             *(what for place in folders for what in _open_files(place)),
             *(_files(lib, run) if files else ()),
         ]
         return cls(folder, frozenset(found), files)
 
-    def wait_settled(self, before: Snapshot, *, timeout_s: float = 5.0) -> list[str]:
-        """Return what is here and was not *before*.
+    def wait_settled(self, before: Snapshot | None = None, *, timeout_s: float = 5.0) -> list[str]:
+        """Return what is here and was not *before*, which was nothing unless it is given.
 
         The kernel destroys network namespaces, and with them veth pairs, in its own time; so
         links alone get a bounded grace.
         """
         deadline = time.monotonic() + timeout_s
-        leaks = self.objects - before.objects
+        old = before.objects if before else frozenset()
+        leaks = self.objects - old
         while leaks and time.monotonic() < deadline:
             time.sleep(0.05)
-            leaks = Snapshot.take(self.folder, files=self.files).objects - before.objects
+            leaks = Snapshot.take(self.folder, files=self.files).objects - old
         return sorted(leaks)
 
 
@@ -88,12 +88,14 @@ def _cgroups(name: str) -> list[str]:
 
 
 def _tables(name: str) -> list[str]:
+    """Return the nft table of that name, and what is in it of published ports."""
     if not shutil.which("nft"):
         return []
     listing = subprocess.run(["nft", "-j", "list", "tables"], capture_output=True, check=True)
     entries = json.loads(listing.stdout or b"{}").get("nftables", [])
     names = [entry["table"]["name"] for entry in entries if "table" in entry]
-    return [f"nft table {n}" for n in names if n == name]
+    found = [f"nft table {n}" for n in names if n == name]
+    return found + (_elements(name) if found else [])
 
 
 def _elements(table: str) -> list[str]:
@@ -114,8 +116,12 @@ def _processes(needle: str) -> list[str]:
         if int(pid) == os.getpid():
             continue
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read()
+            if not line:
+                continue  # of the kernel
             cwd = os.readlink(f"/proc/{pid}/cwd")
+            command = line.replace(b"\0", b" ").decode()
         except (OSError, UnicodeDecodeError):
             continue
         if needle in command or cwd.startswith(needle):

@@ -14,10 +14,11 @@ from pathlib import Path
 def machine(folder: Path) -> dict[str, object]:
     """Return mounts, links, cgroups and nft tables of the machine, and all files of *folder*.
 
-    Other worlds may be tested at the same time: what carries another world's tag is left out.
+    Other tests may run at the same time: what carries another world's tag is left out, and what
+    has the names that tests without a world give (``bayplan-enter-4711``, a folder of pytest's).
     """
     tag = hashlib.sha256(bytes(folder)).hexdigest()[:6]
-    others = re.compile(rf"(bayplan[-_]|\bbp)(?!{tag})[0-9a-f]{{6}}|bayplan-test-")
+    others = re.compile(rf"(bayplan[-_]|\bbp)(?!{tag})[0-9a-f]{{6}}|bayplan-\w+-|/pytest-of-")
 
     def ours(names: Iterable[str]) -> list[str]:
         return sorted(name for name in names if str(folder) in name or not others.search(name))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.support.fuse import Forked, Ran, run_with_fuse
+from tests.support.cli import Bayplan
+from tests.support.fuse import Ran, run_with_fuse
 from tests.support.leaks import Snapshot
 from tests.support.manifests import HEAD, document, sleeper
 
@@ -48,7 +49,7 @@ class Site:
 
     def __init__(self, world: Path | None, manifests: Path) -> None:
         """*world* is none for the default one; *manifests* is a folder to put them."""
-        self.bayplan = Forked(world)
+        self.bayplan = Bayplan(world)
         self.fresh = Snapshot.take(world, files=True)
         self.files = {}
         for word, subnet in (("alpha", "10.79.241.0/24"), ("beta", "10.79.242.0/24")):

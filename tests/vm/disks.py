@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 PYTHON = (3, 11)
 """Debian 12's, which the machine has; packages with compiled parts fit one version only."""
 
-_PARTS = ("provider", "runtime", "schemas", "tests", "examples", "pyproject.toml")
+_PARTS = ("provider", "runtime", "schemas", "systemd", "tests", "examples", "pyproject.toml")
 _TEST_PACKAGES = ("pytest", "pytest-timeout", "isal", "zstandard")
 
 

@@ -9,10 +9,9 @@ Source: Documentation/admin-guide/cgroup-v1/blkio-controller.rst.
 from collections.abc import Iterator
 
 from runtime.cgroup import files
-from runtime.cgroup.controller import Controller, refusal, write_setting
-from runtime.cgroup.limits import bfq_weight, throttles
+from runtime.cgroup.controller import Controller, device_lines, write_lines, write_setting
+from runtime.cgroup.limits import bfq_weight, device_weights, leaf_weights, throttles
 from runtime.cgroup.setting import Absent, Setting, same_lines
-from runtime.errors import KernelError
 from runtime.spec import BlockIo, Resources
 
 _THROTTLE_FILES = {
@@ -24,7 +23,7 @@ _THROTTLE_FILES = {
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return the weight, ``io.weight`` of v2 included, and per throttle file a line a device."""
+    """Return the weight, ``io.weight`` of v2 included, and the files with a line a device."""
     block = resources.block_io or BlockIo()
     weight = Setting(
         field="blockIO.weight",
@@ -35,7 +34,22 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
         why_absent="weights need the bfq scheduler, which the kernel lacks",
         hint="1 to 1000",
     )
-    return (weight, *_throttle_settings(block))
+    return (weight, *_device_weights(block), *_throttle_settings(block), *leaf_weights(block))
+
+
+def _device_weights(block: BlockIo) -> Iterator[Setting]:
+    if block.weight_device:
+        weights = device_weights(block)
+        yield Setting(
+            field="blockIO.weightDevice",
+            file="blkio.bfq.weight_device",
+            value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
+            default="",
+            same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
+            absent=Absent.WARN,
+            why_absent="weights need the bfq scheduler, which the kernel lacks",
+            hint="1 to 1000, of disks that have the bfq scheduler",
+        )
 
 
 def _throttle_settings(block: BlockIo) -> Iterator[Setting]:
@@ -54,31 +68,14 @@ def _throttle_settings(block: BlockIo) -> Iterator[Setting]:
 
 def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
     """Write the weight, then device by device what differs."""
-    weight, *limits = wanted
+    weight, *lists = wanted
     missing = [] if write_setting(folder, weight, fresh=fresh) else [weight]
-    for setting in limits:
-        if fresh and setting.is_default:
-            continue
-        path = f"{folder}/{setting.file}"
-        actual = files.read_if_there(path)
-        if actual is None:
+    for setting in lists:
+        # What takes a device off the list.
+        off = "{} default" if setting.field == "blockIO.weightDevice" else "{} 0"
+        if not write_lines(folder, setting, fresh=fresh, off=off.format, about=device_lines):
             missing.append(setting)
-        else:
-            _write_lines(path, setting, actual)
     return missing
-
-
-def _write_lines(path: str, setting: Setting, actual: str) -> None:
-    wanted, found = (set(text.split("\n")) - {""} for text in (setting.value, actual))
-    devices = {line.partition(" ")[0] for line in wanted}
-    extra = {line.partition(" ")[0] for line in found} - devices
-    # Rate 0 takes a device off the list.
-    lines = [*(f"{device} 0" for device in sorted(extra)), *sorted(wanted - found)]
-    try:
-        if lines:
-            files.write(path, *lines)
-    except KernelError as error:
-        raise refusal(setting, error) from error
 
 
 def stats(folder: str) -> dict[str, int | None]:

@@ -1,19 +1,27 @@
-"""The v1 cpu and cpuacct controllers: shares, quota, time used.
+"""The v1 cpu and cpuacct controllers: shares, quota, real time, time used.
 
-Source: Documentation/scheduler/sched-bwc.rst, Documentation/admin-guide/cgroup-v1/cpuacct.rst.
+Source: Documentation/scheduler/sched-bwc.rst, sched-rt-group.rst;
+Documentation/admin-guide/cgroup-v1/cpuacct.rst.
 """
 
-from runtime.cgroup.controller import Controller, number, table
+from collections.abc import Iterator
+
+from runtime.cgroup.controller import Controller, number, table, write_dependent
 from runtime.cgroup.limits import limit_or_none, shares_from_weight, weight_from_unified
-from runtime.cgroup.setting import Setting
+from runtime.cgroup.setting import Absent, Setting
+from runtime.cgroup.v2.cpu import burst, idle
 from runtime.spec import Cpu, Resources
 
 DEFAULT_PERIOD_US = 100_000
 DEFAULT_SHARES = 1024
+_DEFAULT_REALTIME_PERIOD_US = 1_000_000
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return period, quota and shares; a v2 ``cpu.weight`` is honoured by way of shares."""
+    """Return period, quota and shares; a v2 ``cpu.weight`` is honoured by way of shares.
+
+    What no manifest asks for, and an idle group's shares, are listed only where they are given.
+    """
     cpu = resources.cpu or Cpu()
     weight = weight_from_unified(resources, "cpu.weight")
     shares = limit_or_none(cpu.shares) or DEFAULT_SHARES
@@ -34,14 +42,40 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
             default="-1",
             hint="at least 1000 microseconds",
         ),
-        Setting(
-            field="cpu.shares",
-            file="cpu.shares",
-            # The kernel clamps silently; so the comparison must know.
-            value=str(min(max(shares, 2), 262144)),
-            default=str(DEFAULT_SHARES),
-        ),
+        *burst(cpu, "cpu.cfs_burst_us"),
+        *_realtime(cpu),
+        *idle(cpu),
+        *(() if cpu.idle else (_shares(shares),)),
     )
+
+
+def _shares(shares: int) -> Setting:
+    # The kernel clamps silently; so the comparison must know.
+    value = str(min(max(shares, 2), 262144))
+    return Setting(field="cpu.shares", file="cpu.shares", value=value, default=str(DEFAULT_SHARES))
+
+
+def _realtime(cpu: Cpu) -> Iterator[Setting]:
+    why_absent = "the kernel does not schedule real time by groups"
+    if cpu.realtime_period is not None:
+        yield Setting(
+            field="cpu.realtimePeriod",
+            file="cpu.rt_period_us",
+            value=str(cpu.realtime_period),
+            default=str(_DEFAULT_REALTIME_PERIOD_US),
+            absent=Absent.WARN,
+            why_absent=why_absent,
+        )
+    if cpu.realtime_runtime is not None:
+        yield Setting(
+            field="cpu.realtimeRuntime",
+            file="cpu.rt_runtime_us",
+            value=str(cpu.realtime_runtime),
+            default="0",
+            absent=Absent.WARN,
+            why_absent=why_absent,
+            hint="at most what the groups above have, within the period",
+        )
 
 
 def stats(folder: str) -> dict[str, int | None]:
@@ -67,6 +101,7 @@ CPU = Controller(
     name="cpu",
     settings=settings,
     wanted=lambda resources: resources.cpu is not None or "cpu.weight" in resources.unified,
+    apply=write_dependent,
     stats=stats,
 )
 CPUACCT = Controller(

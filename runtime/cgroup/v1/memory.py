@@ -3,6 +3,7 @@
 Source: Documentation/admin-guide/cgroup-v1/memory.rst.
 """
 
+from collections.abc import Iterator
 from errno import EBUSY
 
 from runtime.cgroup import files
@@ -10,15 +11,16 @@ from runtime.cgroup.controller import Controller, number, table, write_setting
 from runtime.cgroup.limits import memory_limits
 from runtime.cgroup.setting import PAGE_SIZE, Absent, Setting, same_size
 from runtime.errors import KernelError, StateError
-from runtime.spec import Resources
+from runtime.spec import Memory, Resources
 
 _LIMIT = "memory.limit_in_bytes"
 _SWAP = "memory.memsw.limit_in_bytes"
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return limit, limit with swap, soft limit."""
-    limit, swap, reservation = memory_limits(resources.memory)
+    """Return limit, limit with swap, soft limit; and what no manifest asks for, where given."""
+    memory = resources.memory or Memory()
+    limit, swap, reservation = memory_limits(memory)
     return (
         _size("memory.limit", _LIMIT, limit),
         _size(
@@ -26,7 +28,26 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
         ),
         # A kernel for real time has no soft limit.
         _size("memory.reservation", "memory.soft_limit_in_bytes", reservation, "no soft limits"),
+        *_habits(memory),
     )
+
+
+def _habits(memory: Memory) -> Iterator[Setting]:
+    """Yield how the group swaps and dies; a new one has inherited all of it."""
+    if memory.use_hierarchy:
+        yield Setting("memory.useHierarchy", "memory.use_hierarchy", "1", default="")
+    if memory.swappiness is not None:
+        value = str(memory.swappiness)
+        hint = "0 to 100"
+        yield Setting("memory.swappiness", "memory.swappiness", value, default="", hint=hint)
+    if memory.disable_oom_killer is not None:
+        yield Setting(
+            field="memory.disableOOMKiller",
+            file="memory.oom_control",
+            value=str(int(memory.disable_oom_killer)),
+            default="",
+            same=lambda expected, actual: f"oom_kill_disable {expected}" in actual.split("\n"),
+        )
 
 
 def _size(field: str, file: str, value: int | None, why_absent: str = "") -> Setting:
@@ -47,12 +68,12 @@ def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Sett
     Raises:
         StateError: more is in use than the new limit allows, and cannot be taken back.
     """
-    limit, swap, reservation = wanted
+    limit, swap, *others = wanted
     order = [limit, swap]
     if not fresh and _exceeds(limit.value, files.read_if_there(f"{folder}/{_SWAP}")):
         order.reverse()
     try:
-        return [s for s in (*order, reservation) if not write_setting(folder, s, fresh=fresh)]
+        return [s for s in (*order, *others) if not write_setting(folder, s, fresh=fresh)]
     except StateError as error:
         used = number(folder, "memory.usage_in_bytes") or 0
         raise StateError(

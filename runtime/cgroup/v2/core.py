@@ -9,6 +9,7 @@ from errno import EBUSY, EOPNOTSUPP
 
 from runtime.cgroup import files
 from runtime.errors import KernelError, UnsupportedHostError
+from runtime.kernel import mask
 
 
 def enable(folder: str, controllers: frozenset[str]) -> None:
@@ -39,6 +40,8 @@ def enable(folder: str, controllers: frozenset[str]) -> None:
 
 def kill(folder: str) -> bool:
     """Send SIGKILL to all members at once, also while they fork; False before Linux 5.14."""
+    if mask.is_masked(mask.CGROUP_KILL):
+        return False
     try:
         files.write(f"{folder}/cgroup.kill", "1")
     except KernelError as error:

@@ -3,16 +3,21 @@
 Source: Documentation/admin-guide/cgroup-v2.rst, CPU.
 """
 
-from runtime.cgroup.controller import Controller, table
-from runtime.cgroup.limits import limit_or_none, weight_from_shares
-from runtime.cgroup.setting import Setting, same_words
+from collections.abc import Iterator
+
+from runtime.cgroup.controller import Controller, table, write_dependent
+from runtime.cgroup.limits import limit_or_none, not_offered, weight_from_shares
+from runtime.cgroup.setting import Absent, Setting, same_words
 from runtime.spec import Cpu, Resources
 
 DEFAULT_PERIOD_US = 100_000
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return quota with period, and weight."""
+    """Return quota with period, and weight.
+
+    What no manifest asks for, and an idle group's weight, are listed only where they are given.
+    """
     cpu = resources.cpu or Cpu()
     quota = limit_or_none(cpu.quota)
     period = limit_or_none(cpu.period) or DEFAULT_PERIOD_US
@@ -26,14 +31,57 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
             same=same_words,
             hint="quota at least 1000, period 1000 to 1000000 microseconds",
         ),
-        Setting(
-            field="cpu.shares",
-            file="cpu.weight",
-            value=str(100 if shares is None else weight_from_shares(shares)),
-            default="100",
-            hint="1 to 10000",
-        ),
+        *burst(cpu, "cpu.max.burst"),
+        *_realtime(cpu),
+        *idle(cpu),
+        *(() if cpu.idle else (_weight(shares),)),
     )
+
+
+def _weight(shares: int | None) -> Setting:
+    return Setting(
+        field="cpu.shares",
+        file="cpu.weight",
+        value=str(100 if shares is None else weight_from_shares(shares)),
+        default="100",
+        hint="1 to 10000",
+    )
+
+
+def burst(cpu: Cpu, file: str) -> Iterator[Setting]:
+    """Yield how much quota may be saved up, if that is given; both versions have it."""
+    if cpu.burst is not None:
+        yield Setting(
+            field="cpu.burst",
+            file=file,
+            value=str(cpu.burst),
+            default="0",
+            absent=Absent.WARN,
+            why_absent="the kernel has no burst, which came with Linux 5.14",
+            hint="at most the quota",
+        )
+
+
+def idle(cpu: Cpu) -> Iterator[Setting]:
+    """Yield whether the group is SCHED_IDLE, if that is given: such a group has no weight."""
+    if cpu.idle is not None:
+        yield Setting(
+            field="cpu.idle",
+            file="cpu.idle",
+            value=str(cpu.idle),
+            default="0",
+            absent=Absent.WARN,
+            why_absent="the kernel has no idle groups, which came with Linux 5.15",
+            hint="0 or 1",
+        )
+
+
+def _realtime(cpu: Cpu) -> Iterator[Setting]:
+    why = "cgroup v2 does not schedule real time by groups"
+    if cpu.realtime_period is not None:
+        yield not_offered("cpu.realtimePeriod", "cpu.rt_period_us", cpu.realtime_period, why)
+    if cpu.realtime_runtime is not None:
+        yield not_offered("cpu.realtimeRuntime", "cpu.rt_runtime_us", cpu.realtime_runtime, why)
 
 
 def stats(folder: str) -> dict[str, int | None]:
@@ -57,5 +105,6 @@ CPU = Controller(
     name="cpu",
     settings=settings,
     wanted=lambda resources: resources.cpu is not None,
+    apply=write_dependent,
     stats=stats,
 )

@@ -3,19 +3,29 @@
 Source: Documentation/admin-guide/cgroup-v2.rst, IO; Documentation/block/bfq-iosched.rst.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from errno import EOPNOTSUPP
 
 from runtime.cgroup import files
-from runtime.cgroup.controller import Controller, refusal, write_setting
+from runtime.cgroup.controller import (
+    Controller,
+    device_lines,
+    refusal,
+    write_lines,
+    write_setting,
+)
 from runtime.cgroup.limits import (
     bfq_weight,
+    device_weights,
     io_weight_from_blkio,
+    leaf_weights,
     limit_or_none,
     throttles,
     weight_from_unified,
 )
-from runtime.cgroup.setting import Absent, Setting
-from runtime.errors import KernelError
+from runtime.cgroup.setting import Absent, Setting, same_lines
+from runtime.errors import ContainerError, KernelError
+from runtime.record import replace
 from runtime.spec import BlockIo, Resources
 
 _KEYS = {
@@ -27,7 +37,10 @@ _KEYS = {
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    """Return the weight, once for bfq and once for the cost model, and the limits per device."""
+    """Return the weights, once for bfq and once for the cost model, and the limits per device."""
+    if ":" in resources.unified.get("io.weight", ""):
+        # Weights of single devices in v2's own words: the file's, as they are.
+        resources = replace(resources, unified={})
     block = resources.block_io or BlockIo()
     bfq = bfq_weight(resources) or 100
     given = limit_or_none(block.weight)
@@ -49,7 +62,27 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
             why_absent="the kernel has no I/O throttling",
             hint="whole disks only, by major:minor",
         ),
+        *_device_weights(resources, block),
+        *leaf_weights(block),
     )
+
+
+def _device_weights(resources: Resources, block: BlockIo) -> Iterator[Setting]:
+    """Yield the lines of single devices; what is said in v2's own words of a file is all of it."""
+    bfq = device_weights(block)
+    cost = {device: io_weight_from_blkio(weight) for device, weight in bfq.items()}
+    for file, weights in (("io.bfq.weight", bfq), ("io.weight", cost)):
+        if block.weight_device and file not in resources.unified:
+            yield Setting(
+                field="blockIO.weightDevice",
+                file=file,
+                value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
+                default="",
+                same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
+                absent=Absent.WARN,
+                why_absent="the disk has no bfq scheduler, and the kernel no io cost model",
+                hint="10 to 1000, of whole disks by major:minor",
+            )
 
 
 def _weight(field: str, file: str, weight: int) -> Setting:
@@ -99,8 +132,9 @@ def _parse(text: str) -> dict[str, dict[str, str]]:
 
 def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Setting]:
     """Write weights where the kernel has them, then device by device what differs."""
-    *weights, limits = wanted
-    missing = [s for s in weights if not write_setting(folder, s, fresh=fresh)]
+    bfq, cost, limits, *devices = wanted
+    missing = [s for s in (bfq, cost) if not write_setting(folder, s, fresh=fresh)]
+    missing += [s for s in devices if not _write_weights(folder, s, fresh=fresh)]
     if fresh and limits.is_default:
         return missing
     actual = files.read_if_there(f"{folder}/{limits.file}")
@@ -110,6 +144,19 @@ def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Sett
     changed = sorted(device for device in want | have if want.get(device) != have.get(device))
     _write_lines(folder, limits, (_line(device, want.get(device, {})) for device in changed))
     return missing
+
+
+def _write_weights(folder: str, setting: Setting, *, fresh: bool) -> bool:
+    """Write the weights of devices; False if there is no such file, or no such scheduler."""
+    try:
+        return write_lines(
+            folder, setting, fresh=fresh, off="{} default".format, about=device_lines
+        )
+    except ContainerError as error:
+        cause = error.__cause__
+        if isinstance(cause, KernelError) and cause.errno == EOPNOTSUPP:
+            return False
+        raise
 
 
 def _write_lines(folder: str, setting: Setting, lines: Iterable[str]) -> None:

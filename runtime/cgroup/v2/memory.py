@@ -3,19 +3,22 @@
 Source: Documentation/admin-guide/cgroup-v2.rst, Memory.
 """
 
+from collections.abc import Iterator
 from errno import EAGAIN, EINVAL
 
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, number, table, write_changed
-from runtime.cgroup.limits import memory_limits
+from runtime.cgroup.limits import memory_limits, not_offered
 from runtime.cgroup.setting import Absent, Setting, parse_size, same_size
 from runtime.errors import KernelError, StateError
-from runtime.spec import Resources
+from runtime.kernel import mask
+from runtime.spec import Memory, Resources
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
     """Return the limits; swap on v2 is what comes on top of memory."""
-    limit, with_swap, reservation = memory_limits(resources.memory)
+    memory = resources.memory or Memory()
+    limit, with_swap, reservation = memory_limits(memory)
     swap = None if limit is None or with_swap is None else with_swap - limit
     return (
         _size("memory.limit", "memory.max", limit),
@@ -24,7 +27,18 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
         # Not in the specification's own words, only by `unified`; by hand they are drift.
         _size("unified.memory.high", "memory.high", None),
         Setting("unified.memory.oom.group", "memory.oom.group", "0", "0"),
+        *_only_v1(memory),
     )
+
+
+def _only_v1(memory: Memory) -> Iterator[Setting]:
+    """Yield what is asked for and v2 has no file for; nested groups count here in any case."""
+    if memory.swappiness is not None:
+        why = "cgroup v2 has no swappiness"
+        yield not_offered("memory.swappiness", "memory.swappiness", memory.swappiness, why)
+    if memory.disable_oom_killer:
+        why = "cgroup v2 cannot do without the OOM killer"
+        yield not_offered("memory.disableOOMKiller", "memory.oom_control", 1, why)
 
 
 def _size(field: str, file: str, value: int | None, why_absent: str = "") -> Setting:
@@ -60,7 +74,8 @@ def _make_room(folder: str, limit: int) -> None:
     if used <= limit:
         return
     try:
-        files.write(f"{folder}/memory.reclaim", str(used - limit))
+        if not mask.is_masked(mask.MEMORY_RECLAIM):
+            files.write(f"{folder}/memory.reclaim", str(used - limit))
     except KernelError as error:
         # EAGAIN: less could be had than asked for. No such file before Linux 5.19.
         if not files.is_gone(error) and error.errno not in (EAGAIN, EINVAL):

@@ -9,14 +9,9 @@ from provider.model import specs
 from provider.model.ids import Kind
 from provider.planning.decide import ADOPTED
 from tests.support import builders as b
-from tests.support.memory import Host, todo
+from tests.support.memory import todo
 
 MOUNT = (specs.VolumeMount("/data", volume="data"),)
-
-
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
 
 
 def project(name="data", **more):

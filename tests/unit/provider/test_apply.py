@@ -19,14 +19,9 @@ from provider.model.ids import Kind
 from provider.model.resource import Condition
 from provider.planning.plan import make_plan
 from tests.support import builders as b
-from tests.support.memory import Host, todo
+from tests.support.memory import todo
 
 GROUND = (b.image(), b.network())
-
-
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
 
 
 def fates(report):

@@ -4,14 +4,9 @@ from provider.errors import RefusedError
 from provider.model import specs
 from provider.model.ids import Kind
 from tests.support import builders as b
-from tests.support.memory import Host, todo
+from tests.support.memory import todo
 
 MANY = [b.config(f"c{n}") for n in range(8)]
-
-
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
 
 
 def test_an_empty_input_removes_nothing_by_mistake(host):

@@ -6,16 +6,10 @@ from provider.model import specs
 from provider.model.ids import Kind
 from provider.model.resource import Condition
 from tests.support import builders as b
-from tests.support.memory import Host
 
 GROUND = (b.image(), b.network(), b.volume())
 STOP_FIRST = specs.Update(order="stop-first")
 OLD, NEW = b.iid(Kind.CONTAINER, "old"), b.iid(Kind.CONTAINER, "new")
-
-
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
 
 
 def project(*resources):

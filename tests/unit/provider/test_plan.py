@@ -4,33 +4,15 @@ import dataclasses
 
 import pytest
 
-from provider.drivers.memory import edit
 from provider.errors import Origin
 from provider.model import specs
 from provider.model.ids import Kind
 from provider.model.plan import UNKNOWN, Consequence, Verb
 from provider.model.resource import Condition, Effect
-from provider.planning.expand import is_ports
 from provider.planning.plan import make_plan
 from tests.support import builders as b
 from tests.support.memory import Host, todo
-
-GROUND = (b.image(), b.network(), b.volume(), b.config(), b.secret(values={"password": "x"}))
-SECRETS = {"db": {"password": "x"}}
-
-
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
-
-
-def project(*resources, ground=GROUND, **more):
-    return b.desired(*ground, *resources, secrets=SECRETS, **more)
-
-
-def only(plan, instance):
-    (action,) = (a for a in plan.pending if a.id == instance)
-    return action
+from tests.support.planned import GROUND, SECRETS, only, project
 
 
 def test_a_fresh_host_needs_everything(host):
@@ -244,97 +226,6 @@ def test_replicas_that_are_to_stop_need_not_be_healthy_for_it(host):
 # -- drift
 
 
-def test_drift_is_one_line_with_its_cause(host):
-    wanted = project(b.container())
-    host.apply(wanted)
-    edit(host.thing(b.iid(Kind.CONTAINER, "app")), memory=5)
-    (action,) = host.plan(wanted).pending
-    (change,) = action.changes
-    assert (change.path, change.before, change.after) == ("container.resources.memory", 5, None)
-    assert (action.reason, change.provenance) == ("memory was edited by hand", "kernel")
-    assert action.consequence is Consequence.LIVE
-    host.apply(wanted)
-    assert host.plan(wanted).is_empty
-
-
-def test_drift_and_a_new_wish_for_one_field_are_one_change(host):
-    host.apply(project(b.container()))
-    edit(host.thing(b.iid(Kind.CONTAINER, "app")), memory=5)
-    wanted = project(b.container(spec=b.container_spec(resources=specs.Resources(memory=9))))
-    (action,) = host.plan(wanted).pending
-    (change,) = action.changes
-    assert (change.before, change.after, change.cause) == (5, 9, "memory was edited by hand")
-
-
-def test_what_was_killed_is_restarted_and_what_is_gone_is_made_again(host):
-    wanted = project(b.container(), b.container("other"))
-    host.apply(wanted)
-    host.thing(b.iid(Kind.CONTAINER, "app")).running = False
-    other = next(i for i, t in host.world.things.items() if t.mark.resource.name == "other")
-    del host.world.things[other]
-    assert todo(host.plan(wanted)) == {
-        "Container/app": "update restart",
-        "Container/other": "update replace",
-    }
-    host.apply(wanted)
-    assert host.plan(wanted).is_empty
-
-
-def test_ignored_drift_and_wishes_are_left_alone(host):
-    ignore = ("container.resources", "container.env.A")
-    spec = b.container_spec(env={"A": specs.EnvVar("1")})
-    host.apply(project(b.container(spec=spec, ignore=ignore)))
-    edit(host.thing(b.iid(Kind.CONTAINER, "app")), memory=5)
-    edited = b.container_spec(
-        env={"A": specs.EnvVar("2")}, resources=specs.Resources(pids=7), stop_grace=3.0
-    )
-    wanted = project(b.container(spec=edited, ignore=ignore))
-    (action,) = host.plan(wanted).pending
-    assert [c.path for c in action.changes] == ["container.stopGrace"]
-    host.apply(wanted)
-    assert host.plan(wanted).is_empty
-
-
-def test_an_ignored_image_keeps_its_defaults(host):
-    app = b.container(ignore=("container.image",))
-    host.apply(project(app))
-    host.world.sources["base"] = "newer"
-    ground = (b.image(config=specs.ImageConfig(command=("other",))), *GROUND[1:])
-    wanted = project(app, ground=ground)
-    assert todo(host.plan(wanted)) == {"Image/base": "update replace"}
-    host.apply(wanted)
-    assert host.plan(wanted).is_empty
-
-
-def test_a_stray_replica_is_a_container_and_no_published_ports(host):
-    wanted = project(b.service(replicas=1))
-    host.apply(wanted)
-    replica = host.thing(b.iid(Kind.SERVICE, "web", index=0))
-    host.world.things["stray"] = dataclasses.replace(replica)
-    (action,) = host.plan(wanted).pending
-    assert str(action.id) == "Service/stray[0]"
-    assert not is_ports(action.id)
-    host.apply(wanted)
-    assert "stray" not in host.world.things
-    assert host.plan(wanted).is_empty
-
-
-def test_strays_go_and_things_of_others_stay(host):
-    wanted = project(b.container())
-    host.apply(wanted)
-    thing = host.thing(b.iid(Kind.CONTAINER, "app"))
-    host.world.things["stray"] = dataclasses.replace(thing)
-    foreign = dataclasses.replace(thing.mark, resource=b.rid(Kind.CONTAINER, "app", "else"))
-    host.world.things["theirs"] = dataclasses.replace(thing, mark=foreign)
-    (action,) = host.plan(wanted).pending
-    assert (action.verb, action.object_id) == (Verb.DELETE, "stray")
-    assert "marked as Container/app" in action.reason
-    host.apply(wanted)
-    assert "stray" not in host.world.things
-    assert "theirs" in host.world.things
-    assert host.plan(wanted).is_empty
-
-
 # -- names, state
 
 
@@ -403,104 +294,7 @@ def test_a_stopped_one_keeps_its_old_image(host):
 # -- Jobs
 
 
-def test_a_job_runs_once_and_again_when_it_changes(host):
-    host.apply(project(b.job()))
-    assert host.plan(project(b.job())).is_empty
-    changed = project(b.job(spec=b.container_spec(user="me")))
-    assert todo(host.plan(changed)) == {"Job/seed": "run"}
-    host.apply(changed)
-    assert host.plan(changed).is_empty
-    later = project(b.job(spec=b.container_spec(user="me"), fields={"timeout": 5.0}))
-    assert todo(host.plan(later)) == {"Job/seed": "update live"}
-
-
-def test_a_job_does_not_run_again_for_a_new_network(host):
-    host.apply(project(b.job()))
-    ground = (GROUND[0], b.network(spec=specs.Network(internal=True)), *GROUND[2:])
-    wanted = project(b.job(), ground=ground)
-    assert todo(host.plan(wanted)) == {"Network/front": "update replace", "Job/seed": "update live"}
-    host.apply(wanted)
-    assert host.plan(wanted).is_empty
-
-
-@pytest.mark.parametrize(("rerun", "expected"), [("always", {"Job/seed": "run"}), ("never", {})])
-def test_rerun(host, rerun, expected):
-    fields = {"rerun": rerun}
-    host.apply(project(b.job(fields=fields)))
-    changed = project(b.job(spec=b.container_spec(user="me"), fields=fields))
-    assert todo(host.plan(changed)) == expected
-
-
-def test_a_failed_job_runs_again_and_holds_up_its_dependents(host):
-    waits = (b.wait_for(Kind.JOB, "seed", Condition.COMPLETED),)
-    wanted = project(b.job(), b.container(dependencies=waits))
-    host.world.failing_jobs["seed"] = 3
-    report = host.apply(wanted)
-    assert {str(r.action.id): r.fate for r in report.results if r.fate != "ok"} == {
-        "Job/seed": "failed",
-        "Container/app": "skipped",
-    }
-    plan = host.plan(wanted)
-    assert todo(plan) == {"Job/seed": "run", "Container/app": "create"}
-    assert plan.pending[0].reason == ("the last apply failed here: it ended with exit code 3")
-    host.world.failing_jobs.clear()
-    assert not host.apply(wanted).failed
-    assert host.plan(wanted).is_empty
-
-
-def test_a_rerun_can_be_asked_for(host):
-    wanted = project(b.job(fields={"rerun": "never"}))
-    host.apply(wanted)
-    assert todo(host.plan(wanted, rerun_jobs=frozenset({"seed"}))) == {"Job/seed": "run"}
-
-
 # -- deletes and order
-
-
-def test_what_is_not_wanted_goes_users_first(host):
-    host.apply(project(b.container(), b.service(), b.container("stays")))
-    report = host.apply(project(b.container("stays")))
-    assert not report.failed
-    gone = [str(r.action.id) for r in report.results if r.action.verb is Verb.DELETE]
-    assert gone == ["Service/web", "Service/web[0]", "Service/web[1]", "Container/app"]
-
-
-def test_a_network_goes_after_its_containers_have_moved(host):
-    host.apply(
-        b.desired(
-            b.image(),
-            b.network("old"),
-            b.network("new"),
-            b.container(spec=b.container_spec(networks=(specs.NetworkJoin("old"),))),
-        )
-    )
-    wanted = b.desired(
-        b.image(),
-        b.network("new"),
-        b.container(spec=b.container_spec(networks=(specs.NetworkJoin("new"),))),
-    )
-    plan = host.plan(wanted)
-    assert [str(n.target) for n in plan.actions[-1].needs] == ["Container/app"]
-    assert not host.apply(wanted).failed
-    log = host.world.log
-    assert log.index("replace Container/app") < log.index("delete Network/old")
-
-
-def test_what_a_stopped_one_has_is_kept_until_it_runs_again(host):
-    wide = b.container_spec(networks=(specs.NetworkJoin("old"),))
-    host.apply(project(b.network("old"), b.container(spec=wide)))
-    stopped = project(b.container(state="stopped"))
-    plan = host.plan(stopped)
-    words = "Network/old: Container/app has it until it is made anew or removed"
-    assert plan.kept == (words,)
-    host.apply(stopped)
-    plan = host.plan(stopped)
-    assert plan.is_empty
-    assert plan.kept == (words,)
-    host.apply(project(b.container()))
-    log = host.world.log
-    assert log.index("delete Network/old") > log.index("replace Container/app")
-    assert host.plan(project(b.container())).is_empty
 
 
 def test_services_are_needed_as_ports_and_replicas(host):

@@ -22,11 +22,6 @@ from tests.support import builders as b
 from tests.support.memory import Host
 
 
-@pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
-
-
 def fits(name, document):
     jsonschema.Draft202012Validator(schemas.bundle(name)).validate(document)
 

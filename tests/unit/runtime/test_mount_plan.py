@@ -5,9 +5,10 @@ import pytest
 from runtime.container.defaults import default_mounts
 from runtime.errors import ContainerError
 from runtime.kernel import mount as kernel
+from runtime.rootfs.idmap import parse_idmap
 from runtime.rootfs.options import attributes, parse_options
 from runtime.rootfs.plan import cgroup_view, plan_mounts
-from runtime.spec import LinuxDevice, Mount
+from runtime.spec import IdMapping, LinuxDevice, Mount
 
 
 @pytest.mark.parametrize(
@@ -36,10 +37,22 @@ def test_propagation(word, propagation):
     assert parse_options((word,)).propagation == propagation
 
 
-@pytest.mark.parametrize("word", ["remount", "idmap=1"])
-def test_what_is_not_supported_is_not_ignored(word):
-    with pytest.raises(ContainerError, match=f"mount option {word} is not supported"):
-        parse_options((word,))
+def test_what_is_not_supported_is_not_ignored():
+    with pytest.raises(ContainerError, match="mount option remount is not supported"):
+        parse_options(("remount",))
+
+
+def test_mappings_in_an_option_are_the_hosts_or_the_containers():
+    own = (IdMapping(0, 0, 1), IdMapping(1, 2, 1000))
+    uids, gids = parse_idmap("uids=0-2-10#10-100-10;gids=@1-3-10", own, own)
+    assert uids == (IdMapping(0, 2, 10), IdMapping(10, 100, 10))
+    assert gids == (IdMapping(1, 4, 10),)
+
+
+@pytest.mark.parametrize("text", ["1", "uids=1", "uids=0-1-2;uids=0-1-2", "gids=@9-1-1"])
+def test_mappings_that_cannot_be_meant(text):
+    with pytest.raises(ContainerError, match="idmap"):
+        parse_idmap(text, (IdMapping(0, 0, 5),), (IdMapping(0, 0, 5),))
 
 
 def test_attributes_of_mount_setattr():

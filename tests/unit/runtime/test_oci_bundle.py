@@ -13,7 +13,8 @@ from runtime.container.defaults import default_mounts, default_namespaces
 from runtime.container.program import compile_program
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, UnsupportedHostError
-from runtime.spec import Hook, Hooks, Linux, Process, Spec, to_json
+from runtime.json_data import to_json
+from runtime.spec import Hook, Hooks, Linux, Process, Spec
 
 CONFIG = to_json(
     Spec(
@@ -86,8 +87,8 @@ def test_unknown_capabilities_are_warned_about(config, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("process.scheduler.policy", "SCHED_IDLE"),
-        ("linux.resources.cpu.idle", 1),
+        ("linux.resources.cpu.nothing", 1),
+        ("process.user.nothing", "x"),
         ("linux.netDevices.eth0.name", "x"),
         ("root.nothing", True),
         ("nothing", "x"),
@@ -131,7 +132,7 @@ def test_a_process_needs_a_command():
 def test_steps_of_a_container_for_another_engine(config, tmp_path):
     spec = decode(config, tmp_path)
     hooks = Hooks(create_container=(Hook("/c"),), start_container=(Hook("/s"),))
-    names = [o[0] for o in compile_program(spec, stages=Stages(hooks, keyring="k")).operations]
+    names = [o[0] for o in compile_program(spec, keyring="k", stages=Stages(hooks)).operations]
     order = ["keyring", "stop", "hooks", "pivot", "find", "await_start", "hooks", "started"]
     places = []
     for name in order:
@@ -155,7 +156,7 @@ def test_the_hosts_things_are_in_hand_before_a_user_namespace_is_entered(config,
 def test_names_of_cgroups():
     own = group_name({}, "x", "/run/a")
     assert own.startswith("bayplan-oci/")
-    assert own.endswith("-x")
+    assert own.endswith("/x")
     assert own != group_name({}, "x", "/run/b")
     assert group_name({"linux": {"cgroupsPath": "/a/b"}}, "x", "/run") == "a/b"
     for path in ("/a/../b", "a:b:c", "/"):
@@ -164,8 +165,8 @@ def test_names_of_cgroups():
 
 
 def test_signals_by_number_and_name():
-    assert [signal_number(t) for t in ("9", "kill", "SIGKILL", "RTMIN+1")] == [9, 9, 9, 35]
-    for text in ("0", "-9", "SIG_DFL", "nothing", "65"):
+    assert [signal_number(t) for t in ("0", "9", "kill", "SIGKILL", "RTMIN+1")] == [0, 9, 9, 9, 35]
+    for text in ("-9", "SIG_DFL", "nothing", "65"):
         with pytest.raises(UsageError):
             signal_number(text)
 

@@ -225,13 +225,30 @@ class TestProcess:
         [
             ({"args": ()}, ContainerError, "no command"),
             ({"rlimits": (Rlimit("RLIMIT_X", 1, 1),)}, ContainerError, "no resource limit"),
-            ({"apparmor_profile": "x"}, UnsupportedHostError, "apparmor"),
-            ({"selinux_label": "x"}, UnsupportedHostError, "selinux"),
         ],
     )
     def test_what_cannot_be(self, process, error, text):
         with pytest.raises(error, match=text):
             compile_program(make(process=process), **OVERLAY)
+
+    def test_labels_are_asked_for_before_the_filter_and_through_the_hosts_proc(self):
+        spec = make(process={"apparmor_profile": "profile", "no_new_privileges": False})
+        for program in (
+            compile_program(spec, **OVERLAY),
+            compile_enter(spec.process, seccomp=SECCOMP),
+        ):
+            order = names(program)
+            entered = order.index("pivot" if "pivot" in order else "enter")
+            assert order.index("labels") < entered < order.index("label")
+            assert order.index("close_labels") < order.index("seccomp") < order.index("user")
+            assert only(program, "label") == ("label", "apparmor", "profile")
+
+    def test_the_mount_label_is_for_what_selinux_does_not_label_itself(self):
+        program = compile_program(make(linux={"mount_label": "a:b:c:d"}), **OVERLAY)
+        data = {op[3]: op[5] for op in program.operations if op[0] == "mount"}
+        assert data["tmpfs"].endswith(',context="a:b:c:d"')
+        assert "context" not in (data["proc"] or "")
+        assert only(program, "labels") == ("labels", ("selinux",), False)
 
 
 class TestEnter:

@@ -99,6 +99,18 @@ def test_members_and_defaults():
     assert counter == counter != Counter("a", step=3)
 
 
+def test_the_first_and_the_hundredth_are_made_alike():
+    @dataclass(frozen=True, slots=True)
+    class Fresh:
+        x: int
+        tags: dict[str, str] = field(default_factory=dict)
+        note: str = field(default="n", kw_only=True)
+
+    assert len({repr(Fresh(1, note="a")) for _ in range(100)}) == 1
+    with pytest.raises(TypeError, match="__init__"):
+        Fresh(1, {}, "a")
+
+
 @pytest.mark.parametrize(
     ("values", "named"), [((), {}), ((1, 2, {}, "", 5), {}), ((1,), {"z": 1}), ((1,), {"x": 1})]
 )

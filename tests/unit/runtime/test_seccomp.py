@@ -3,7 +3,6 @@
 import functools
 import itertools
 import re
-import struct
 from errno import ENOSYS, EPERM
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import ContainerError, UnsupportedHostError
-from runtime.kernel import bpf
 from runtime.kernel.seccomp import compile_profile, filter_flags
 from runtime.kernel.seccomp_default import default_profile
 from runtime.kernel.syscalls import SYSCALLS
 from runtime.spec import Seccomp, SeccompArg, SyscallRule
+from tests.support.bpf import simulate
 
 ALLOW, KILL_PROCESS, LOG = 0x7FFF0000, 0x80000000, 0x7FFC0000
 X86_64, X86, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
@@ -33,34 +32,6 @@ DEFAULT_CAPABILITIES = frozenset(
 
 def errno(number: int) -> int:
     return 0x00050000 | number
-
-
-def simulate(program: bytes, arch: int, nr: int, args: tuple[int, ...] = ()) -> int:
-    """Run a classic BPF program as the kernel does and return its verdict."""
-    args = (*args, *(0,) * (6 - len(args)))
-    data = struct.pack("<IIQ6Q", nr & 0xFFFFFFFF, arch, 0, *args)
-    code = [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
-    accumulator = at = 0
-    while True:
-        operation, jt, jf, k = code[at]
-        at += 1
-        match operation:
-            case bpf.LD_W_ABS:
-                (accumulator,) = struct.unpack_from("<I", data, k)
-            case bpf.ALU_AND_K:
-                accumulator &= k
-            case bpf.JMP_JA:
-                at += k
-            case bpf.JMP_JEQ_K:
-                at += jt if accumulator == k else jf
-            case bpf.JMP_JGT_K:
-                at += jt if accumulator > k else jf
-            case bpf.JMP_JGE_K:
-                at += jt if accumulator >= k else jf
-            case bpf.RET_K:
-                return int(k)
-            case _:
-                raise AssertionError(f"unknown instruction {operation:#x}")
 
 
 def holds(argument: SeccompArg, args: tuple[int, ...]) -> bool:
@@ -200,7 +171,7 @@ def default_verdict(name: str, first: int = 0, *, capabilities: frozenset[str]) 
     [
         *("keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "mount"),
         *("umount2", "pivot_root", "unshare", "setns", "kexec_load", "init_module", "swapon"),
-        *("io_uring_setup", "open_by_handle_at", "kcmp", "acct", "reboot", "iopl", "syslog"),
+        *("vmsplice", "open_by_handle_at", "kcmp", "acct", "reboot", "iopl", "syslog"),
         *("mbind", "settimeofday", "vhangup", "quotactl", "fsopen", "move_mount", "sethostname"),
     ],
 )
@@ -233,9 +204,30 @@ def test_capability_opens_its_calls(name: str, capability: str) -> None:
     assert default_verdict(name, capabilities=frozenset({capability})) == ALLOW
 
 
+def test_a_container_recorded_under_the_first_profile_goes_on_under_it() -> None:
+    profile = default_profile(DEFAULT_CAPABILITIES, version="default/1")
+    program = compile_profile(profile, machine="x86_64")
+    for name in ("vmsplice", "io_pgetevents", "mseal", "fchmodat2"):
+        number = SYSCALLS["x86_64"][name]
+        assert simulate(program, X86_64, number) == ALLOW
+        assert default_verdict(name, capabilities=DEFAULT_CAPABILITIES) != ALLOW
+
+
 def test_newer_and_unknown_calls_look_unimplemented() -> None:
     program = compile_profile(default_profile(DEFAULT_CAPABILITIES), machine="x86_64")
-    for nr in (SYSCALLS["x86_64"]["clone3"], 336, 337, 423, 467, 470, 471, 100_000, 0xFFFFFFFF):
+    for nr in (
+        SYSCALLS["x86_64"]["clone3"],
+        336,
+        337,
+        423,
+        425,
+        462,
+        467,
+        470,
+        471,
+        100_000,
+        0xFFFFFFFF,
+    ):
         assert simulate(program, X86_64, nr) == errno(ENOSYS), nr
 
 

@@ -10,20 +10,12 @@ import pytest
 from runtime.errors import NetworkError
 from runtime.supervisor import dns
 from runtime.supervisor.dns import DnsServer
-from runtime.supervisor.loop import Loop
 from runtime.supervisor.names import Home
 from tests.support.looping import is_collected, run_until
 from tests.support.stuck import stuck
 
 ADDRESS = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 OTHER = f"127.54.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
-
-
-@pytest.fixture
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ class Poll:
         self._poll.unregister(file)
         self.watched.remove(getattr(file, "fileno", lambda: file)())
 
-    def poll(self):
+    def poll(self, patience_ms):
         self._before(self.watched)
-        return self._poll.poll()
+        return self._poll.poll(patience_ms)
 
 
 _REAL = select.poll

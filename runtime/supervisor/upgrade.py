@@ -1,0 +1,117 @@
+"""Handing over to another version of ourselves, with nothing lost.
+
+::
+
+    client -> supervisor   upgrade, with the new version's sealed interpreter
+    supervisor             runs the new version's check_state on a copy of what it keeps;
+                           then takes in nobody, lets launches under way finish,
+    supervisor -> keeper   upgrade, and is gone
+    keeper                 starts the next supervisor from the new version: on trial
+    supervisor -> keeper   settled: it has adopted everything
+    keeper                 becomes the new version's, by exec
+
+What fails up to there leaves, or brings back, the old version. Clients see what they see when a
+supervisor is killed: they are hung up on, connect again, and go on waiting.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from runtime.errors import ContainerError, SupervisorError
+from runtime.supervisor.context import Context
+from runtime.supervisor.loop import Timer
+from runtime.supervisor.names import STATE_FD, Code
+from runtime.supervisor.note import note
+from runtime.supervisor.spawn import collect, spawn
+from runtime.version import STATE_VERSION
+
+_CHECK_S = 30.0
+_QUIET_S = 60.0
+"""How long launches under way are waited for."""
+_LOOK_S = 0.01
+_MOST_BYTES = 16384
+
+
+class Upgrade:
+    """One attempt, from the request on. It ends in this process's end, or in *failed*."""
+
+    def __init__(
+        self,
+        context: Context,
+        code: Code,
+        interpreter: int,
+        *,
+        state: dict[str, Any],
+        quiet: Callable[[], bool],
+        pause: Callable[[], None],
+        failed: Callable[[ContainerError], None],
+    ) -> None:
+        """Begin. *interpreter* is ours from now on; *state* are the containers, by id.
+
+        *pause* is called when all is well but for what is under way: from there on nothing new
+        may begin. ``quiet()`` tells whether nothing is any more.
+
+        Raises:
+            OSError: the host has nothing left for it.
+        """
+        self._context = context
+        self._code = code
+        self._interpreter = interpreter
+        self._quiet = quiet
+        self._pause = pause
+        self._failed = failed
+        self._said, output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        copy = os.memfd_create("state", os.MFD_CLOEXEC)
+        try:
+            document = {"version": STATE_VERSION, "containers": state}
+            with os.fdopen(os.dup(copy), "wb") as file:
+                file.write(json.dumps(document).encode())
+            fds = {STATE_FD: copy, 1: output, 2: output}
+            module = "runtime.supervisor.check_state"
+            self._pid, pidfd = spawn(
+                context.loop, module, (), fds, code=code, interpreter=interpreter
+            )
+        except BaseException:
+            os.close(self._said)
+            os.close(interpreter)
+            raise
+        finally:
+            os.close(copy)
+            os.close(output)
+        self._timer: Timer = context.loop.call_later(_CHECK_S, self._give_up_check)
+        collect(context.loop, pidfd, self._checked)
+
+    def _give_up_check(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def _checked(self, code: int | None) -> None:
+        self._timer.cancel()
+        lines = os.read(self._said, _MOST_BYTES).decode(errors="replace").strip().splitlines()
+        os.close(self._said)
+        if code != 0:
+            self._fail(lines[-1] if lines else f"its check ended with {code}")
+            return
+        self._pause()
+        self._hand_over_before(time.monotonic() + _QUIET_S)
+
+    def _hand_over_before(self, deadline: float) -> None:
+        if self._quiet():
+            # Not through anything that would act on our end: it is none to anybody.
+            self._context.link.hand_over(self._code, self._interpreter)
+            os._exit(0)
+        if time.monotonic() > deadline:
+            self._fail(f"launches did not finish within {_QUIET_S:g} s")
+            return
+        self._context.loop.call_later(_LOOK_S, lambda: self._hand_over_before(deadline))
+
+    def _fail(self, reason: str) -> None:
+        os.close(self._interpreter)
+        text = f"no upgrade to the version in {self._code.folder}: {reason}"
+        note(text)
+        self._failed(SupervisorError(text))
