@@ -47,7 +47,8 @@ def overlay(
     given by clones that are mounted nowhere, so that nothing of the host's paths is in there.
 
     Raises:
-        KernelError: EINVAL on lowerdir+: the kernel is older than 6.13; see `mount_overlay`.
+        KernelError: EINVAL or EOPNOTSUPP on lowerdir+: the kernel is older than 6.13; see
+            `mount_overlay`.
             Other reasons for EINVAL are in the kernel's log.
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
@@ -210,9 +211,12 @@ def _read(path: str) -> bytes:
 
 
 def lacks_overlay_by_fd(error: KernelError) -> bool:
-    """Return whether `overlay` failed because the kernel is too old for it."""
+    """Return whether `overlay` failed because the kernel is too old for it.
+
+    EINVAL before 6.13; before 6.5, where overlay takes no part in fsconfig(2), EOPNOTSUPP.
+    """
     return (
-        error.errno == errno.EINVAL
+        error.errno in (errno.EINVAL, errno.EOPNOTSUPP)
         and error.syscall == "fsconfig"
         and ("lowerdir+" in error.detail)
     )
