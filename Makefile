@@ -15,6 +15,7 @@ APT_RUN  := python3 python3-venv nftables
 APT_USER := uidmap slirp4netns
 APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
             golang-github-containers-common $(APT_USER)
+APT_VM   := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
   jq gawk socat gcc libc6-dev libseccomp-dev dpkg-dev
@@ -22,7 +23,8 @@ APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io co
 # As many tests at a time as there are processors; more than 4 would wait for the longest file.
 WORKERS  := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: demo demo-clean test check-long conformance bench setup setup-test lint clean
+.PHONY: demo demo-clean test test-vm test-vm-smoke check-long conformance bench setup setup-test
+.PHONY: setup-vm lint clean
 
 demo: setup
 	@BAYPLAN=$(BAYPLAN) examples/quickstart/demo.sh
@@ -31,9 +33,16 @@ demo-clean: setup
 	$(BAYPLAN) delete -f examples/quickstart --delete-volumes
 
 test: setup-test
-	$(PY) -m pytest -m "not long" --workers $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not long and not machine" --workers $(WORKERS) $(PYTEST_ARGS)
 
-check-long: setup-test .make/apt-conformance
+# In a virtual machine with pure cgroup v2 and systemd, which the first run makes.
+test-vm: setup-vm
+	$(PY) -m pytest tests/vm $(PYTEST_ARGS)
+
+test-vm-smoke: setup-vm
+	$(PY) -m pytest -m "machine and not long" tests/vm $(PYTEST_ARGS)
+
+check-long: setup-vm .make/apt-conformance
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
 
 conformance: setup-test .make/apt-conformance
@@ -50,6 +59,8 @@ setup: .make/apt-run $(VENV)/.installed
 	@$(PY) -m compileall -q -j 0 provider runtime schemas
 
 setup-test: setup .make/apt-test $(VENV)/.installed-dev
+
+setup-vm: setup-test .make/apt-vm
 
 # A stamp is made anew when its recipe changes; packages already there cost nothing.
 .make/apt-%: Makefile

@@ -57,13 +57,21 @@ def make_delegated(mount: str, name: str, controllers: frozenset[str]) -> bool:
         UnsupportedHostError: a group above has processes of its own.
     """
     folder = f"{mount}/{name}"
+    levels = (mount, *(f"{mount}/{parent}" for parent in parents(name)))
     for _ in range(_ATTEMPTS):
         try:
+            # What is switched on before mkdir(2), which waits for whoever is at that, is there.
+            were_on = core.is_enabled(levels[-1], controllers)
             fresh = _mkdir(folder)
+            if fresh and were_on:
+                return True
             enabled = files.read(f"{folder}/cgroup.controllers").split()
             if not controllers.issubset(enabled):
-                for level in (mount, *(f"{mount}/{parent}" for parent in parents(name))):
+                for level in levels:
                     core.enable(level, controllers)
+            # Another may be at it this moment: they are in the list before their files are there.
+            if fresh:
+                core.wait_enabled(levels[-1], controllers)
             return fresh
         except KernelError as error:
             if not files.is_gone(error):

@@ -22,7 +22,9 @@ from runtime.supervisor import boot
 from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
 from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
-TIMEOUT_S = 15.0
+# A host that is just booting, or starved, needs that long to start Python twice.
+TIMEOUT_S = 60.0
+_GONE_S = 15.0
 _PAUSE_S = 0.005
 
 
@@ -141,7 +143,7 @@ def _start_one(root: Root, path: str, deadline: float) -> int:
         os.close(lock)
 
 
-def wait_gone(root: Root, *, timeout: float = TIMEOUT_S) -> None:
+def wait_gone(root: Root, *, timeout: float = _GONE_S) -> None:
     """Return when no supervisor or keeper lives, or after *timeout* seconds.
 
     Meant for when none answers any more.

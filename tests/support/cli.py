@@ -24,13 +24,14 @@ COMMAND = [sys.executable, "-c", "from provider.cli.app import main; main()"]
 
 @dataclass(frozen=True)
 class Bayplan:
-    """Runs ``bayplan --root FOLDER ...``."""
+    """Runs ``bayplan --root FOLDER ...``; without a folder, in the default world."""
 
-    folder: Path
+    folder: Path | None
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"BAYPLAN_ROOT": str(self.folder), "PYTHONPATH": os.getcwd()}
+        world = {"BAYPLAN_ROOT": str(self.folder)} if self.folder else {}
+        return os.environ | world | {"PYTHONPATH": os.getcwd()}
 
     @property
     def command(self) -> list[str]:
@@ -104,7 +105,7 @@ class Bayplan:
         """Take away what a failed test has left, as well as the product can."""
         for container in self.json("ps", "-a", code=None):
             self("rm", "-f", "--override", container["id"], code=None)
-        projects = self.folder / "lib" / "projects"
+        projects = Path(self.folder / "lib" if self.folder else "/var/lib/bayplan") / "projects"
         found = list(projects.iterdir()) if projects.is_dir() else []
         for project in found * 2:  # one may lend to another
             self("delete", "-p", project.name, "--delete-volumes", code=None)

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +43,16 @@ _CHANGES_OF_FILES = ("rename", "replace", "link", "unlink", "remove", "mkdir", "
 class Fuse:
     """Kills this process at the *left*-th point it passes, or the first one named *at*."""
 
-    def __init__(self, left: int, told: int, at: str = "") -> None:
-        """*told* is a file that holds, in the end, how many points were passed, and the last."""
+    def __init__(
+        self, left: int, told: int, at: str = "", blow: Callable[[], object] | None = None
+    ) -> None:
+        """*told* is a file that holds, in the end, how many points were passed, and the last.
+
+        *blow* is called instead of killing.
+        """
         self._left = left
         self._at = at
+        self._blow = blow or self._kill
         self._told = told
         self._passed = 0
         self._pid = os.getpid()
@@ -81,8 +88,11 @@ class Fuse:
             return  # a child just forked, about to become somebody else
         self._write(self._told, f"{self._passed} {name:<60}".encode(), 0)
         if self._passed >= self._left or name == self._at:
-            os.kill(self._pid, signal.SIGKILL)
+            self._blow()
         self._passed += 1
+
+    def _kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,13 @@ class Ran:
 
 
 def run_with_fuse(
-    bayplan: Bayplan, words: list[str], left: int = sys.maxsize, *, at: str = "", deep: bool = False
+    bayplan: Bayplan,
+    words: list[str],
+    left: int = sys.maxsize,
+    *,
+    at: str = "",
+    deep: bool = False,
+    blow: Callable[[], object] | None = None,
 ) -> Ran:
     """Run a verb in a fork of this process; it is killed at a point (see ``Fuse``)."""
     told = os.memfd_create("told")
@@ -111,10 +127,11 @@ def run_with_fuse(
         from provider.cli import app
         from provider.engine import crew
 
-        Fuse(left, told, at).fit(deep=deep)
+        Fuse(left, told, at, blow).fit(deep=deep)
         one_worker = crew.Crew.__init__
         crew.Crew.__init__ = lambda self, workers: one_worker(self, 1)  # type: ignore[method-assign]
-        return app.run(["--root", str(bayplan.folder), *words])
+        root = ["--root", str(bayplan.folder)] if bayplan.folder else []
+        return app.run([*root, *words])
 
     try:
         code, out, errors = in_fork(body)

@@ -24,23 +24,33 @@ from pathlib import Path
 class Snapshot:
     """Objects of one world, by kind, as short texts."""
 
-    folder: Path
+    folder: Path | None
     objects: frozenset[str]
     files: bool = False
     """It looked at what should go when projects are deleted, too."""
 
     @classmethod
-    def take(cls, folder: Path, *, files: bool = False) -> Snapshot:
-        """Look at the world as it is."""
-        tag = hashlib.sha256(bytes(folder)).hexdigest()[:6]
+    def take(cls, folder: Path | None, *, files: bool = False) -> Snapshot:
+        """Look at the world below *folder*, or the default one, as it is.
+
+        The default world's links are told by a prefix that other worlds' have as well: look at it
+        on a machine that has no others.
+        """
+        if folder is None:
+            tag, lib, run = "", Path("/var/lib/bayplan"), Path("/run/bayplan")
+        else:
+            tag = hashlib.sha256(bytes(folder)).hexdigest()[:6]
+            lib, run = folder / "lib", folder / "run"
+        folders = (str(folder),) if folder else (str(lib), str(run))
+        table = f"bayplan_{tag}" if tag else "bayplan"
         found = [
-            *_mounts(str(folder)),
+            *(what for place in folders for what in _mounts(place)),
             *_links(f"bp{tag}"),
-            *_cgroups(f"bayplan-{tag}"),
-            *_tables(f"bayplan_{tag}"),
-            *_processes(str(folder)),
-            *_open_files(str(folder)),
-            *(_files(folder) if files else ()),
+            *_cgroups(f"bayplan-{tag}" if tag else "bayplan"),
+            *_tables(table),
+            *(what for place in folders for what in _processes(place)),
+            *(what for place in folders for what in _open_files(place)),
+            *(_files(lib, run) if files else ()),
         ]
         return cls(folder, frozenset(found), files)
 
@@ -119,17 +129,18 @@ def _processes(needle: str) -> list[str]:
     return found
 
 
-def _files(world: Path) -> list[str]:
+def _files(lib: Path, run: Path) -> list[str]:
     return [
-        *_entries("container", world / "lib" / "containers", world / "run" / "containers"),
-        *_entries("container", world / "lib" / "removed"),
-        *_entries("netns", world / "run" / "netns"),
-        *_entries("secret", world / "run" / "secrets"),
-        *_entries("volume", world / "lib" / "volumes"),
-        *_leases(world / "lib" / "networks" / "by-id"),
-        *_published(world / "lib" / "networks" / "firewall.json"),
-        *_unfinished(world),
-        *_unused_images(world / "lib"),
+        *_entries("container", lib / "containers", run / "containers"),
+        *_entries("container", lib / "removed"),
+        *_entries("netns", run / "netns"),
+        *_entries("secret", run / "secrets"),
+        *_entries("volume", lib / "volumes"),
+        *_leases(lib / "networks" / "by-id"),
+        *_published(lib / "networks" / "firewall.json"),
+        *_unfinished(lib),
+        *_unfinished(run),
+        *_unused_images(lib),
     ]
 
 
@@ -151,11 +162,11 @@ def _published(path: Path) -> list[str]:
     return [f"publication {owner}" for owner in body["publications"]]
 
 
-def _unfinished(world: Path) -> list[str]:
+def _unfinished(top: Path) -> list[str]:
     """Return files with the names that writers here use before they rename."""
     pattern = re.compile(r"\.tmp-.*|.*\.tmp|\..+\.\d+|incoming")
     found = []
-    for folder, below, files in os.walk(world):
+    for folder, below, files in os.walk(top):
         found += [f"half {folder}/{n}" for n in (*below, *files) if pattern.fullmatch(n)]
         # What containers and images call their files is theirs.
         below[:] = [name for name in below if name not in ("data", "fs", "upper", "work")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 
 from tests.vm.channel import Command, MachineGone
@@ -21,6 +22,10 @@ def main() -> int:
     running.add_argument("argv", nargs="+", metavar="COMMAND")
     verbs.add_parser("shell", help="boot, and run each line of stdin by sh; `reboot`, `power-loss`")
     given = parser.parse_args()
+    # However it is ended, the machine goes with it; a shell lets what it starts in the background
+    # ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Machine(memory_mib=given.memory) as machine:
         if given.verb == "run":
             return _follow(machine.start(given.argv))

@@ -41,6 +41,7 @@ class Command:
         self._channel, self._stream, self._argv = channel, stream, tuple(argv)
         self._frames: queue.SimpleQueue[tuple[Kind, bytes] | None] = queue.SimpleQueue()
         self._said = {Kind.OUTPUT: bytearray(), Kind.ERRORS: bytearray()}
+        self._read = 0
         self._code: int | None = None
 
     def give(self, data: bytes) -> None:
@@ -87,22 +88,21 @@ class Command:
         out, errors = (bytes(part).decode(errors="replace") for part in self._said.values())
         return Ran(self._argv, self._code, out, errors)
 
-    def wait_output(self, text: str, timeout_s: float) -> None:
-        """Wait until it has written *text* to stdout; raises as ``next``, or if it ended before."""
+    def next_line(self, timeout_s: float) -> str:
+        """Return the next line of its stdout; raises as ``next``, and if it ended instead."""
         deadline = time.monotonic() + timeout_s
-        while text.encode() not in self._said[Kind.OUTPUT]:
-            assert self._code is None, f"{' '.join(self._argv)} ended without {text!r}: {self.said}"
+        while True:
+            line, end, _ = bytes(self._said[Kind.OUTPUT][self._read :]).partition(b"\n")
+            if end:
+                self._read += len(line) + 1
+                return line.decode()
+            assert self._code is None, f"{' '.join(self._argv)}: {self._code}\n{self.said}"
             self.next(deadline - time.monotonic())
 
     @property
     def said(self) -> str:
         """What it has written so far."""
         return b"".join(self._said.values()).decode(errors="replace")
-
-    @property
-    def output(self) -> bytes:
-        """What it has written to stdout so far."""
-        return bytes(self._said[Kind.OUTPUT])
 
     def deliver(self, frame: tuple[Kind, bytes] | None) -> None:
         """Take a frame from the channel; none means that there will be no more."""

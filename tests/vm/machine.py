@@ -8,6 +8,7 @@ qemu, and what it only wrote may be there or not, in any order.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -23,9 +24,9 @@ from tests.vm.channel import Channel, Command, MachineGone, Ran
 from tests.vm.disks import packages_disk, project_disk
 from tests.vm.image import image
 
-BOOT_S = 240.0
-"""Bounds are for a busy host without KVM; an idle one needs a tenth."""
-COMMAND_S = 300.0
+BOOT_S = 600.0
+"""Bounds are for a busy host without KVM; an idle one needs a fiftieth."""
+COMMAND_S = 900.0
 _CONSOLE_LINES = 25
 
 
@@ -63,6 +64,11 @@ class Machine:
         shutil.rmtree(self._folder)
 
     # power
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether qemu runs."""
+        return self._qemu is not None
 
     def power_on(self, *, timeout_s: float = BOOT_S) -> None:
         """Boot from the disk as it is; returns when the machine takes commands."""
@@ -125,11 +131,6 @@ class Machine:
             self._channel.close()
             self._channel = None
 
-    def reset_disk(self) -> None:
-        """Give the machine, which is off, the disk it had at first."""
-        assert self._qemu is None, "the machine is on"
-        self._overlay()
-
     # commands and files
 
     def start(
@@ -170,6 +171,11 @@ class Machine:
         assert code is None or ran.code == code, str(ran)
         return ran
 
+    def pytest(self, *arguments: str, timeout_s: float = 3600) -> Ran:
+        """Run tests of the project in the machine; shows their output if one fails."""
+        command = ["python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        return self.run([*command, *arguments], timeout_s=timeout_s)
+
     def write(self, path: str, content: bytes | str, *, sync: bool = False) -> None:
         """Write a file in the machine, and its folders; *sync*: it is on the disk after it."""
         data = content.encode() if isinstance(content, str) else content
@@ -188,7 +194,10 @@ class Machine:
             text = (self._folder / "console").read_text(errors="replace")
         except FileNotFoundError:
             return "nothing on the console"
-        return "the console's last lines:\n" + "\n".join(text.splitlines()[-_CONSOLE_LINES:])
+        # Without colours, and without the picture of a job that is waited for.
+        lines = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", text).splitlines()
+        lines = [line for line in lines if len(line) > 2 and not re.match(r"\W*Job ", line)]
+        return "the console's last lines:\n" + "\n".join(lines[-_CONSOLE_LINES:])
 
     def _qemu_log(self) -> str:
         return (self._folder / "qemu.log").read_text(errors="replace")
@@ -209,6 +218,8 @@ class Machine:
             f"file={folder}/project.ext4,format=raw,readonly=on",
         )
         return [
+            # It does not outlive this process, however that ends.
+            *("setpriv", "--pdeathsig", "KILL"),
             *("qemu-system-x86_64", "-accel", accel, *(("-cpu", "host") if accel == KVM else ())),
             *("-smp", str(self._processors), "-m", str(self._memory_mib)),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),

@@ -38,6 +38,23 @@ def enable(folder: str, controllers: frozenset[str]) -> None:
         ) from error
 
 
+def is_enabled(folder: str, controllers: frozenset[str]) -> bool:
+    """Tell whether *controllers* are on for groups below *folder*, or just being switched on."""
+    text = files.read_if_there(f"{folder}/cgroup.subtree_control") or ""
+    return controllers.issubset(text.split())
+
+
+def wait_enabled(folder: str, controllers: frozenset[str]) -> None:
+    """Return when what is on for the groups below *folder* is there in each of them.
+
+    To switch on what is on changes nothing, but waits for whoever is at it.
+    """
+    available = files.read(f"{folder}/cgroup.controllers").split()
+    again = sorted(controllers.intersection(available))
+    if again:
+        files.write(f"{folder}/cgroup.subtree_control", " ".join(f"+{name}" for name in again))
+
+
 def kill(folder: str) -> bool:
     """Send SIGKILL to all members at once, also while they fork; False before Linux 5.14."""
     if mask.is_masked(mask.CGROUP_KILL):
