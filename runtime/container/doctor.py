@@ -24,7 +24,7 @@ from runtime.container.damage import damaged_files
 from runtime.container.folders import clear, config_file, graveyard
 from runtime.container.making import nobody_making
 from runtime.container.recovery import images_in_use
-from runtime.container.state import is_unattended
+from runtime.container.state import is_unattended, status_of
 from runtime.container.temporary import unfinished
 from runtime.errors import (
     ContainerError,
@@ -137,6 +137,13 @@ def _damages(root: Root) -> list[Finding]:
     ]
 
 
+def _runs(root: Root, container_id: str) -> bool:
+    try:
+        return status_of(root, container_id).state == "running"
+    except NotFoundError:
+        return False
+
+
 def _networks(root: Root, owners: Container[str]) -> Iterator[Finding]:
     snapshot = observe.observe(root)
     for owner in snapshot.publications:
@@ -144,6 +151,9 @@ def _networks(root: Root, owners: Container[str]) -> Iterator[Finding]:
         if kind == "container" and name not in owners:
             yield Finding("publication", owner, "belongs to no container")
     for deviation in snapshot.deviations:
+        # One that has ended, be it by a boot of the host, starts in a new namespace.
+        if deviation.code == "netns-gone" and not _runs(root, deviation.container):
+            continue
         name = deviation.container or deviation.network or deviation.owner or root.nft_table
         yield Finding("network", name, deviation.text, deviation.code != "netns-gone")
 

@@ -92,6 +92,15 @@ def test_what_was_applied_comes_back_in_order_and_nothing_is_left_to_apply(site,
     assert todo(site, SHOP) == {}
 
 
+def test_without_the_agent_doctor_mends_what_there_is_and_apply_brings_back_the_rest(site, world):
+    site.apply(SHOP)
+    cut_power(world)
+    site("doctor", "--mend", code=None)
+    assert site("doctor", code=None).stdout == "all is well\n"
+    site.apply(SHOP)
+    assert todo(site, SHOP) == {}
+
+
 def test_a_shutdown_ends_dependents_first_and_does_not_count_as_by_hand(site, world):
     script = "trap 'echo NAME >> /to/ends; exit 0' TERM; while :; do sleep 0.05; done"
     where = world / "to"

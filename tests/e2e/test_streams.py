@@ -212,8 +212,10 @@ def test_following_a_log_ends_with_its_container(box):
     assert box("logs", "-f", "talks").stdout.split() == ["1", "2", "3"]
     assert box("logs", "-f", "--tail", "1", "talks").stdout == "3\n"
     with box.start("logs", "-f", "keep") as follower:
-        box("run", "-d", "--name", "gone", "--network", "none", "test/box", "sleep", "1000000")
+        script = "echo here; exec sleep 1000000"
+        box("run", "-d", "--name", "gone", "--network", "none", "test/box", "sh", "-c", script)
         with box.start("logs", "-f", "gone") as other:
+            assert other.stdout.readline() == "here\n"
             box("rm", "-f", "gone")
             assert other.wait(20) == 0
         assert follower.poll() is None

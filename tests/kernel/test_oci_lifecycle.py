@@ -109,7 +109,7 @@ def test_pause_and_resume(bundle):
     size = os.path.getsize(bundle.path / "rootfs/tmp/beat")
     time.sleep(0.3)
     assert os.path.getsize(bundle.path / "rootfs/tmp/beat") == size
-    assert "it is paused" in bundle.fails("exec", ID, "true")
+    assert "paused container" in bundle.fails("exec", ID, "true")
     bundle.do("resume", ID)
     assert bundle.state()["status"] == "running"
     assert "is not paused" in bundle.fails("resume", ID)

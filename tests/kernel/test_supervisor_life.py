@@ -467,7 +467,7 @@ def test_the_keeper_may_hold_more_than_the_hosts_limit_and_containers_may_not(ho
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
     try:
         for number in range(50):
-            host.launch(f"c{number}", "ulimit -n; exec sleep 98767")
+            host.launch(f"c{number}", "ulimit -n; exec sleep 98768")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     keeper = host.client.ping()["keeper"]
@@ -477,6 +477,6 @@ def test_the_keeper_may_hold_more_than_the_hosts_limit_and_containers_may_not(ho
     os.kill(keeper, signal.SIGKILL)
     host.wait_successor(before)
     assert host.client.ping()["keeper"] == before
-    host.launch("later", "ulimit -n; exec sleep 98767")
+    host.launch("later", "ulimit -n; exec sleep 98768")
     for name in ("c0", "later"):
         host.wait_line(name, "100")
