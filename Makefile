@@ -45,7 +45,7 @@ test-vm-smoke: setup-vm
 check-long: setup-vm .make/apt-conformance
 	$(PY) -m pytest -m long $(PYTEST_ARGS)
 
-conformance: setup-test .make/apt-conformance
+conformance: setup-vm .make/apt-conformance
 	$(PY) -m tests.conformance $(SUITES)
 
 bench: setup-test

@@ -87,13 +87,16 @@ class _Work:
         from provider.drivers import single_boot
         from runtime.container.containers import Containers
         from runtime.container.recovery import recover
+        from runtime.errors import ContainerError
         from runtime.network import observe as network
 
         root = self.session.root
-        recover(root)
         containers = Containers(root)
-        containers.reap()
-        network.repair(root)
+        for mend in (lambda: recover(root), containers.reap, lambda: network.repair(root)):
+            try:
+                mend()
+            except (ContainerError, OSError) as error:  # what can be brought back is
+                self._problem(str(error))
         self._in_threads(
             *(self._each_project(name, self._boot) for name in projects(self.session)),
             lambda: single_boot.bring_back(containers, self._told, wait_s=self.wait_s),

@@ -124,6 +124,16 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
                     context.progress(warning)
             return Outcome(started[0], action.after or {})
 
+    def prove(self, action: Action, context: Context, deadline: float) -> None:
+        """Wait for what was revived to be healthy; see ``Reviver.prove``."""
+        after = action.after or {}
+        with failing():
+            await_container.settled(
+                self._containers, context.object_id, after, context.stopping, deadline
+            )
+            if action.id.resource.kind is Kind.SERVICE:
+                traffic.follow(self._root, context.object_id)
+
     def _served(self, container_id: str) -> bool:
         """Tell whether a container that was to be replaced ran until the host went down."""
         with suppress(NotFoundError):

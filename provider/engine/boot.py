@@ -8,7 +8,6 @@ cut off at any point, and done again.
 import time
 from collections.abc import Callable
 
-from provider.engine.interrupt import Interrupt
 from provider.engine.ports import Context, Outcome, Reviver
 from provider.engine.run import Emit, Run
 from provider.model.plan import Action, Plan
@@ -25,7 +24,6 @@ def bring_back(
     *,
     wait_s: float,
     emit: Emit,
-    interrupt: Interrupt | None = None,
 ) -> Report:
     """Carry out a boot plan; the caller holds the project's lock since before it observed.
 
@@ -36,21 +34,25 @@ def bring_back(
     def revive(action: Action, context: Context) -> Outcome:
         return driver.revive(action, context, deadline)
 
-    return _walk(plan, world, driver, revive, emit, interrupt)
+    return _walk(plan, world, driver, revive, emit)
 
 
 def take_down(plan: Plan, world: World, driver: Reviver, *, emit: Emit) -> Report:
     """Carry out a shutdown plan. What does not end holds up nothing but what it depends on."""
-    return _walk(plan, world, driver, driver.halt, emit, None)
+    return _walk(plan, world, driver, driver.halt, emit)
 
 
 class _Run(Run):
     """A walk that is written down nowhere."""
 
     do: Act
+    reviver: Reviver
 
     def act(self, action: Action, context: Context) -> Outcome:
         return self.do(action, context)
+
+    def prove(self, action: Action, context: Context, deadline: float) -> None:
+        self.reviver.prove(action, context, deadline)
 
 
 def _walk(
@@ -59,12 +61,9 @@ def _walk(
     driver: Reviver,
     act: Act,
     emit: Emit,
-    interrupt: Interrupt | None,
 ) -> Report:
-    run = _Run(
-        plan, Desired(plan.project, ()), world, (driver,), run_id="", emit=emit, interrupt=interrupt
-    )
-    run.do = act
+    run = _Run(plan, Desired(plan.project, ()), world, (driver,), run_id="", emit=emit)
+    run.do, run.reviver = act, driver
     try:
         bug = run.go()
         run.context.stopping.set()

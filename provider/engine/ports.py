@@ -283,6 +283,14 @@ class Reviver(Driver, Protocol):
         """
         ...
 
+    def prove(self, action: Action, context: Context, deadline: float) -> None:
+        """Wait for what was revived to be healthy; unlike ``settle`` it lets nothing go.
+
+        Raises:
+            ApplyError: it is not by *deadline*.
+        """
+        ...
+
     def halt(self, action: Action, context: Context) -> Outcome:
         """End ``action.object_id`` within its grace, to come back with the next boot.
 

@@ -106,6 +106,14 @@ class Run:
         """
         return self.driver_of[action.id.resource.kind].perform(action, context)
 
+    def prove(self, action: Action, context: Context, deadline: float) -> Outcome | None:
+        """Wait for what *action* has started to be as it should; called by a worker.
+
+        Raises:
+            ApplyError: it is not by *deadline*, of ``time.monotonic()``.
+        """
+        return self.driver_of[action.id.resource.kind].settle(action, context, deadline)
+
     def was_performed(self, action: Action, outcome: Outcome) -> None:
         """Take note that *action* was performed; it may have to settle."""
 
@@ -259,10 +267,9 @@ class Run:
             return
         self.walk.performed(action.id, settles=True)
         self._tell(action.id, Phase.WAITING, _AWAITED[action.id.resource.kind])
-        driver = self.driver_of[action.id.resource.kind]
         deadline = time.monotonic() + settle_time(action, self.health_timeout_s)
         context = self.context.of(action.id, outcome.object_id)
-        self.crew.wait(_Settling(action), lambda: driver.settle(action, context, deadline))
+        self.crew.wait(_Settling(action), lambda: self.prove(action, context, deadline))
 
     def _settled(self, action: Action, outcome: Outcome | None) -> None:
         self.has_settled(action, outcome)

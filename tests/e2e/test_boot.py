@@ -56,7 +56,11 @@ SHOP = (
         " interval: 200ms}}, publish: [{port: 18473}],"
         " dependsOn: [{kind: Container, name: z-db, condition: healthy}]}",
     )
-    + sleeper("z-db", "networks: [net], volumes: [{volume: data, target: /data}]")
+    + sleeper(
+        "z-db",
+        "networks: [net], volumes: [{volume: data, target: /data}]",
+        "publish: [{port: 18474}]",
+    )
     + sleeper("byhand")
     + sleeper("off", spec="state: stopped")
     + document("Job", "once", "{container: {image: box, command: [sh, -c, 'exit 0']}}")
@@ -207,6 +211,10 @@ def test_an_apply_that_was_cut_off_is_the_next_ones_and_what_served_comes_back(s
     said = site("agent", code=1).stderr
 
     assert "an apply was cut off here" in said
+    assert [c["id"] for c in site.json("ps")] == [old["id"]]
+    assert len(site.json("ps", "-a")) == 2  # what was to replace it is still the next apply's
+    cut_power(world)
+    site("agent", code=1)
     assert [c["id"] for c in site.json("ps")] == [old["id"]]
     site.apply(shop("touch /up; sleep 98"))
     assert todo(site, shop("touch /up; sleep 98")) == {}

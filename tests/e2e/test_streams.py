@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,13 @@ def running(*arguments: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process hears a signal; before it does, that ends it as it ends any."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = [line for line in lines if line.startswith("SigCgt:")]
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_streams_of_run_are_kept_apart_and_its_input_is_handed_on(box):
@@ -151,7 +159,7 @@ def test_the_container_goes_when_the_users_terminal_does(box):
 def test_signals_reach_what_exec_runs(box, number):
     # Not the shell alone, as for ctrl-c at a terminal.
     with box.start("exec", "keep", "sh", "-c", "sleep 98767; true") as process:
-        wait_until(lambda: running("sleep", "98767"))
+        wait_until(lambda: running("sleep", "98767") and catches(process.pid, number))
         process.send_signal(number)
         assert process.wait(20) == 128 + number
     wait_until(lambda: not running("sleep", "98767"))

