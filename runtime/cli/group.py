@@ -89,6 +89,8 @@ def make(name: str, resources: Resources) -> Cgroup:
         UnsupportedHostError: this host cannot enforce one of the limits.
     """
     group = named_group(name)
+    # Said before there is a group: what is removed below is killed, and then it must be ours.
+    group.refuse_unmet(resources)
     taken = ConflictError(f"cgroup {name} exists already: it is another container's")
     if group.exists():
         raise taken

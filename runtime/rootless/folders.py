@@ -38,10 +38,16 @@ def holder_folder(root: Root) -> str:
 
 
 def make_holder_folder(folder: str) -> None:
-    """Make that folder, and the one it is in, for this user alone. Idempotent."""
+    """Make that folder, and the one it is in, for this user alone. Idempotent.
+
+    Raises:
+        UnsupportedHostError: somebody else has made one of them meanwhile.
+    """
     for each in (os.path.dirname(folder), folder):
         with suppress(FileExistsError):
             os.mkdir(each, 0o700)
+        if not _is_private(each):
+            raise _not_private(each)
 
 
 def _run_folder(uid: int, given: str | None) -> str:
@@ -52,11 +58,15 @@ def _run_folder(uid: int, given: str | None) -> str:
             return os.path.join(parent, "bayplan")
     fallback = f"/tmp/bayplan-{uid}"
     if os.path.lexists(fallback) and not _is_private(fallback):
-        raise UnsupportedHostError(
-            f"{fallback} is not a folder of this user alone (mode 700): take it away, or set"
-            " XDG_RUNTIME_DIR to one that is"
-        )
+        raise _not_private(fallback)
     return os.path.join(fallback, "bayplan")
+
+
+def _not_private(folder: str) -> UnsupportedHostError:
+    return UnsupportedHostError(
+        f"{folder} is not a folder of this user alone (mode 700): take it away, or set"
+        " XDG_RUNTIME_DIR to one that is"
+    )
 
 
 def _is_private(folder: str) -> bool:

@@ -65,11 +65,12 @@ _TRIAL_S = 30.0
 class Trial:
     """A version that has not shown yet that it can go on with what is there."""
 
-    __slots__ = ("code", "interpreter", "until")
+    __slots__ = ("code", "interpreter", "settled", "until")
 
     def __init__(self, code: Code, interpreter: int) -> None:
         self.code = code
         self.interpreter = interpreter
+        self.settled = False
         self.until = 0.0
 
 
@@ -125,6 +126,9 @@ class Keeper:
                 elif not self._hear_all():
                     self._poll.unregister(fd)
             self._reap()
+            # Not while a child is being reaped: what has become of it would be lost.
+            if self._trial is not None and self._trial.settled and not self._bye:
+                self._become(self._trial)
         self._wait_for_rest()
 
     def _start(self) -> None:
@@ -205,7 +209,7 @@ class Keeper:
                     code = Code(*(os.fsdecode(bytes.fromhex(text)) for text in (name, value)))
                     self._trial = Trial(code, fds[0])
                 elif word == "settled" and self._trial is not None:
-                    self._become(self._trial)
+                    self._trial.settled = True
                 else:
                     self._note(word, name, value)
         except BlockingIOError:
@@ -222,6 +226,8 @@ class Keeper:
             self._intents[name] = int(value)
         elif word == "forked":
             self._forked[name] = int(value)
+        elif word == "unborn":
+            self._unborn.add(name)
         elif word in ("child", "exit", "gone"):
             for known in (self._intents, self._forked, self._children, self._exits):
                 known.pop(name, None)
@@ -289,6 +295,7 @@ class Keeper:
             ("forked", self._forked),
         ):
             lines += [f"{word} {name} {value}" for name, value in known.items()]
+        lines += [f"unborn {name} 0" for name in self._unborn]
         state = os.memfd_create("keeper")
         os.write(state, "\n".join(lines).encode())
         kept = (LISTEN_FD, LOCK_FD, state, self._socket.fileno(), *self._held.values())
