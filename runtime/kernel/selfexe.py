@@ -20,6 +20,8 @@ from runtime.kernel import mask
 
 MFD_EXEC = 0x10
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
+_SEAL_TRIES = 20
+"""Each waits for 150 ms in the kernel."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -33,7 +35,7 @@ def sealed_program(name: str, content: bytes) -> int:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        _seal(fd)
     except BaseException:
         os.close(fd)
         raise
@@ -51,13 +53,30 @@ def sealed_interpreter(python: str = sys.executable) -> int:
         left = os.fstat(program).st_size
         while left:
             left -= os.sendfile(fd, program, None, left)  # never through our own memory
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        _seal(fd)
     except BaseException:
         os.close(fd)
         raise
     finally:
         os.close(program)
     return fd
+
+
+def _seal(fd: int) -> None:
+    """Let nobody write to a memfd any more.
+
+    The kernel answers EBUSY while pages just written are still in the hands of another processor
+    (memfd_wait_for_pins in mm/memfd.c), which is soon over, but on a busy host not at once.
+    """
+    for _ in range(_SEAL_TRIES):
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
 
 
 def is_sealed() -> bool:
