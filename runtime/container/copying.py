@@ -107,8 +107,9 @@ def tar_from(
         try:
             if name and path.rstrip("/") != path:
                 # With a slash at its end, a link is what it leads to.
+                itself = _open(inside, path, _READ)
                 os.close(parent)
-                parent, name, shown = _open(inside, path, _READ), ".", name
+                parent, name, shown = itself, ".", name
             else:
                 shown = name or "."
             _must_exist(parent, name or ".", path)

@@ -81,12 +81,14 @@ class _Packing:
         if kind is None:
             self.how.left_out(f"{path} is a socket")
             return
+        if kind in (Kind.CHARACTER, Kind.BLOCK) and not self.how.devices:
+            self.how.left_out(f"{path} is a device")
+            return
         entry = Entry(
             os.fsencode(path),
             kind,
-            stat.S_IMODE(found.st_mode),
-            found.st_uid,
-            found.st_gid,
+            mode_kept(stat.S_IMODE(found.st_mode), self.how),
+            *(self.how.owner or (found.st_uid, found.st_gid)),
             mtime_ns=found.st_mtime_ns,
         )
         if kind is Kind.FOLDER:

@@ -135,6 +135,7 @@ def _try_connect(path: str) -> socket.socket | None:
 
 def _start_one(run: str, path: str) -> None:
     """Start a holder and wait until it serves, unless somebody else is at it."""
+    ids_of(os.getuid(), os.getgid())  # who has none leaves no folder either
     make_holder_folder(run)
     lock = -1
     with suppress(FileNotFoundError):  # one that ends takes its folder away

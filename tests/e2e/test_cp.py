@@ -251,7 +251,10 @@ def cp(box, *words: str, stdin: bytes = b"", code: int = 0) -> subprocess.Comple
 def test_a_tar_goes_out_and_in_again(box, tmp_path):
     sh(box, "mkdir -p /a/d; echo one > /a/f; ln /a/f /a/d/g; ln -s d /a/l; mkfifo /a/p; touch /a/e")
     sh(box, "chmod 4751 /a/f; chmod 700 /a/d; touch -d @7 /a/e /a/d")
-    told = cp(box, "p:/a", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(cp(box, "p:/a", "-").stdout)) as tar:
+        kept = [m.mode for m in tar.getmembers() if m.isreg() and m.name in ("a/f", "a/d/g")]
+        assert kept == [0o751], "no set-user-id bit without -a"
+    told = cp(box, "-a", "p:/a", "-").stdout
     with tarfile.open(fileobj=io.BytesIO(told)) as tar:
         assert sorted(tar.getnames()) == ["a", "a/d", "a/d/g", "a/e", "a/f", "a/l", "a/p"]
         assert tar.getmember("a/f").islnk() or tar.getmember("a/d/g").islnk()
@@ -264,6 +267,8 @@ def test_a_tar_goes_out_and_in_again(box, tmp_path):
     assert said[4:6] == ["d", "2"]
     assert b"cut short" in cp(box, "-", "p:/to", stdin=told[:700], code=1).stderr
     assert b"no /none" in cp(box, "-", "p:/none", stdin=told, code=1).stderr
+    for path in ("/a/e/", "/none/"):
+        assert b"descriptor" not in cp(box, f"p:{path}", "-", code=1).stderr
 
 
 def test_a_hostile_tar_stays_where_it_is_put(box, tmp_path):
