@@ -15,7 +15,10 @@ from tests.support.waiting import wait_until
 
 def cut_power(world: Path) -> None:
     """Leave of *world* what is on disk; its run folder says that it is of another boot."""
-    wait_until(lambda: not _kill(world))
+    killed: set[int] = set()
+    wait_until(lambda: not _kill(world, killed))
+    # An init that ends is in no cgroup any more while the kernel still takes its namespace down.
+    wait_until(lambda: not any(map(_is_there, killed)))
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         if line.split()[4].startswith(f"{world}/"):
             subprocess.run(["umount", "-l", line.split()[4]], check=True)
@@ -34,8 +37,11 @@ def cut_power(world: Path) -> None:
         journal.write_text(journal.read_text().replace(this_boot, "another"))
 
 
-def _kill(world: Path) -> set[int]:
-    """Kill all there is and return it; a keeper and a supervisor start each other again."""
+def _kill(world: Path, killed: set[int]) -> bool:
+    """Kill all there is, add it to *killed*; tell whether there was any.
+
+    Once is not enough: a keeper and a supervisor start each other again.
+    """
     found = set()
     for group in _groups(world):
         with suppress(OSError):
@@ -48,7 +54,16 @@ def _kill(world: Path) -> set[int]:
     for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return found
+    killed |= found
+    return bool(found)
+
+
+def _is_there(pid: int) -> bool:
+    """Tell whether a process has not ended, whoever is to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _groups(world: Path) -> list[Path]:
