@@ -28,6 +28,9 @@ _OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos")
 _KERNEL_MEMORY = ("kernel", "kernelTCP")
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
+_LEVELS = 32
+"""Of nesting, a few times what the specification has."""
+
 Warn = Callable[[str], None]
 
 
@@ -40,7 +43,7 @@ def read_json(path: str) -> Any:
     with open(path, "rb") as file:
         try:
             return json.loads(file.read())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ContainerError(f"{path}: {error}") from error
 
 
@@ -167,13 +170,19 @@ def _decode(cls: Any, wanted: dict[str, Any], what: str) -> Any:
     return found
 
 
-def _stripped(value: Any) -> Any:
-    """Return JSON data without members that are null or empty."""
+def _stripped(value: Any, levels: int = _LEVELS) -> Any:
+    """Return JSON data without members that are null or empty.
+
+    Raises:
+        ContainerError: it is nested deeper than *levels*.
+    """
+    if not levels and isinstance(value, (dict, list)):
+        raise ContainerError(f"nested deeper than {_LEVELS} levels")
     if isinstance(value, dict):
-        members = {key: _stripped(member) for key, member in value.items()}
+        members = {key: _stripped(member, levels - 1) for key, member in value.items()}
         return {k: v for k, v in members.items() if v is not None and v not in ([], {})}
     if isinstance(value, list):
-        return [_stripped(member) for member in value]
+        return [_stripped(member, levels - 1) for member in value]
     return value
 
 

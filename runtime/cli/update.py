@@ -75,7 +75,7 @@ def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
     if source == "-":
         try:
             change = json.loads(sys.stdin.read())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"standard input: {error}") from error
     elif source is not None:
         change = read_json(source)

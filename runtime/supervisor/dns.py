@@ -72,6 +72,7 @@ class DnsServer:
         opened: dict[str, Sockets] = {}
         try:
             for address in addresses:
+                socket.inet_pton(socket.AF_INET, address)  # a name would be looked up
                 if address not in self._sockets and address not in opened:
                     opened[address] = _open(address)
             if opened:

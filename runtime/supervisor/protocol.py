@@ -109,7 +109,7 @@ class Decoder:
 def _object(data: bytes) -> Message:
     try:
         message = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SupervisorError(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise SupervisorError("a message is not an object")

@@ -27,6 +27,7 @@ from runtime.version import VERSION as CODE_VERSION
 _PEER = struct.Struct("iII")
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.1
+_MOST = 10**9
 
 
 class Connection:
@@ -161,16 +162,17 @@ class Request:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """Return a member that must be a number, if it is there.
+        """Return a member that must be a number, if it is there: seconds, or a signal.
 
         Raises:
-            SupervisorError: it is not.
+            SupervisorError: it is none, or beyond all that can be waited for.
         """
         value = self.message.get(key)
         if value is None:
             return default
-        if not isinstance(value, (int, float)):
-            raise SupervisorError(f"{self.op}: {key} is not a number")
+        # NaN is less than nothing.
+        if not isinstance(value, (int, float)) or not abs(value) < _MOST:
+            raise SupervisorError(f"{self.op}: {key} is not a number, or not a possible one")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ DIFFERENCES = {
     "cgroups: runc run (cgroup v1 + unified resources should fail)": "it does, in other words",
     "exec: runc exec [exit codes]": "a program that is missing is 127, as from a shell",
     "exec: runc exec --cgroup sub-cgroups [v1]": "the same is refused, in other words",
+    "seccomp: runc run [seccomp] (startContainer hook)": "the hook is killed, in other words",
     "update: update cpuset parameters via resources.CPU": (
         "a member CPU is not cpu, and what is not known is refused"
     ),

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from runtime.cli.arguments import UsageError
-from runtime.cli.bundle import to_process, to_spec, with_home
+from runtime.cli.bundle import read_json, to_process, to_spec, with_home
 from runtime.cli.ending import signal_number
 from runtime.cli.group import group_name
 from runtime.cli.update import merged
@@ -122,6 +122,12 @@ def test_what_is_not_understood_is_named(config, tmp_path, path, value):
 def test_what_is_no_config_is_said(config, tmp_path, change):
     with pytest.raises(ContainerError):
         decode({**config, **change}, tmp_path)
+
+
+def test_what_is_nested_beyond_reason_is_said(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ContainerError, match="recursion"):
+        read_json(str(tmp_path / "config.json"))
 
 
 def test_a_process_needs_a_command():

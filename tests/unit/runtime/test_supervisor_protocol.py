@@ -73,6 +73,7 @@ def test_unasked_descriptors_are_closed(pair):
         b"\0\0\0\2[]",
         b'\0\0\0\x0b{"fds": 99}',
         b'\0\0\0\x0c{"fds": "a"}',
+        b"\0\0\x10\0" + b"[" * 4096,
     ],
 )
 def test_what_is_not_in_the_protocol_is_refused(stream):
