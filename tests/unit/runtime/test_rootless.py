@@ -9,6 +9,7 @@ from runtime.errors import UnsupportedHostError
 from runtime.rootless.folders import holder_folder, root_of
 from runtime.rootless.forwards import Forward, arrives_at, extra_addresses, in_the_way
 from runtime.rootless.ids import ids_of
+from runtime.rootless.variable import environment, holder
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,10 @@ def test_folders_are_those_of_the_session_if_they_are_ones_own(tmp_path: Path) -
     session.chmod(0o755)
     nobody = 4_000_000_001
     assert root_of(nobody, environment).run == Path(f"/tmp/bayplan-{nobody}/bayplan")
+
+
+def test_what_root_has_in_the_environment_makes_no_world_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BAYPLAN_HOLDER", "/somebody/holder.sock")
+    assert (holder(), environment()) == (None, {})
