@@ -107,8 +107,9 @@ class Holder:
             except OSError as error:
                 self._astray = (
                     f"this user's containers are in the cgroup {self._kept.group}, where none can"
-                    f" be added from here ({error.strerror}): do the same from the session they"
-                    f" were started in, or end them all by `kill {os.getpid()}`"
+                    f" be added from here ({error.strerror}): `kill -9 {os.getpid()}` and do the"
+                    " same in the session they were started in, or end them all by"
+                    f" `kill {os.getpid()}`"
                 )
 
     def _wait_ms(self) -> float | None:

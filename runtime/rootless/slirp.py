@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from typing import Any
 
-from runtime.errors import NetworkError
+from runtime.errors import NetworkError, UnsupportedHostError
 from runtime.kernel.listening import short
 from runtime.rootless.forwards import Forward, arrives_at
 from runtime.rootless.namespaces import Namespaces
@@ -26,6 +26,7 @@ LINK = "tap0"
 DNS = "10.0.2.3"
 """Where it answers questions for names, by what the host's resolv.conf says at that time."""
 PROGRAM, PACKAGE = "slirp4netns", "slirp4netns"
+_TUN = "/dev/net/tun"
 _MTU = 65520
 _READY_S = 10.0
 _ANSWER_S = 10.0
@@ -39,10 +40,15 @@ class Slirp:
         """Start it and wait until the namespace has its link.
 
         Raises:
-            UnsupportedHostError: it is not installed.
+            UnsupportedHostError: it is not installed, or has no device for the link.
             NetworkError: it did not come up; with its own words.
         """
         program = find(PROGRAM, package=PACKAGE)
+        if not os.access(_TUN, os.R_OK | os.W_OK):
+            what = "cannot be opened" if os.path.exists(_TUN) else "is not there"
+            raise UnsupportedHostError(
+                f"{_TUN}, which {PROGRAM} needs, {what}; as root: modprobe tun; chmod 666 {_TUN}"
+            )
         self._api = os.path.join(run, "slirp.sock")
         self._ids: dict[Forward, int] = {}
         with suppress(FileNotFoundError):

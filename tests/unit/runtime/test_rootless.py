@@ -49,7 +49,10 @@ def test_ids_follow_each_other_whatever_they_are_outside(tmp_path: Path) -> None
 
 def test_a_user_without_ids_is_told_how_to_get_some(tmp_path: Path) -> None:
     (tmp_path / "subuid").write_text("4711:100000:5\n")
-    with pytest.raises(UnsupportedHostError, match=r"subgid grants 4711 no ids.*--add-subgids"):
+    (tmp_path / "subgid").write_text("4712:100000:65536\n4713:300000:5\n")
+    with pytest.raises(
+        UnsupportedHostError, match=r"to 4711 by [^ ]*/subgid; .* --add-subgids 300005-365540 4711"
+    ):
         ids_of(4711, 4711, etc=str(tmp_path))
 
 
