@@ -48,7 +48,7 @@ def enter(run: str, *, start: bool) -> None:
     Raises:
         UnsupportedHostError: this user can have none; says what to do.
         NetworkError: slirp4netns does not start.
-        SupervisorError: the holder does not answer.
+        SupervisorError: the holder does not answer, or there may be no process for one.
     """
     folder = "/"  # in one that is gone nothing can be named
     with suppress(FileNotFoundError):
@@ -57,12 +57,16 @@ def enter(run: str, *, start: bool) -> None:
     outside.remember()
     # One that was killed has left its note, and perhaps somebody inside: they are found again.
     start = start or os.path.exists(os.path.join(run, protocol.NOTE))
-    if (found := _ask_in(run, start=start)) is None:
-        namespaces.make(ids_of(os.getuid(), os.getgid())).enter()
+    try:
+        found = _ask_in(run, start=start)
+        inside = found or namespaces.make(ids_of(os.getuid(), os.getgid()))
+    except BlockingIOError as error:  # of fork(2)
+        raise SupervisorError(protocol.NO_PROCESS) from error
+    inside.enter()
+    inside.close()
+    if found is None:
         set_holder(None)
     else:
-        found.enter()
-        found.close()
         show_resolv_conf(run)
         set_holder(os.path.join(run, protocol.SOCKET))
     os.chdir(folder)

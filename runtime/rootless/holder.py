@@ -381,12 +381,13 @@ def _leave(run: str) -> None:
 def main(arguments: Iterable[str]) -> None:
     """Hold namespaces for the user; the folder of the holder is given."""
     (run,) = arguments
-    _settle()
     with open(REPORT_FD, "w", encoding="utf-8", closefd=True) as report:
         try:
+            _settle()
             holder = Holder(run)
         except (ContainerError, OSError) as error:
-            report.write(str(error))
+            no_process = isinstance(error, BlockingIOError)  # of fork(2)
+            report.write(protocol.NO_PROCESS if no_process else str(error))
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, protocol.SOCKET))
             _leave(run)

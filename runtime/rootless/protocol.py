@@ -29,6 +29,7 @@ LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5
 MAX_BYTES = 1 << 16
 MOST_FDS = 16
 ANSWER_S = 60.0
+NO_PROCESS = "this user may start no more processes (`ulimit -u`, or pids.max of a cgroup above)"
 
 Message = dict[str, Any]
 
