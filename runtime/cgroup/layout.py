@@ -19,11 +19,13 @@ from runtime.spec import Resources
 _V1_NAMES = {"io": "blkio"}
 _ON_V1_TOO = {"cpu.weight": "cpu", "io.weight": "blkio"}
 """Weights are the one thing of v2's own words that v1 can do as well: file -> v1 controller."""
-_BY_DEFAULT = ("pids.limit",)
-"""What every container gets without anybody asking for it, and may go without."""
-_NOT_DELEGATED = (
-    "no cgroup that could limit this is delegated to this user (systemd does so on a host with"
-    " cgroup v2 only)"
+DEFAULT_PIDS = 4096
+"""What every container is limited to without anybody asking for it, and may go without."""
+_NOT_DELEGATED = "no cgroup that could limit this is delegated to this user"
+_NOTHING_IS = "systemd does so on a host with cgroup v2 only"
+_OTHERS_ARE = (
+    "controllers there: {names}; systemd gives more with Delegate=cpu cpuset io memory pids in"
+    " /etc/systemd/system/user@.service.d/delegate.conf, from the next session on"
 )
 
 
@@ -62,6 +64,7 @@ class Layout:
     warnings: tuple[str, ...]
     refused: tuple[str, ...] = ()
     """Fields that were asked for and that nothing of what is delegated can do."""
+    why_refused: str = ""
 
 
 def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
@@ -86,8 +89,13 @@ def lay_out(hierarchy: Hierarchy, resources: Resources) -> Layout:
     warnings += _not_enforced(hierarchy, resources)
     if hierarchy.confined:
         fields = dict.fromkeys(warning.partition(":")[0] for warning in warnings)
-        kept = tuple(f"{field}: {_NOT_DELEGATED}" for field in fields if field in _BY_DEFAULT)
-        return Layout(tuple(parts), kept, tuple(f for f in fields if f not in _BY_DEFAULT))
+        why = _NOTHING_IS
+        if hierarchy.unified is not None:
+            why = _OTHERS_ARE.format(names=", ".join(sorted(hierarchy.on(2))) or "none")
+        is_default = resources.pids is not None and resources.pids.limit == DEFAULT_PIDS
+        by_default = {"pids.limit"} if is_default else set()
+        kept = tuple(f"{field}: {_NOT_DELEGATED}" for field in fields if field in by_default)
+        return Layout(tuple(parts), kept, tuple(f for f in fields if f not in by_default), why)
     return Layout(tuple(parts), tuple(warnings))
 
 
@@ -98,7 +106,8 @@ def refuse(layout: Layout) -> None:
         UnsupportedHostError: names them.
     """
     if layout.refused:
-        raise UnsupportedHostError(f"{', '.join(layout.refused)}: {_NOT_DELEGATED}")
+        fields = ", ".join(layout.refused)
+        raise UnsupportedHostError(f"{fields}: {_NOT_DELEGATED} ({layout.why_refused})")
 
 
 def _unified_works(

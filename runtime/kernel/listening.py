@@ -8,9 +8,11 @@ import contextlib
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator
 
 _BACKLOG = 1024
+_UCRED = struct.Struct("iII")
 
 
 @contextlib.contextmanager
@@ -51,3 +53,10 @@ def try_lock(path: str) -> int:
         pass
     os.close(lock)
     return -1
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return who connected, or began to listen, as this user namespace calls them; unix(7)."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _pid, uid, _gid = _UCRED.unpack(credentials)
+    return int(uid)

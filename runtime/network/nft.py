@@ -103,6 +103,8 @@ def _run(arguments: tuple[str, ...], script: str = "") -> str:
             check=False,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )
+    except BlockingIOError as error:  # of fork(2)
+        raise NftError(f"nft cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         words = f"no answer within {_TIMEOUT_S:g} s"
         raise NftTimeoutError(f"nft {' '.join(arguments)}: {words}") from None

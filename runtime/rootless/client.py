@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from runtime.errors import SupervisorError, UnsupportedHostError
-from runtime.kernel.listening import listen, short, try_lock
+from runtime.kernel.listening import listen, peer_uid, short, try_lock
 from runtime.kernel.selfexe import command
 from runtime.rootless import namespaces, outside, protocol
 from runtime.rootless.delegation import scope_words
@@ -20,7 +20,13 @@ from runtime.rootless.folders import make_holder_folder
 from runtime.rootless.forwards import Forward
 from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
-from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, ask
+from runtime.rootless.protocol import (
+    LISTEN_FD,
+    LOCK_FD,
+    REPORT_FD,
+    EndedError,
+    ask,
+)
 from runtime.rootless.resolver import show_resolv_conf
 from runtime.rootless.variable import holder, set_holder
 
@@ -42,7 +48,7 @@ def enter(run: str, *, start: bool) -> None:
     Raises:
         UnsupportedHostError: this user can have none; says what to do.
         NetworkError: slirp4netns does not start.
-        SupervisorError: the holder does not answer.
+        SupervisorError: the holder does not answer, or there may be no process for one.
     """
     folder = "/"  # in one that is gone nothing can be named
     with suppress(FileNotFoundError):
@@ -50,17 +56,19 @@ def enter(run: str, *, start: bool) -> None:
     os.environ.setdefault("HOME", os.path.expanduser("~"))  # inside we have root's name
     outside.remember()
     # One that was killed has left its note, and perhaps somebody inside: they are found again.
-    line = _connect(run, start=start or os.path.exists(os.path.join(run, protocol.NOTE)))
-    if line is None:
-        namespaces.make(ids_of(os.getuid(), os.getgid())).enter()
+    start = start or os.path.exists(os.path.join(run, protocol.NOTE))
+    try:
+        found = _ask_in(run, start=start)
+        inside = found or namespaces.make(ids_of(os.getuid(), os.getgid()))
+    except BlockingIOError as error:  # of fork(2)
+        raise SupervisorError(protocol.NO_PROCESS) from error
+    inside.enter()
+    inside.close()
+    if found is None:
+        set_holder(None)
     else:
-        _, fds = ask(line, "enter", {})
-        found = Namespaces(dict(zip(namespaces.KINDS, fds, strict=True)))
-        found.enter()
-        found.close()
         show_resolv_conf(run)
         set_holder(os.path.join(run, protocol.SOCKET))
-        _line.append(line)
     os.chdir(folder)
 
 
@@ -110,26 +118,47 @@ def _to_holder() -> socket.socket:
     return line
 
 
-def _connect(run: str, *, start: bool) -> socket.socket | None:
-    """Return a connection to the holder; None if there is none, and *start* is not set."""
+def _ask_in(run: str, *, start: bool) -> Namespaces | None:
+    """Return the namespaces of the holder; None if there is none, and *start* is not set."""
     deadline = time.monotonic() + _START_S
     path = os.path.join(run, protocol.SOCKET)
     while True:
-        if (line := _try_connect(path)) is not None or not start:
-            return line
-        _start_one(run, path)
+        if (line := _try_connect(path)) is not None:
+            try:
+                _, fds = ask(line, "enter", {})
+                found = Namespaces(dict(zip(namespaces.KINDS, fds, strict=True)))
+            except EndedError:  # nothing was left inside, just as we came
+                line.close()
+                time.sleep(_PAUSE_S)
+            else:
+                _line.append(line)
+                return found
+        elif start:
+            _start_one(run, path)
+        else:
+            return None
         if time.monotonic() > deadline:
-            raise SupervisorError(f"no holder answers at {path}")
+            raise SupervisorError(f"no holder answers at {path}; see {run}/holder.log")
 
 
 def _try_connect(path: str) -> socket.socket | None:
+    """Return a connection to the holder, None if nobody listens.
+
+    Raises:
+        SupervisorError: who listens is not of this user, in whose name everything would be done.
+    """
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with short(path) as address:
             line.connect(address)
+        if peer_uid(line) != os.geteuid():
+            raise SupervisorError(f"who listens at {path} is another user")
     except (FileNotFoundError, ConnectionRefusedError):
         line.close()
         return None
+    except BaseException:
+        line.close()
+        raise
     return line
 
 

@@ -49,11 +49,12 @@ def leave_top(group: str) -> None:
 def scope_words(environment: Mapping[str, str]) -> tuple[Sequence[str], dict[str, str]]:
     """Return what to put before a command so that it gets a delegated cgroup, and its environment.
 
-    Nothing where it has one already, or there is no service manager to ask for it.
+    Nothing where there is no service manager to ask for it. A group one could write to already, as
+    that of a terminal of the desktop is, has other processes, and so can have no limited children.
     """
     folder = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     manager = os.path.exists(os.path.join(folder, "systemd/private"))
-    if not manager or not _is_unified() or own_group() is not None:
+    if not manager or not _is_unified():
         return (), {}
     try:
         program = find("systemd-run", package="systemd")

@@ -9,34 +9,35 @@ starts then finds the namespaces again by a process in them. When its socket is 
 the end of a session without lingering, or on SIGTERM, it kills what is inside.
 """
 
-import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 
-from runtime.documents import read_note
 from runtime.errors import ContainerError, NetworkError
 from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
+from runtime.kernel.listening import peer_uid
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import close_range
-from runtime.rootless import delegation, insiders, namespaces, protocol
+from runtime.rootless import delegation, insiders, protocol, survival
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
-from runtime.rootless.ids import ids_of
-from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, Message
 from runtime.rootless.resolver import write_resolv_conf
 from runtime.rootless.slirp import LINK, Slirp
+from runtime.rootless.spawn import spawn
 
 _LOG = "holder.log"
 _VANISHED = 0x200 | inotify.IN_MOVED_FROM  # IN_DELETE
-_AGAIN_MS = 2000
+_AGAIN_S = 1.0
+"""How long to wait where the host has nothing left for what must be done, or it fails."""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -51,6 +52,8 @@ class Holder:
         """
         self._run = run
         self._note = os.path.join(run, protocol.NOTE)
+        self._nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._nofile[1], self._nofile[1]))
         self._lines: dict[int, socket.socket] = {}
         self._forwards: dict[str, frozenset[Forward]] = {}
         self._addresses: list[str] = []
@@ -58,15 +61,20 @@ class Holder:
         self._survivor = -1
         """Pidfd of a process inside that was there at the last look."""
         self._calls: dict[int, Callable[[], None]] = {}
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        """What is to be done when, in the order of time."""
         self._poll = select.poll()
         self._going = True
-        self._namespaces, self._mounts = self._have_namespaces()
+        self._kept = survival.find_or_make(self._note)
+        self._namespaces = self._kept.namespaces
         self._numbers = self._namespaces.numbers()
-        if (group := delegation.own_group()) is not None:
-            delegation.leave_top(group)
+        self._astray = ""
+        """Why this process is not in the cgroup of the namespaces, if it is not."""
+        self._enter_group()
         write_resolv_conf(run)
         self._slirp: Slirp | None = Slirp(run, self._namespaces)
         self._watch(self._slirp.pidfd, self._slirp_ended)
+        survival.remember(self._note, self._kept)
 
     def run(self) -> None:
         """Serve until there is no use any more."""
@@ -76,11 +84,11 @@ class Holder:
             self._watch_socket()
             self._watch_signals()
             while self._going:
-                for fd, _events in self._poll.poll(None if self._slirp else _AGAIN_MS):
+                for fd, _events in self._poll.poll(self._wait_ms()):
                     if call := self._calls.get(fd):
                         call()
-                if self._slirp is None:
-                    self._restart_slirp()
+                while self._later and self._later[0][0] <= time.monotonic():
+                    self._later.pop(0)[1]()
             self._unpublish()
             for line in self._lines.values():
                 line.close()
@@ -91,28 +99,26 @@ class Holder:
             os.unlink(self._note)
         _leave(self._run)
 
-    def _have_namespaces(self) -> tuple[Namespaces, frozenset[int]]:
-        """Return those that outlived a holder that was killed, or new ones; and their mounts."""
-        known = read_note(self._note)
-        if known is not None and known["boot"] == _boot():
-            numbers = {kind: known[kind] for kind in namespaces.KINDS}
-            for pid in insiders.processes(numbers, all_kinds=True):
-                with suppress(FileNotFoundError, ProcessLookupError):
-                    found = Namespaces.of_process(pid)
-                    if found.numbers() == numbers:
-                        return found, frozenset(known["mounts"])
-                    found.close()
-            # Containers without their keeper have namespaces of their own: nobody gets back in.
-            insiders.kill_all(numbers)
-        ids = ids_of(os.getuid(), os.getgid())
-        made = namespaces.make(ids, group=delegation.own_group())
-        mounts = insiders.look(made, insiders.own_mounts)
-        body = {"boot": _boot(), **made.numbers(), "mounts": mounts}
-        temporary = f"{self._note}.new"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump(body, file)
-        os.replace(temporary, self._note)
-        return made, frozenset(mounts)
+    def _enter_group(self) -> None:
+        """Go where the processes inside are; those started from here follow."""
+        if self._kept.group is not None:
+            try:
+                delegation.leave_top(self._kept.group)
+            except OSError as error:
+                self._astray = (
+                    f"this user's containers are in the cgroup {self._kept.group}, where none can"
+                    f" be added from here ({error.strerror}): `kill -9 {os.getpid()}` and do the"
+                    " same in the session they were started in, or end them all by"
+                    f" `kill {os.getpid()}`"
+                )
+
+    def _wait_ms(self) -> float | None:
+        if not self._later:
+            return None
+        return max(0.0, self._later[0][0] - time.monotonic()) * 1000
+
+    def _do_later(self, call: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + _AGAIN_S, call))
 
     def _watch(self, fd: int, call: Callable[[], None]) -> None:
         self._calls[fd] = call
@@ -144,21 +150,36 @@ class Holder:
         self._watch(read, stop)
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(BlockingIOError, ConnectionError):
+        try:
             line, _ = listener.accept()
-            self._lines[line.fileno()] = line
-            self._watch(line.fileno(), lambda: self._hear(line))
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:  # nothing is left to take it in with: it waits
+            _say(str(error))
+            self._forget(LISTEN_FD)
+            self._do_later(lambda: self._watch(LISTEN_FD, lambda: self._accept(listener)))
+            return
+        if peer_uid(line) not in (0, os.geteuid()):
+            line.close()
+            return
+        line.setblocking(False)
+        self._lines[line.fileno()] = line
+        self._watch(line.fileno(), lambda: self._hear(line))
 
     def _hear(self, line: socket.socket) -> None:
-        given: list[int] = []
         try:
             data, given = receive_fds(line, protocol.MAX_BYTES, protocol.MOST_FDS)
+        except BlockingIOError:  # what was to be heard was the one who had this number before
+            return
+        except OSError:
+            data, given = b"", []
+        try:
             if data:
-                answer, fds = self._answer(json.loads(data), given)
+                answer, fds = self._answer(data, given)
                 socket.send_fds(line, [json.dumps(answer).encode()], fds)
                 return
-        except (ConnectionError, BlockingIOError):
-            pass
+        except OSError as error:  # gone, or it does not read what it is told
+            _say(f"hung up on who asked {data[:80]!r}: {error}")
         finally:
             for fd in given:
                 os.close(fd)
@@ -167,24 +188,32 @@ class Holder:
         line.close()
         self._end_if_idle()
 
-    def _answer(self, asked: Message, given: list[int]) -> tuple[Message, tuple[int, ...]]:
+    def _answer(self, request: bytes, given: list[int]) -> tuple[Message, tuple[int, ...]]:
         try:
-            if asked["op"] == "enter":
-                return {"ok": {}}, tuple(self._namespaces.fds.values())
-            if asked["op"] == "forward":
-                ports = (Forward(*port) for port in asked["ports"])
-                self._forward(asked["world"], frozenset(ports))
-                return {"ok": {}}, ()
-            if asked["op"] == "forwards":
-                mine = self._forwards.get(asked["world"], frozenset())
-                found = mine & (self._slirp.open if self._slirp else frozenset())
-                return {"ok": {"ports": [[f.protocol, f.ip, f.port] for f in sorted(found)]}}, ()
-            if asked["op"] == "spawn":
-                self._spawn(asked["words"], asked["environment"], asked["numbers"], given)
-                return {"ok": {}}, ()
-            return {"error": f"the holder knows no {asked['op']}: it is of another version"}, ()
+            return self._do(json.loads(request), given)
         except (NetworkError, ValueError) as error:
             return {"error": str(error)}, ()
+        except (KeyError, TypeError, AttributeError) as error:
+            return {"error": f"the holder does not understand this: {error!r}"}, ()
+        except OSError as error:
+            said = error.strerror or error
+            return {"error": f"the holder of this user's namespaces: {said}".lower()}, ()
+
+    def _do(self, asked: Message, given: list[int]) -> tuple[Message, tuple[int, ...]]:
+        if asked["op"] == "enter":
+            return {"ok": {}}, tuple(self._namespaces.fds.values())
+        if asked["op"] == "forward":
+            ports = (Forward(*port) for port in asked["ports"])
+            self._forward(asked["world"], frozenset(ports))
+            return {"ok": {}}, ()
+        if asked["op"] == "forwards":
+            mine = self._forwards.get(asked["world"], frozenset())
+            found = mine & (self._slirp.open if self._slirp else frozenset())
+            return {"ok": {"ports": [[f.protocol, f.ip, f.port] for f in sorted(found)]}}, ()
+        if asked["op"] == "spawn":
+            self._spawn(asked["words"], asked["environment"], asked["numbers"], given)
+            return {"ok": {}}, ()
+        return {"error": f"the holder knows no {asked['op']}: it is of another version"}, ()
 
     def _spawn(
         self, words: list[str], environment: dict[str, str], numbers: list[int], fds: list[int]
@@ -194,12 +223,16 @@ class Holder:
         Raises:
             NetworkError: it cannot be started.
         """
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            _become(self._namespaces, words, environment, numbers, fds, write)
-        os.close(write)
-        pidfd = os.pidfd_open(pid)
+        if self._astray:
+            raise NetworkError(self._astray)
+
+        def prepare() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._nofile)
+            signal.set_wakeup_fd(-1)
+            for caught in _ENDING:
+                signal.signal(caught, signal.SIG_DFL)
+
+        pid, pidfd = spawn(self._namespaces, words, environment, fds, numbers, prepare=prepare)
 
         def reap() -> None:
             self._forget(pidfd)
@@ -207,10 +240,6 @@ class Holder:
             os.waitpid(pid, 0)
 
         self._watch(pidfd, reap)
-        with open(read, encoding="utf-8") as report:
-            problem = report.read()
-        if problem:
-            raise NetworkError(f"cannot start {words[0]}: {problem}")
 
     def _wanted(self) -> frozenset[Forward]:
         return frozenset().union(*self._forwards.values())
@@ -227,9 +256,9 @@ class Holder:
                             f"port {port} is published by another world of this user"
                         )
             self._converge(others | ports)
-        except (NetworkError, ValueError):
+        except (NetworkError, ValueError, OSError):
             self._forwards[world] = before
-            with suppress(NetworkError):  # the first error is what counts
+            with suppress(NetworkError, OSError):  # the first error is what counts
                 self._converge(self._wanted())
             raise
         if ports:
@@ -259,41 +288,55 @@ class Holder:
             self._slirp.remove(forward)
 
     def _slirp_ended(self) -> None:
+        self._stop_slirp()
+        self._restart_slirp()
+
+    def _stop_slirp(self) -> None:
         assert self._slirp is not None
         self._forget(self._slirp.pidfd)
         self._slirp.stop()
         self._slirp = None
-        self._restart_slirp()
 
     def _restart_slirp(self) -> None:
         """Start it again with all that was open; what somebody else took meanwhile stays closed."""
         try:
             self._slirp = Slirp(self._run, self._namespaces)
-        except ContainerError as error:
+            self._watch(self._slirp.pidfd, self._slirp_ended)
+            self._addresses = []
+            self._set_addresses(self._wanted())
+        except (ContainerError, OSError) as error:
             _say(str(error))
+            if self._slirp is not None:
+                self._stop_slirp()
+            self._do_later(self._restart_slirp)
             return
-        self._watch(self._slirp.pidfd, self._slirp_ended)
-        self._addresses = []
-        self._set_addresses(self._wanted())
         for forward in sorted(self._wanted()):
             try:
                 self._slirp.add(forward)
-            except NetworkError as error:
+            except (NetworkError, OSError) as error:
                 _say(str(error))
 
     def _end_if_idle(self) -> None:
+        try:
+            self._going = self._going and self._is_used()
+        except OSError as error:
+            _say(str(error))
+            self._do_later(self._end_if_idle)
+
+    def _is_used(self) -> bool:
+        """Tell whether anything is inside, or somebody connected; watch one of those, if any."""
         if self._lines or self._survivor >= 0:
-            return
+            return True
         but = self._slirp.pid if self._slirp else 0
         for pid in insiders.processes(self._numbers, but=but):
             with suppress(ProcessLookupError):
                 self._survivor = os.pidfd_open(pid)
                 self._watch(self._survivor, self._survivor_ended)
-                return
+                return True
         if insiders.look(self._namespaces, insiders.links):
-            return
+            return True
         mounts = insiders.look(self._namespaces, insiders.own_mounts)
-        self._going = not self._mounts.issuperset(mounts)
+        return not self._kept.mounts.issuperset(mounts)
 
     def _survivor_ended(self) -> None:
         self._forget(self._survivor)
@@ -305,38 +348,6 @@ class Holder:
         """Let those who come now start another holder as soon as this one is gone."""
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self._run, protocol.SOCKET))
-
-
-def _become(
-    inside: Namespaces,
-    words: list[str],
-    environment: dict[str, str],
-    numbers: list[int],
-    fds: list[int],
-    report: int,
-) -> None:
-    """In a child: enter, put descriptors in their places, execute the last of them."""
-    try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for caught in _ENDING:
-            signal.signal(caught, signal.SIG_DFL)
-        inside.enter()
-        # Out of the way of the numbers they get.
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 64)
-        for fd, number in zip(high[:-1], numbers, strict=True):
-            os.dup2(fd, number)
-        os.execve(f"/proc/self/fd/{high[-1]}", words, environment)
-    except (OSError, ValueError) as error:
-        os.write(report, str(error).encode())
-    finally:
-        os._exit(127)
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def _say(text: str) -> None:
@@ -370,12 +381,13 @@ def _leave(run: str) -> None:
 def main(arguments: Iterable[str]) -> None:
     """Hold namespaces for the user; the folder of the holder is given."""
     (run,) = arguments
-    _settle()
     with open(REPORT_FD, "w", encoding="utf-8", closefd=True) as report:
         try:
+            _settle()
             holder = Holder(run)
         except (ContainerError, OSError) as error:
-            report.write(str(error))
+            no_process = isinstance(error, BlockingIOError)  # of fork(2)
+            report.write(protocol.NO_PROCESS if no_process else str(error))
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, protocol.SOCKET))
             _leave(run)

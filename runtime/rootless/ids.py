@@ -5,7 +5,6 @@ Root inside is the user; what /etc/subuid and /etc/subgid grant follows from 1 o
 Source: subuid(5), subgid(5), newuidmap(1), newgidmap(1).
 """
 
-import os
 import subprocess
 from collections.abc import Iterable
 
@@ -15,6 +14,8 @@ from runtime.record import dataclass
 from runtime.rootless.programs import find
 
 ETC = "/etc"
+_FIRST_FREE, _USUAL_COUNT = 100_000, 65_536
+"""As login.defs(5) has them: SUB_UID_MIN, SUB_UID_COUNT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,11 @@ class Ids:
         for name, mappings in (("newuidmap", self.uids), ("newgidmap", self.gids)):
             program = find(name, package="uidmap")
             numbers = [str(number) for mapping in mappings for number in mapping]
-            done = subprocess.run(
-                (program, str(pid), *numbers), capture_output=True, text=True, check=False
-            )
+            words = (program, str(pid), *numbers)
+            try:
+                done = subprocess.run(words, capture_output=True, text=True, check=False)
+            except OSError as error:
+                raise UnsupportedHostError(f"{program} cannot be started: {error}") from error
             if done.returncode:
                 said = done.stderr.strip() or f"it ended with {done.returncode}"
                 raise UnsupportedHostError(
@@ -51,18 +54,29 @@ def ids_of(uid: int, gid: int, *, etc: str = ETC) -> Ids:
         UnsupportedHostError: none are; says how to grant some.
     """
     name = _name_of(uid)
-    found = []
-    for file, own in (("subuid", uid), ("subgid", gid)):
-        ranges = tuple(_ranges(os.path.join(etc, file), name, uid))
-        if not ranges:
-            who = name or str(uid)
-            option = "uids" if file == "subuid" else "gids"
-            raise UnsupportedHostError(
-                f"{etc}/{file} grants {who} no ids for containers; as root:"
-                f" usermod --add-sub{option} 100000-165535 {who} (a range nobody else has)"
-            )
-        found.append(_mappings(own, ranges))
-    return Ids(found[0], found[1])
+    uids = tuple(_ranges(f"{etc}/subuid", name, uid))
+    gids = tuple(_ranges(f"{etc}/subgid", name, uid))
+    missing = [kind for kind, ranges in (("uid", uids), ("gid", gids)) if not ranges]
+    if missing:
+        files = " and ".join(f"{etc}/sub{kind}" for kind in missing)
+        options = (f"--add-sub{kind}s {_free_range(f'{etc}/sub{kind}')}" for kind in missing)
+        who = name or str(uid)
+        raise UnsupportedHostError(
+            f"no ids for containers are granted to {who} by {files}; as root:"
+            f" usermod {' '.join(options)} {who}"
+        )
+    return Ids(_mappings(uid, uids), _mappings(gid, gids))
+
+
+def _free_range(path: str) -> str:
+    """Return one that follows all that are granted."""
+    ends = [int(first) + int(count) for _, first, count in _lines(path) if _is_range(first, count)]
+    first = max([_FIRST_FREE, *ends])
+    return f"{first}-{first + _USUAL_COUNT - 1}"
+
+
+def _is_range(first: str, count: str) -> bool:
+    return first.isdecimal() and count.isdecimal() and int(count) > 0
 
 
 def _mappings(own: int, ranges: Iterable[tuple[int, int]]) -> tuple[Mapping, ...]:
@@ -76,7 +90,7 @@ def _mappings(own: int, ranges: Iterable[tuple[int, int]]) -> tuple[Mapping, ...
 
 def _ranges(path: str, name: str, uid: int) -> Iterable[tuple[int, int]]:
     for who, first, count in _lines(path):
-        if who in (name, str(uid)) and first.isdecimal() and count.isdecimal() and int(count):
+        if who in (name, str(uid)) and _is_range(first, count):
             yield int(first), int(count)
 
 

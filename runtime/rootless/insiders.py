@@ -87,15 +87,17 @@ def look(namespaces: Namespaces, question: Callable[[], Any]) -> Any:
         OSError: the process could not enter, or was killed.
     """
     read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            namespaces.enter()
-            os.write(write, json.dumps(question()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
     with open(read, "rb") as file:
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    namespaces.enter()
+                    os.write(write, json.dumps(question()).encode())
+                finally:
+                    os._exit(0)
+        finally:
+            os.close(write)
         said = file.read()
     os.waitpid(pid, 0)
     if not said:

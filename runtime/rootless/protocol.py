@@ -29,8 +29,13 @@ LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5
 MAX_BYTES = 1 << 16
 MOST_FDS = 16
 ANSWER_S = 60.0
+NO_PROCESS = "this user may start no more processes (`ulimit -u`, or pids.max of a cgroup above)"
 
 Message = dict[str, Any]
+
+
+class EndedError(SupervisorError):
+    """The holder ended before it answered; the next one can be asked."""
 
 
 def ask(
@@ -40,12 +45,15 @@ def ask(
 
     Raises:
         NetworkError: as the holder says.
+        EndedError: it has ended, and what was asked may not have been done.
         SupervisorError: it does not answer.
     """
     try:
         line.settimeout(ANSWER_S)
         socket.send_fds(line, [json.dumps({"op": op, **members}).encode()], given)
         data, received = receive_fds(line, MAX_BYTES, MOST_FDS)
+    except ConnectionError as error:
+        raise EndedError("the holder of this user's namespaces has ended") from error
     except OSError as error:
         raise SupervisorError(
             f"the holder of this user's namespaces does not answer: {error}"
@@ -53,7 +61,7 @@ def ask(
     if not data:
         for fd in received:
             os.close(fd)
-        raise SupervisorError("the holder of this user's namespaces has ended")
+        raise EndedError("the holder of this user's namespaces has ended")
     answer: Message = json.loads(data)
     if "error" in answer:
         raise NetworkError(answer["error"])

@@ -12,10 +12,11 @@ import select
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from typing import Any
 
-from runtime.errors import NetworkError
+from runtime.errors import NetworkError, UnsupportedHostError
 from runtime.kernel.listening import short
 from runtime.rootless.forwards import Forward, arrives_at
 from runtime.rootless.namespaces import Namespaces
@@ -25,6 +26,7 @@ LINK = "tap0"
 DNS = "10.0.2.3"
 """Where it answers questions for names, by what the host's resolv.conf says at that time."""
 PROGRAM, PACKAGE = "slirp4netns", "slirp4netns"
+_TUN = "/dev/net/tun"
 _MTU = 65520
 _READY_S = 10.0
 _ANSWER_S = 10.0
@@ -38,36 +40,42 @@ class Slirp:
         """Start it and wait until the namespace has its link.
 
         Raises:
-            UnsupportedHostError: it is not installed.
+            UnsupportedHostError: it is not installed, or has no device for the link.
             NetworkError: it did not come up; with its own words.
         """
         program = find(PROGRAM, package=PACKAGE)
+        if not os.access(_TUN, os.R_OK | os.W_OK):
+            what = "cannot be opened" if os.path.exists(_TUN) else "is not there"
+            raise UnsupportedHostError(
+                f"{_TUN}, which {PROGRAM} needs, {what}; as root: modprobe tun; chmod 666 {_TUN}"
+            )
         self._api = os.path.join(run, "slirp.sock")
         self._ids: dict[Forward, int] = {}
         with suppress(FileNotFoundError):
             os.unlink(self._api)
         log_path = os.path.join(run, "slirp.log")
-        with _somebody_inside(namespaces) as pid, open(log_path, "wb") as log:
-            ready, ready_theirs = os.pipe()
-            exit_theirs, self._exit = os.pipe()
-            try:
-                self._process = subprocess.Popen(
-                    (program, *self._options(ready_theirs, exit_theirs), str(pid), LINK),
-                    pass_fds=(ready_theirs, exit_theirs),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
-                self.pidfd = os.pidfd_open(self._process.pid)
-                """Readable when it has ended."""
-            finally:
-                os.close(ready_theirs)
-                os.close(exit_theirs)
-            with open(ready, "rb", buffering=0) as answer:
-                is_ready = select.select([answer], [], [], _READY_S)[0] and answer.read(1)
-        if not is_ready:
-            self.stop()
-            raise NetworkError(f"{PROGRAM} gives no network: {_last_words(log_path)}")
+        with ExitStack() as undo, ExitStack() as stack:
+            pid = stack.enter_context(_somebody_inside(namespaces))
+            log = stack.enter_context(open(log_path, "wb"))
+            ready, ready_theirs = _pipe(stack, stack)
+            exit_theirs, _ours = _pipe(stack, undo)
+            theirs = (ready_theirs.fileno(), exit_theirs.fileno())
+            self._process = subprocess.Popen(
+                (program, *self._options(*theirs), str(pid), LINK),
+                pass_fds=theirs,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            undo.callback(self._process.wait)
+            undo.callback(self._process.kill)
+            self.pidfd = os.pidfd_open(self._process.pid)
+            """Readable when it has ended."""
+            undo.callback(os.close, self.pidfd)
+            ready_theirs.close()
+            if not (select.select([ready], [], [], _READY_S)[0] and ready.read(1)):
+                raise NetworkError(f"{PROGRAM} gives no network: {_last_words(log_path)}")
+            self._undo = undo.pop_all()
 
     @property
     def pid(self) -> int:
@@ -109,16 +117,14 @@ class Slirp:
 
     def remove(self, forward: Forward) -> None:
         """Close a port; connections that are there go on."""
-        answer = self._ask("remove_hostfwd", id=self._ids.pop(forward))
+        answer = self._ask("remove_hostfwd", id=self._ids[forward])
         if "error" in answer:
             raise NetworkError(f"port {forward} of the host stays open: {answer['error']}")
+        del self._ids[forward]
 
     def stop(self) -> None:
         """End it."""
-        os.close(self._exit)
-        self._process.kill()
-        self._process.wait()
-        os.close(self.pidfd)
+        self._undo.close()
         with suppress(FileNotFoundError):
             os.unlink(self._api)
 
@@ -146,26 +152,34 @@ class Slirp:
 @contextmanager
 def _somebody_inside(namespaces: Namespaces) -> Iterator[int]:
     """Yield the pid of a process in *namespaces*: by it slirp4netns finds the way into both."""
-    read, write = os.pipe()
-    inside, told = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+    with ExitStack() as stack:
+        read, write = _pipe(stack, stack)
+        inside, told = _pipe(stack, stack)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                write.close()
+                namespaces.enter()
+                told.write(b"1")
+                read.read(1)
+            finally:
+                os._exit(0)
         try:
-            os.close(write)
-            namespaces.enter()
-            os.write(told, b"1")
-            os.read(read, 1)
+            told.close()
+            inside.read(1)
+            yield pid
         finally:
-            os._exit(0)
-    os.close(read)
-    os.close(told)
-    try:
-        with open(inside, "rb", buffering=0) as answer:
-            answer.read(1)
-        yield pid
-    finally:
-        os.close(write)
-        os.waitpid(pid, 0)
+            write.close()
+            os.waitpid(pid, 0)
+
+
+def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[FileIO, FileIO]:
+    """Return both ends of a pipe, each closed with its stack."""
+    read, write = os.pipe()
+    return (
+        reading.enter_context(FileIO(read)),
+        writing.enter_context(FileIO(write, "w")),
+    )
 
 
 def _last_words(path: str) -> str:

@@ -5,17 +5,28 @@ Few imports: keeper and supervisor hand it on.
 
 import os
 
+from runtime.kernel.procfs import is_confined
+
 _HOLDER = "BAYPLAN_HOLDER"
 
 
 def holder() -> str | None:
-    """Return the socket of the holder of the namespaces we are in, None in a world of root."""
-    return os.environ.get(_HOLDER)
+    """Return the socket of the holder of the namespaces we are in, None in a world of root.
+
+    The variable is believed in a user namespace only: there all that can be done with it is the
+    user's own. What root, or another user, has in the environment is nobody's word; and who asks
+    the holder looks at whose process it is (`client`).
+    """
+    path = os.environ.get(_HOLDER)
+    return path if path is not None and is_confined() else None
 
 
-def set_holder(path: str) -> None:
+def set_holder(path: str | None) -> None:
     """Say so to this process, and to those that get `environment`."""
-    os.environ[_HOLDER] = path
+    if path is None:
+        os.environ.pop(_HOLDER, None)
+    else:
+        os.environ[_HOLDER] = path
 
 
 def environment() -> dict[str, str]:

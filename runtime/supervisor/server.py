@@ -7,11 +7,11 @@ before it costs more than MAX_QUEUED bytes.
 import errno
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 
 from runtime.errors import ContainerError, SupervisorError
+from runtime.kernel.listening import peer_uid
 from runtime.supervisor.loop import IN, OUT, Loop, Timer
 from runtime.supervisor.protocol import (
     MAX_QUEUED,
@@ -24,7 +24,6 @@ from runtime.supervisor.protocol import (
 )
 from runtime.version import VERSION as CODE_VERSION
 
-_PEER = struct.Struct("iII")
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.1
 _MOST = 10**9
@@ -245,9 +244,7 @@ class Server:
                 raise
             self._accept_later()
             return True
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _pid, uid, _gid = _PEER.unpack(credentials)
-        if uid not in (0, os.geteuid()):
+        if peer_uid(peer) not in (0, os.geteuid()):
             peer.close()
             return True
         peer.setblocking(False)

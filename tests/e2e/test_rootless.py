@@ -76,8 +76,8 @@ def test_everything_a_user_does_works_without_root_and_leaves_nothing(user: Ordi
 def test_what_a_user_cannot_have_is_refused_by_plan(user: Ordinary):
     (low,) = user.plan(web(80), code=1)["refusals"]
     assert "port 80/tcp is not for ordinary users, who have those from 1024 on" in low
-    (limit,) = user.plan(web(resources="memory: 64Mi, cpus: 0.5"), code=1)["refusals"]
-    assert "memory.limit, cpu.quota: no cgroup" in limit
+    (limit,) = user.plan(web(resources="memory: 64Mi, cpus: 0.5, pids: 9"), code=1)["refusals"]
+    assert "memory.limit, cpu.quota, pids.limit: no cgroup" in limit
     with inside(user.host, lambda: socket.create_server(("127.0.0.1", PORT))):
         (taken,) = user.plan(web(), code=1)["refusals"]
     assert taken == f"Container/web: port {PORT}/tcp is in use by a program of this host"
@@ -148,8 +148,9 @@ def test_another_engine_of_the_user_calls_the_runtime_as_root_of_its_namespace(u
 def test_without_subordinate_ids_it_is_said_how_to_get_some():
     with ordinary_user(subordinate=False) as user:
         failed = user("run", "test/box", "true", code=77)
-        assert "/etc/subuid grants ordinary no ids for containers" in failed.stderr
-        assert "usermod --add-subuids" in failed.stderr
+        assert "granted to ordinary by /etc/subuid and /etc/subgid; as root" in failed.stderr
+        options = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+        assert f"usermod {options} ordinary" in failed.stderr
         user("validate", "-f", "-", stdin=web())
         assert os.listdir(user.folder / "home") == []
 

@@ -34,7 +34,7 @@ mount --make-rprivate /
 ip link set lo up
 ip addr add 198.51.100.2/32 dev lo
 if [ -n "$4" ]; then
-  mount --bind "${4%/*}" /mnt
+  mount --bind "$4" /mnt
   umount -l -R /sys/fs/cgroup
   mount --move /mnt /sys/fs/cgroup
 fi
@@ -146,7 +146,7 @@ def ordinary_user(*, subordinate: bool = True, group: Path | None = None) -> Ite
         (etc / name).write_text(Path("/etc", name).read_text() + entry)
     for name in ("subuid", "subgid"):
         (etc / name).write_text(f"{NAME}:{FIRST_SUBORDINATE}:65536\n" if subordinate else "")
-    arguments = (str(folder), os.getcwd(), sys.prefix, str(group or ""))
+    arguments = (str(folder), os.getcwd(), sys.prefix, str(_cgroup2()) if group else "")
     keeper = subprocess.Popen(
         ["unshare", "--mount", "--net", "sh", "-c", _HOST, "sh", *arguments],
         stdout=subprocess.PIPE,
@@ -169,17 +169,22 @@ def ordinary_user(*, subordinate: bool = True, group: Path | None = None) -> Ite
 
 
 @contextmanager
-def delegated_group() -> Iterator[Path]:
-    """Yield a new cgroup of version 2 that is given over to the user."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    top = Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2"))
-    group = top / f"bayplan-ordinary-{os.getpid()}"
-    group.mkdir()
-    for file in (group, group / "cgroup.procs", group / "cgroup.subtree_control"):
-        os.chown(file, UID, UID)
+def delegated_group(*below: str) -> Iterator[Path]:
+    """Yield a new cgroup of version 2 that is given over to the user, with those *below*."""
+    group = _cgroup2() / f"bayplan-ordinary-{os.getpid()}"
+    for each in (group, *(group / name for name in below)):
+        each.mkdir()
+        for file in (each, each / "cgroup.procs", each / "cgroup.subtree_control"):
+            os.chown(file, UID, UID)
     try:
         yield group
     finally:
         for folder, _, _ in os.walk(group, topdown=False):
             wait_until(lambda folder=folder: not Path(folder, "cgroup.procs").read_text())
             os.rmdir(folder)
+
+
+def _cgroup2() -> Path:
+    """Return where the host has its cgroups of version 2."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2"))

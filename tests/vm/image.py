@@ -24,6 +24,8 @@ PACKAGES = (
     *("linux-image-cloud-amd64", "systemd", "systemd-sysv", "dbus", "udev", "kmod"),
     # What the product and its tests use.
     *("python3", "nftables", "busybox-static", "iproute2", "iptables", "procps", "binutils"),
+    # What an ordinary user needs, and a service manager of their own.
+    *("uidmap", "slirp4netns", "dbus-user-session", "libpam-systemd"),
 )
 DISK_BYTES = 4 << 30  # sparse
 

@@ -1,9 +1,12 @@
 """What resources come to in files: pure, both versions."""
 
+import dataclasses
+
 import pytest
 
+from provider.model import specs
 from runtime.cgroup.hierarchy import Hierarchy, Place
-from runtime.cgroup.layout import lay_out
+from runtime.cgroup.layout import DEFAULT_PIDS, lay_out, refuse
 from runtime.cgroup.limits import (
     io_weight_from_blkio,
     shares_from_weight,
@@ -13,7 +16,7 @@ from runtime.cgroup.setting import PAGE_SIZE, parse_list, same_list, same_size
 from runtime.cgroup.v1.controllers import CONTROLLERS as V1
 from runtime.cgroup.v1.devices import resulting
 from runtime.cgroup.v2.controllers import CONTROLLERS as V2
-from runtime.errors import ContainerError
+from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.spec import BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice
 
 MIB = 1 << 20
@@ -284,3 +287,13 @@ def test_on_demand_controllers_are_not_made_without_being_asked_for() -> None:
     asked = Resources(cpu=Cpu(cpus="0"), devices=(rule("-a"),), block_io=BlockIo(weight=200))
     needed = {p.mount for p in lay_out(found, asked).parts if p.needed}
     assert needed == {f"/cg/{name}" for name in found.places}
+
+
+def test_a_user_goes_without_the_limit_of_processes_only_if_nobody_asked_for_it() -> None:
+    delegated = dataclasses.replace(hierarchy(2, "memory"), confined=True)
+    (warning,) = lay_out(delegated, Resources(pids=Pids(specs.Resources().pids or 0))).warnings
+    assert warning.startswith("pids.limit: no cgroup")
+    with pytest.raises(
+        UnsupportedHostError, match=r"pids\.limit: .* there: memory; .*Delegate=cpu"
+    ):
+        refuse(lay_out(delegated, Resources(pids=Pids(DEFAULT_PIDS - 1))))

@@ -9,6 +9,7 @@ from runtime.errors import UnsupportedHostError
 from runtime.rootless.folders import holder_folder, root_of
 from runtime.rootless.forwards import Forward, arrives_at, extra_addresses, in_the_way
 from runtime.rootless.ids import ids_of
+from runtime.rootless.variable import environment, holder
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,10 @@ def test_ids_follow_each_other_whatever_they_are_outside(tmp_path: Path) -> None
 
 def test_a_user_without_ids_is_told_how_to_get_some(tmp_path: Path) -> None:
     (tmp_path / "subuid").write_text("4711:100000:5\n")
-    with pytest.raises(UnsupportedHostError, match=r"subgid grants 4711 no ids.*--add-subgids"):
+    (tmp_path / "subgid").write_text("4712:100000:65536\n4713:300000:5\n")
+    with pytest.raises(
+        UnsupportedHostError, match=r"to 4711 by [^ ]*/subgid; .* --add-subgids 300005-365540 4711"
+    ):
         ids_of(4711, 4711, etc=str(tmp_path))
 
 
@@ -62,3 +66,10 @@ def test_folders_are_those_of_the_session_if_they_are_ones_own(tmp_path: Path) -
     session.chmod(0o755)
     nobody = 4_000_000_001
     assert root_of(nobody, environment).run == Path(f"/tmp/bayplan-{nobody}/bayplan")
+
+
+def test_what_root_has_in_the_environment_makes_no_world_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BAYPLAN_HOLDER", "/somebody/holder.sock")
+    assert (holder(), environment()) == (None, {})

@@ -1,0 +1,150 @@
+"""The holder of a user's namespaces: whom it answers, what it outlives, who comes after it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.manifests import HEAD, document
+from tests.support.ordinary import Ordinary, delegated_group, ordinary_user
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+PORT = 18190
+WEB = HEAD + document(
+    "Container",
+    "web",
+    f"{{publish: [{{port: {PORT}, targetPort: 80}}], update: {{healthyFor: 0s}}, container: {{"
+    "image: box, command: [nc, -ll, -p, '80', -e, echo, hello], stopSignal: SIGKILL}}",
+)
+_HOLDER = "rootless.holder"
+_STRANGER = 65_533
+_PYTHON = "/usr/bin/python3"
+"""Which everybody can execute."""
+_STRANGE = """
+import socket, sys
+line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+line.connect(sys.argv[1])
+try:
+    line.send(b'{"op": "enter"}')
+    print(line.recv(100) or "hung up")
+except ConnectionError:
+    print("hung up")
+"""
+_ENTER = "import sys; from runtime.rootless.client import enter; enter(sys.argv[1], start=False)"
+
+
+def test_it_outlives_a_host_that_has_nothing_left():
+    with ordinary_user() as user:
+        user.apply(WEB)
+        (pid,) = user.pids(_HOLDER)
+        log = user.socket.parent / "holder.log"
+        other = ("--root", f"{user.folder}/home/other")
+        user(*other, "apply", "-f", "-", stdin=HEAD)
+        with limited(user, pid, "nproc", 0):
+            user.kill("slirp4netns")
+            wait_until(lambda: "unavailable" in log.read_text())
+            before = _descriptors(pid)
+            failed = user(*other, "run", "test/box", "true", code=125)
+            assert "resource temporarily unavailable" in failed.stderr
+            wait_until(lambda: _descriptors(pid) == before)
+        wait_until(lambda: _says(user) == "hello")
+
+        lowest = min(set(range(1000)) - _descriptors(pid))
+        with limited(user, pid, "nofile", lowest):
+            waiting = user.start("ps")
+            wait_until(lambda: "Too many open files" in log.read_text())
+        assert "web" in waiting.communicate()[0]
+        assert [*user.pids(_HOLDER)] == [pid]
+        user(*other, "delete", "-p", "test")
+        user.delete("test")
+
+
+def test_it_answers_its_user_alone_and_whoever_comes_as_it_ends_finds_the_next():
+    with ordinary_user() as user:
+        user.apply(WEB)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+            line.connect(str(user.socket))
+            for nonsense in (b"\xff", b"[]", b"{}", b'{"op": "forward", "world": 1, "ports": [2]}'):
+                line.send(nonsense)
+                assert "error" in json.loads(line.recv(1000))
+        (pid,) = user.pids(_HOLDER)
+
+        # Somebody else, for whom a careless user has opened the way, and root who is no such user.
+        (user.folder / "session").chmod(0o711)
+        user.socket.parent.chmod(0o711)
+        user.socket.chmod(0o666)
+        words = ["setpriv", f"--reuid={_STRANGER}", "--clear-groups", "--", _PYTHON, "-c"]
+        done = subprocess.run(
+            [*words, _STRANGE, str(user.socket)], capture_output=True, text=True, check=False
+        )
+        assert done.stdout == "hung up\n", done.stderr
+        for folder in (user.folder / "session", user.socket.parent):
+            folder.chmod(0o700)  # or it would not be taken for the user's
+        words = [sys.executable, "-c", _ENTER, str(user.socket.parent)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert "is another user" in done.stderr
+
+        os.kill(pid, signal.SIGSTOP)
+        before = _connections(user)
+        with user.start("run", "--rm", "test/box", "echo", "done") as late:
+            wait_until(lambda: _connections(user) > before)
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
+            assert late.communicate(timeout=60)[0] == "done\n"
+        assert [*user.pids(_HOLDER)] != [pid]
+        user.delete("test")
+
+
+def test_the_one_after_a_killed_one_goes_back_to_its_cgroup():
+    with delegated_group("here", "there") as top, ordinary_user(group=top / "here") as user:
+        user.apply(HEAD)
+        user("run", "-d", "--name", "one", "test/box", "sleep", "1000")
+        user.kill(_HOLDER)
+        again = replace(user, group=top / "there")
+        other = ("--root", f"{user.folder}/home/other")
+        again(*other, "apply", "-f", "-", stdin=HEAD)
+        again(*other, "run", "-d", "--name", "two", "test/box", "sleep", "1000")
+        groups = {Path(f"/proc/{pid}/cgroup").read_text().split()[-1] for pid in user.pids()}
+        assert all(f"{top.name}/here/" in group for group in groups), groups
+        for words, name in (((), "one"), (other, "two")):
+            again(*words, "rm", "-f", name)
+            again(*words, "delete", "-p", "test")
+
+
+@contextmanager
+def limited(user: Ordinary, pid: int, what: str, most: int) -> Iterator[None]:
+    """Let a process of the user have no more of something for as long as the block lasts."""
+    limit = [*user.as_user, "prlimit", "--pid", str(pid)]
+    show = [*limit, f"--{what}", "--output=SOFT", "--noheadings"]
+    before = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([*limit, f"--{what}={most}:"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*limit, f"--{what}={before}:"], check=True)
+
+
+def _descriptors(pid: int) -> set[int]:
+    return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+
+
+def _connections(user: Ordinary) -> int:
+    """Return how many sockets bear the name of the holder's, those not yet taken in included."""
+    return Path(f"/proc/{user.keeper}/net/unix").read_text().count(str(user.socket))
+
+
+def _says(user: Ordinary) -> str:
+    try:
+        return user.ask(PORT)
+    except OSError:
+        return ""
