@@ -171,7 +171,7 @@ class _Unpacking:
             if self._is_absent(parent, parts[-1]):
                 self.how.left_out(f"{'/'.join(parts)} {ABSENT}")
             elif entry.kind is Kind.FOLDER:
-                self._put_folder(entry, parent, parts[-1])
+                self._put_folder(entry, parent, parts)
             elif entry.kind in (Kind.CHARACTER, Kind.BLOCK) and not self.how.devices:
                 self.how.left_out(f"{'/'.join(parts)} is a device")
             else:
@@ -210,16 +210,17 @@ class _Unpacking:
             found.add(identity(os.stat(name, dir_fd=parent, follow_symlinks=False)))
         return not found.isdisjoint(self.how.absent)
 
-    def _put_folder(self, entry: Entry, parent: int, name: str) -> None:
-        made = True
+    def _put_folder(self, entry: Entry, parent: int, parts: list[str]) -> None:
         try:
-            os.mkdir(name, 0o700, dir_fd=parent)
+            os.mkdir(parts[-1], 0o700, dir_fd=parent)
         except FileExistsError:
-            made = False
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent).st_mode):
-                raise
-        if made:  # one that is there keeps what it has
-            self.folders.append(entry)
+            # One that is there keeps what it has. So does one that a link of the container means.
+            with suppress(KernelError):
+                path = "/".join((self.folder, *parts))
+                os.close(open_in_root(self.root, path, os.O_PATH | os.O_DIRECTORY))
+                return
+            raise
+        self.folders.append(entry)
 
     def _put_one(self, entry: Entry, reader: TarReader, parent: int, name: str) -> None:
         with beside(parent, name) as fresh:
