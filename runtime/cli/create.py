@@ -1,5 +1,6 @@
 """``create`` and ``run``."""
 
+import functools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, state_of
 from runtime.cli.hooks import run_all
 from runtime.cli.listener import send_listener
+from runtime.cli.report import clear_up
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
@@ -60,8 +62,8 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
                 start_process(context, making.folder, making.status)
                 if notify is not None:
                     notify.wait()
-        except BaseException:
-            _clear_away(making)
+        except BaseException as cause:
+            clear_up(cause, lambda: _clear_away(making))
             raise
         return 0
     with Foreground() as foreground:
@@ -69,10 +71,14 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
         try:
             with notification(context, making.folder, making.status) as notify:
                 start_process(context, making.folder, making.status)
-                return foreground.follow(launched.pidfd, launched.terminal, notify)
-        finally:
+                code = foreground.follow(launched.pidfd, launched.terminal, notify)
+        except BaseException as cause:
             if "keep" not in values:
-                _clear_away(making)
+                clear_up(cause, lambda: _clear_away(making))
+            raise
+        if "keep" not in values:
+            _clear_away(making)
+        return code
 
 
 def _clear_away(making: "_Making") -> None:
@@ -140,11 +146,11 @@ class _Making:
                     os.close(launched.terminal)
                     launched.terminal = None
                 self._record(spec, launched)
-            except BaseException:
+            except BaseException as cause:
                 if launched is not None:
-                    _abandon(launched)
+                    clear_up(cause, functools.partial(_abandon, launched))
                 if group is not None:
-                    cgroups.remove(group, self.unit)
+                    clear_up(cause, functools.partial(cgroups.remove, group, self.unit))
                 self.folder.remove()
                 raise
         for warning in launched.warnings:
