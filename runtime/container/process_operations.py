@@ -1,8 +1,8 @@
 """What the process of a container is given and loses before its exec, as operations. Pure.
 
 The order matters: each step comes while it is still allowed. The system call filter is last, so
-that it need not allow what the set-up needs. Without no_new_privs loading one takes
-CAP_SYS_ADMIN, so then it comes before the privileges go.
+that it need not allow what the set-up needs; startContainer hooks are under it, too. Without
+no_new_privs loading one takes CAP_SYS_ADMIN, so then it comes before the privileges go.
 """
 
 from collections.abc import Sequence
@@ -49,11 +49,13 @@ def process_operations(
     fork: bool = False,
     personality: Personality | None = None,
     gate: Sequence[Operation] = (),
+    last: Sequence[Operation] = (),
 ) -> list[Operation]:
     """Return how the child becomes *process*, below an *init* or after a *fork* where asked.
 
     *gate* comes when nothing but the exec is left to be done; after the system call filter where
-    that has a listener, which whoever waits for the gate is to get. At the stop ``scheduling``
+    that has a listener, which whoever waits for the gate is to get. *last* is always under the
+    filter, as the process is. At the stop ``scheduling``
     before it the parent sets what a process with no privileges left, which may not fork any more
     from then on (SCHED_DEADLINE), could not set itself.
 
@@ -88,6 +90,7 @@ def process_operations(
         operations += [*load_filter, *gate]
     else:
         operations += [*gate, *load_filter]
+    operations += last
     operations.append(("init" if init else "exec", process.args, process.env))
     return operations
 

@@ -149,13 +149,13 @@ def compile_program(
         operations.append(("loopback",))
     if not own.is_late:
         operations += rlimit_operations(spec.process)
-    gate = () if stages is None else stages.before_exec()
     operations += process_operations(
         spec.process,
         spec.linux.seccomp,
         init=init,
         personality=spec.linux.personality,
-        gate=gate,
+        gate=() if stages is None else stages.before_exec(),
+        last=() if stages is None else stages.last(),
     )
     return Program(own.birth_flags(), tuple(operations), cgroup)
 

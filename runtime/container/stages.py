@@ -5,7 +5,7 @@
     create    namespaces -> stop "runtime" (prestart, createRuntime: the parent's)
               -> createContainer hooks -> root, mounts, privileges
               -> wait for somebody to connect
-    start     -> startContainer hooks -> exec
+    start     -> the system call filter, if it is not there yet -> startContainer hooks -> exec
 
 Source: OCI runtime-spec runtime.md (lifecycle), config.md (POSIX-platform hooks).
 """
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from runtime.kernel.program import Operation
 from runtime.record import dataclass
 from runtime.spec import Hook, Hooks
+
+_STARTED: Operation = ("started",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,13 @@ class Stages:
         return operations
 
     def before_exec(self) -> list[Operation]:
-        """Return what is done when all but the exec is."""
-        waiting: list[Operation] = [("inherit",), ("await_start",)]
-        return [*waiting, *_hooks("created", self.hooks.start_container), ("started",)]
+        """Return what is done when all but the exec is, without the process's filter."""
+        return [("inherit",), ("await_start",), *([] if self.last() else [_STARTED])]
+
+    def last(self) -> list[Operation]:
+        """Return what is held to what the process is held to, and comes just before its exec."""
+        hooks = _hooks("created", self.hooks.start_container)
+        return [*hooks, _STARTED] if hooks else []
 
 
 def _hooks(status: str, hooks: Sequence[Hook]) -> list[Operation]:

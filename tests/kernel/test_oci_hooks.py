@@ -87,6 +87,20 @@ def test_one_that_fails_at_start_ends_the_container(bundle):
     bundle.wait_stopped()
 
 
+@pytest.mark.parametrize("privileges", [True, False], ids=["no new privileges", "any"])
+def test_what_the_process_may_not_call_its_start_hooks_may_not_either(bundle, privileges):
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    refused = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [refused],
+    }
+    bundle.config["hooks"] = {"startContainer": [_hook("mkdir /tmp/made || exit 7")]}
+    bundle.start(verb="create")
+    assert "failed with 7" in bundle.fails("start", ID)
+
+
 def test_one_that_fails_in_a_detached_run_leaves_nothing(bundle):
     bundle.config["hooks"] = {"startContainer": [_hook("exit 4")]}
     assert "failed with 4" in bundle.fails("run", "--detach", ID, stdin=subprocess.DEVNULL)
