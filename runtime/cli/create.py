@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
-from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.arguments import UsageError, given_descriptors, one, only
 from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
@@ -27,7 +27,7 @@ from runtime.kernel.namespaces import write_maps
 from runtime.kernel.procfs import is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
-from runtime.spec import IdMapping, Resources, Spec
+from runtime.spec import Resources, Spec
 from runtime.supervisor.interpreter import Launched, start
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ class _Making:
             raise UsageError(f"LISTEN_FDS is a number, not {listen_fds}")
         self.listen_fds = int(listen_fds)
         # Looked for now, before we open anything ourselves.
-        self.kept = tuple(fd for fd in range(3, 3 + count + self.listen_fds) if _is_given(fd))
+        self.kept = given_descriptors(count + self.listen_fds)
         self.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
     def make(self, *, needs_socket: bool) -> Launched:
@@ -225,7 +225,8 @@ class _Making:
         state = state_of(self._status(spec, pid, 0), "creating")
         if name == "mappings":
             linux = spec.linux
-            write_maps(pid, _triples(linux.uid_mappings), _triples(linux.gid_mappings))
+            uids, gids = linux.uid_mappings, linux.gid_mappings
+            write_maps(pid, [m.triple for m in uids], [m.triple for m in gids])
         elif name == "offsets":
             _write_offsets(pid, spec.linux.time_offsets)
         elif name == "runtime":
@@ -289,17 +290,6 @@ def _abandon(launched: Launched) -> None:
         signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
     os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
     os.close(launched.pidfd)
-
-
-def _is_given(fd: int) -> bool:
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False
-
-
-def _triples(mappings: tuple[IdMapping, ...]) -> list[tuple[int, int, int]]:
-    return [(m.container_id, m.host_id, m.size) for m in mappings]
 
 
 def _write_offsets(pid: int, offsets: Mapping[str, Mapping[str, int]]) -> None:

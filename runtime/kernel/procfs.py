@@ -7,8 +7,11 @@ Source: proc(5), Documentation/filesystems/proc.rst.
 """
 
 import errno
+import functools
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from runtime.record import dataclass
 
@@ -18,6 +21,7 @@ PROC = "/proc"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 _PF_EXITING = 0x4
+_SOCKET_NAME_BYTES = 108
 
 _ALL_IDS = (0, 0, 0xFFFFFFFF)
 
@@ -258,6 +262,7 @@ def total_memory(*, proc: str = PROC) -> int:
     return next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemTotal" in line)
 
 
+@functools.cache
 def boot_id(*, proc: str = PROC) -> str:
     """Return the name of this boot of the machine, random(4)."""
     with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -293,6 +298,23 @@ def last_id(kind: str) -> int:
             break
         end = max(end, inside + count)
     return end - 1
+
+
+@contextmanager
+def short_name(path: str) -> Iterator[str]:
+    """Yield a name of *path* that fits in a socket address (108 bytes, unix(7)).
+
+    Raises:
+        FileNotFoundError: the folder it is in is not there, if it has a long name.
+    """
+    if len(os.fsencode(path)) < _SOCKET_NAME_BYTES:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"{PROC}/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 def _read(path: str) -> str | None:

@@ -32,9 +32,9 @@ from runtime.kernel import process
 from runtime.kernel.capability import host_bounding
 from runtime.kernel.init_elf import NAME, has_init, init_program
 from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3
+from runtime.kernel.procfs import boot_id
 from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
-from runtime.rootfs.overlay import boot_id
 from runtime.supervisor import operations_bundle, operations_mount, operations_process
 from runtime.supervisor.child import GO, MOST_BYTES, Child
 from runtime.supervisor.executable import execution_error
@@ -47,7 +47,6 @@ OPERATIONS = {
 TIMEOUT_S = 60.0
 _FAILED = 125
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)  # a struct ucred, a descriptor
-_LAST_FD = 0xFFFFFFFF
 _SIGNALS = frozenset(signal.valid_signals())
 
 
@@ -486,7 +485,7 @@ def _keep_only(child: Child, standard: tuple[int, ...]) -> None:
         if fd > first:
             process.close_range(first, fd - 1)
         first = fd + 1
-    process.close_range(first, _LAST_FD)
+    process.close_range(first)
 
 
 def _moved(fd: int) -> int:

@@ -90,7 +90,7 @@ class TestRoot:
     def test_a_volatile_upper_folder_of_another_boot_is_refused(self, box, monkeypatch):
         program = box.compile(box.spec("true"))
         run_program(program)
-        monkeypatch.setattr(overlay_module, "boot_id", lambda: b"another\n")
+        monkeypatch.setattr(overlay_module, "boot_id", lambda: "another")
         with pytest.raises(LaunchError, match="the host went down while volatile"):
             run_program(program)
 
