@@ -38,7 +38,7 @@ from runtime.container.config import read_config
 from runtime.container.making import making
 from runtime.errors import NotFoundError
 from runtime.image.store import ImageStore
-from runtime.network import firewall, network, store
+from runtime.network import attachment, firewall, store
 from runtime.network import observe as network_observe
 from runtime.network.firewall import Publication
 from runtime.root import Root
@@ -74,7 +74,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             result = await_container.completed(
                 self._containers, object_id, after, context.stopping, deadline
             )
-            network.release(self._root, object_id)
+            attachment.release(self._root, object_id)
             return Outcome(object_id, after, record={"result": result})
         await_container.settled(
             self._containers,
@@ -312,7 +312,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         """Let the new container have the addresses it asks for, where the old one holds them."""
         for join in read_config(self._root, object_id).joins:
             if join.ip:
-                network.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
+                attachment.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
 
     def _create(self, instance: InstanceId, after: Tree, object_id: str, context: Context) -> None:
         container: Tree = after["container"]
@@ -351,7 +351,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         before = read_config(self._root, action.object_id)
         if action.id.resource.kind is Kind.JOB:
             # It has ended, and must not hold on to a network that others have left.
-            network.release(self._root, before.id)
+            attachment.release(self._root, before.id)
         status = self._containers.status(before.id)
         if status.state == "running":
             if status.paused:

@@ -13,7 +13,7 @@ from runtime.container.containers import Containers
 from runtime.container.making import making
 from runtime.container.summary import summaries
 from runtime.errors import NotFoundError
-from runtime.network import network
+from runtime.network import attachment
 from runtime.network.hostlock import host_lock
 from runtime.record import dataclass
 from runtime.root import Root
@@ -44,7 +44,7 @@ def rename_single(root: Root, container_id: str, name: str) -> None:
         for join in joins:
             # One without an address (it ended, or never started) gets its names with one.
             with suppress(NotFoundError):
-                network.set_names(root, join.network, container_id, join.names)
+                attachment.set_names(root, join.network, container_id, join.names)
         # Last: killed before, it is found by its former name, and the same again finishes it.
         write_config(root, replace(before, name=name, joins=joins))
 

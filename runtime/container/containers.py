@@ -48,7 +48,7 @@ from runtime.errors import (
     NotFoundError,
     StateError,
 )
-from runtime.network import firewall, netns, network
+from runtime.network import attachment, firewall, netns
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.supervisor import boot
@@ -203,7 +203,7 @@ class Containers:
                     grace=wanted[1] if grace is None else grace,
                     resumes=resumes,
                 )
-        network.park(self.root, container_id)
+        attachment.park(self.root, container_id)
         self._dismantle(container_id)
         with suppress(NotFoundError, DamagedError):
             if read_config(self.root, container_id).auto_remove:
@@ -276,7 +276,7 @@ class Containers:
         if owner in firewall.publications(self.root):
             firewall.unpublish(self.root, owner)
         with host_lock(self.root, f"remove container {container_id}"):
-            network.release(self.root, container_id)
+            attachment.release(self.root, container_id)
             secretfs.remove_folder(self.root, container_id)
         if on_run_network:
             delete_run_network_if_unused(self.root)
@@ -369,7 +369,7 @@ class Containers:
             for join in config.joins:
                 # One without an address (it ended, or never started) gets its names with one.
                 with suppress(NotFoundError):
-                    network.set_names(self.root, join.network, config.id, join.names)
+                    attachment.set_names(self.root, join.network, config.id, join.names)
         return warnings
 
     @staticmethod
@@ -420,7 +420,7 @@ class Containers:
         """Take away what only a running container needs. Idempotent."""
         if (run_folder(self.root, container_id) / _SHARED).exists():
             # Whoever is in its namespace keeps that alive, and with it links and address.
-            network.cut(self.root, container_id)
+            attachment.cut(self.root, container_id)
         netns.delete(str(netns_path(self.root, container_id)))
         group = self.cgroup(container_id)
         group.kill()

@@ -37,7 +37,7 @@ from runtime.errors import (
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
-from runtime.network import firewall, links, netns, network, observe, store
+from runtime.network import attachment, firewall, links, netns, observe, store
 from runtime.network.hostlock import host_lock
 from runtime.network.obstacles import hindrances
 from runtime.record import dataclass
@@ -214,7 +214,7 @@ def _namespaces(root: Root, owners: Container[str]) -> Iterator[Finding]:
 
 
 def _leases(root: Root, owners: Container[str]) -> Iterator[Finding]:
-    for network_id, lease in network.leases(root):
+    for network_id, lease in attachment.leases(root):
         if lease.container not in owners:
             problem = (
                 f"is held on network {network_id} by container {lease.container}, which is gone"
@@ -322,9 +322,9 @@ def _mend_group(root: Root, name: str) -> None:
 
 def _mend_lease(root: Root, ip: str) -> None:
     owners = {config.id for config in list_configs(root)}
-    for _, lease in network.leases(root):
+    for _, lease in attachment.leases(root):
         if lease.ip == ip and lease.container not in owners:
-            network.release(root, lease.container)
+            attachment.release(root, lease.container)
 
 
 def _mend_file(root: Root, path: str) -> None:

@@ -17,7 +17,7 @@ from runtime.container.containers import Containers
 from runtime.container.folders import bury, graveyard, state_folder
 from runtime.container.summary import summaries
 from runtime.errors import NotFoundError
-from runtime.network import network
+from runtime.network import attachment
 from runtime.root import Root
 from runtime.spec import Process, Spec
 
@@ -74,7 +74,7 @@ def test_a_rename_that_was_killed_is_finished_by_the_same_again(root, monkeypatc
     def set_names(_root, net, _container, names):
         known[net] = tuple(names)
 
-    monkeypatch.setattr(network, "set_names", killable(set_names))
+    monkeypatch.setattr(attachment, "set_names", killable(set_names))
     monkeypatch.setattr(config, "replace_file", killable(config.replace_file))
     with suppress(SystemExit):
         rename(root)
