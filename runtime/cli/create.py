@@ -28,7 +28,8 @@ from runtime.kernel.procfs import is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.spec import Resources, Spec
-from runtime.supervisor.interpreter import Launched, start
+from runtime.supervisor.interpreter import start
+from runtime.supervisor.launch import Launched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

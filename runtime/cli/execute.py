@@ -30,7 +30,8 @@ from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Process, Spec
-from runtime.supervisor.interpreter import Launched, start
+from runtime.supervisor.interpreter import start
+from runtime.supervisor.launch import Launched
 
 Values = Mapping[str, list[str]]
 

@@ -24,7 +24,7 @@ from runtime.supervisor.context import Context
 from runtime.supervisor.dns import DnsServer
 from runtime.supervisor.errand import Errand
 from runtime.supervisor.execution import Executions
-from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.launch import Launched
 from runtime.supervisor.link import Link
 from runtime.supervisor.loop import Loop, Timer
 from runtime.supervisor.names import CONTAINER, EXEC, PROBE, SOCKET, Code, Home, own_code
