@@ -348,6 +348,8 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""
+        from runtime.container.update import update
+
         before = read_config(self._root, action.object_id)
         if action.id.resource.kind is Kind.JOB:
             # It has ended, and must not hold on to a network that others have left.
@@ -376,7 +378,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             spec=replace(wanted.spec, mounts=before.spec.mounts),
             environment=before.environment,
         )
-        warnings = list(self._containers.update(config))
+        warnings = list(update(self._containers, config))
         if action.consequence is Consequence.RESTART and after["state"] == "running":
             warnings += self._start(after, before.id, context)
         network_observe.repair(

@@ -12,6 +12,7 @@ from runtime.container.config import ContainerConfig, changing, read_config, wri
 from runtime.container.containers import Containers
 from runtime.container.making import making
 from runtime.container.summary import summaries
+from runtime.container.update import update
 from runtime.errors import NotFoundError
 from runtime.network import attachment
 from runtime.network.hostlock import host_lock
@@ -71,7 +72,7 @@ def update_single(root: Root, container_id: str, wanted: Update) -> tuple[str, .
         ContainerError: the runtime or the kernel refused; StateError: more is in use.
     """
     with changing(root, container_id):
-        return Containers(root).update(_changed(read_config(root, container_id), wanted))
+        return update(Containers(root), _changed(read_config(root, container_id), wanted))
 
 
 def _changed(config: ContainerConfig, wanted: Update) -> ContainerConfig:

@@ -40,10 +40,8 @@ from runtime.container.revival import note_filesystems
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import NOTHING, connect, write_etc
 from runtime.errors import (
-    ContainerError,
     DamagedError,
     ImageError,
-    KernelError,
     LaunchError,
     NotFoundError,
     StateError,
@@ -340,56 +338,6 @@ class Containers:
     def _is_over(self, config: ContainerConfig) -> bool:
         found = self.status(config.id)
         return found.ended or found.state == "created"
-
-    def update(self, config: ContainerConfig) -> tuple[str, ...]:
-        """Make *config* the container's, as far as that can be done while it runs; idempotent.
-
-        Limits, restart policy, health check, log options, stop signal and grace, names on
-        networks, marks and labels. Everything else in *config* must be as it was.
-
-        Raises:
-            NotFoundError: there is no such container, or no more.
-            StateError: a limit is below what is in use. Nothing has changed.
-        """
-        before = read_config(self.root, config.id)
-        group = self.cgroup(config.id)
-        warnings = self._set_limits(group, before, config)
-        write_config(self.root, config)
-        if self.status(config.id).state in ("running", "restarting"):
-            wanted = launch_request(self.root, config, group)
-            Supervisor(self.root).configure(
-                config.id,
-                restart=wanted.restart,
-                health=wanted.health,
-                logs=wanted.logs,
-                stop=wanted.stop,
-                balanced=wanted.balanced,
-            )
-        if before.joins != config.joins:
-            for join in config.joins:
-                # One without an address (it ended, or never started) gets its names with one.
-                with suppress(NotFoundError):
-                    attachment.set_names(self.root, join.network, config.id, join.names)
-        return warnings
-
-    @staticmethod
-    def _set_limits(
-        group: Cgroup, before: ContainerConfig, config: ContainerConfig
-    ) -> tuple[str, ...]:
-        """Change the limits of a living group, all or none: what the kernel refused never holds.
-
-        Killed in the middle, limits differ from the config: of what belongs to a project that is
-        drift, which the next apply mends; of others they hold until the next change or start.
-        """
-        if not group.exists():
-            group.refuse_unmet(config.spec.linux.resources)
-            return ()
-        try:
-            return group.update(config.spec.linux.resources)
-        except BaseException:
-            with suppress(ContainerError, KernelError):  # the first error is what counts
-                group.update(before.spec.linux.resources)
-            raise
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""

@@ -11,7 +11,8 @@ from provider.cli.containers import called
 from provider.drivers import single_update
 from provider.drivers.single_update import Update, rename_single, update_single
 from provider.errors import LockBusyError
-from runtime.container import config, containers
+from runtime.container import config
+from runtime.container import update as container_update
 from runtime.container.config import ContainerConfig, Join, list_configs, read_config
 from runtime.container.containers import Containers
 from runtime.container.folders import bury, graveyard, state_folder
@@ -38,7 +39,9 @@ def root(tmp_path):
     return root
 
 
-@pytest.mark.parametrize(("change", "reader"), [(rename, single_update), (update, containers)])
+@pytest.mark.parametrize(
+    ("change", "reader"), [(rename, single_update), (update, container_update)]
+)
 def test_what_is_removed_meanwhile_does_not_come_back(root, monkeypatch, change, reader):
     def read_and_remove(*names):
         found = read_config(*names)
