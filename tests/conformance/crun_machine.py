@@ -19,7 +19,7 @@ NAME = "crun's tests on cgroup v2 with systemd"
 PEER = "crun"
 
 _PLACE = "/opt/crun"
-_OURS = "/usr/local/bin/bayplan-oci"
+_OURS = "/usr/bin/bayplan-oci"
 _PATIENCE_S = 7200
 """For all tests, under emulation."""
 

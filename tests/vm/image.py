@@ -85,12 +85,10 @@ _FILES = {
     # The disks of packages and project are found by every Python here, however it is started.
     "usr/local/lib/python3.11/dist-packages/machine.pth": "/srv/packages\n/srv/bayplan\n",
     "usr/local/bin/bayplan": ("#!/usr/bin/python3\nfrom provider.cli.app import main\n\nmain()\n"),
-    "usr/local/bin/bayplan-oci": (
-        "#!/usr/bin/python3\nfrom runtime.cli.main import main\n\nmain()\n"
-    ),
 }
 
 _LINKS = {
+    "usr/bin/bayplan-oci": "/srv/bayplan/runtime/cli/bayplan-oci",
     "etc/systemd/system/default.target": "/lib/systemd/system/multi-user.target",
     "etc/systemd/system/multi-user.target.wants/machine-channel.service": (
         "../machine-channel.service"
