@@ -27,7 +27,7 @@ from typing import Any
 
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, NotFoundError, StateError
-from runtime.kernel.procfs import is_running, short_name, start_ticks
+from runtime.kernel.procfs import is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.version import OCI_VERSION
@@ -62,7 +62,6 @@ class Folder:
         self.root = root
         self.id = container_id
         self.path = f"{root}/{container_id}"
-        self._socket = f"{self.path}/start.sock"
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -182,24 +181,24 @@ class Folder:
 
         The name may stay behind when a `start` is killed that had connected already.
         """
-        if not os.path.exists(self._socket):
+        if not os.path.exists(f"{self.path}/start.sock"):
             return False
         # Asks without connecting, which would be a start: the wrong type of socket is told only
         # when there is one to be wrong about.
         other_type = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with suppress(FileNotFoundError), other_type, short_name(self._socket) as address:
+        with suppress(FileNotFoundError), other_type, self._address() as address:
             return other_type.connect_ex(address) == errno.EPROTOTYPE
         return False
 
     def mark_started(self) -> None:
         """Take the socket's name away, if it is there: nobody waits any more."""
         with suppress(FileNotFoundError):
-            os.unlink(self._socket)
+            os.unlink(f"{self.path}/start.sock")
 
     def listen(self) -> socket.socket:
         """Return a socket on which the container's process waits for `start`."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        with short_name(self._socket) as address:
+        with self._address() as address:
             listening.bind(address)
         listening.listen(1)
         return listening
@@ -211,10 +210,19 @@ class Folder:
             OSError: it is gone.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        with short_name(self._socket) as address:
+        with self._address() as address:
             connection.connect(address)
         self.mark_started()
         return connection
+
+    @contextmanager
+    def _address(self) -> Iterator[str]:
+        """Yield a name of start.sock that fits in a socket address (108 bytes, unix(7))."""
+        folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{folder}/start.sock"
+        finally:
+            os.close(folder)
 
     def remove(self) -> None:
         """Forget the container; it is gone for others at once."""

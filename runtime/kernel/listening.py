@@ -8,10 +8,22 @@ import contextlib
 import fcntl
 import os
 import socket
-
-from runtime.kernel.procfs import short_name
+from collections.abc import Iterator
 
 _BACKLOG = 1024
+
+
+@contextlib.contextmanager
+def short(path: str) -> Iterator[str]:
+    """Yield a name of *path* that fits in a socket address (108 bytes, unix(7))."""
+    if len(os.fsencode(path)) < 108:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 def listen(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -19,7 +31,7 @@ def listen(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, kind)
-    with short_name(path) as address:
+    with short(path) as address:
         listener.bind(address)
     # Nobody can connect before listen(2), and the folder is 0700 anyway.
     os.chmod(path, 0o600)

@@ -10,8 +10,6 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from runtime.record import dataclass
 
@@ -21,7 +19,6 @@ PROC = "/proc"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 _PF_EXITING = 0x4
-_SOCKET_NAME_BYTES = 108
 
 _ALL_IDS = (0, 0, 0xFFFFFFFF)
 
@@ -298,23 +295,6 @@ def last_id(kind: str) -> int:
             break
         end = max(end, inside + count)
     return end - 1
-
-
-@contextmanager
-def short_name(path: str) -> Iterator[str]:
-    """Yield a name of *path* that fits in a socket address (108 bytes, unix(7)).
-
-    Raises:
-        FileNotFoundError: the folder it is in is not there, if it has a long name.
-    """
-    if len(os.fsencode(path)) < _SOCKET_NAME_BYTES:
-        yield path
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
-    try:
-        yield f"{PROC}/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)
 
 
 def _read(path: str) -> str | None:

@@ -12,8 +12,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from runtime.errors import SupervisorError, UnsupportedHostError
-from runtime.kernel.listening import listen, try_lock
-from runtime.kernel.procfs import short_name
+from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import command
 from runtime.rootless import namespaces, outside, protocol
 from runtime.rootless.delegation import scope_words
@@ -126,7 +125,7 @@ def _connect(run: str, *, start: bool) -> socket.socket | None:
 def _try_connect(path: str) -> socket.socket | None:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        with short_name(path) as address:
+        with short(path) as address:
             line.connect(address)
     except (FileNotFoundError, ConnectionRefusedError):
         line.close()

@@ -26,7 +26,6 @@ from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import close_range
-from runtime.kernel.procfs import boot_id
 from runtime.rootless import delegation, insiders, namespaces, protocol
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
 from runtime.rootless.ids import ids_of
@@ -95,7 +94,7 @@ class Holder:
     def _have_namespaces(self) -> tuple[Namespaces, frozenset[int]]:
         """Return those that outlived a holder that was killed, or new ones; and their mounts."""
         known = read_note(self._note)
-        if known is not None and known["boot"] == boot_id():
+        if known is not None and known["boot"] == _boot():
             numbers = {kind: known[kind] for kind in namespaces.KINDS}
             for pid in insiders.processes(numbers, all_kinds=True):
                 with suppress(FileNotFoundError, ProcessLookupError):
@@ -108,7 +107,7 @@ class Holder:
         ids = ids_of(os.getuid(), os.getgid())
         made = namespaces.make(ids, group=delegation.own_group())
         mounts = insiders.look(made, insiders.own_mounts)
-        body = {"boot": boot_id(), **made.numbers(), "mounts": mounts}
+        body = {"boot": _boot(), **made.numbers(), "mounts": mounts}
         temporary = f"{self._note}.new"
         with open(temporary, "w", encoding="ascii") as file:
             json.dump(body, file)
@@ -335,6 +334,11 @@ def _become(
         os._exit(127)
 
 
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -345,7 +349,7 @@ def _settle() -> None:
         os._exit(0)
     os.chdir("/")
     os.umask(0o077)
-    close_range(REPORT_FD + 1)
+    close_range(REPORT_FD + 1, 0x7FFFFFFF)
     for fd in (LISTEN_FD, LOCK_FD, REPORT_FD):
         os.set_inheritable(fd, False)
 

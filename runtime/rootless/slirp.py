@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from runtime.errors import NetworkError
-from runtime.kernel.procfs import short_name
+from runtime.kernel.listening import short
 from runtime.rootless.forwards import Forward, arrives_at
 from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.programs import find
@@ -127,7 +127,7 @@ class Slirp:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
                 line.settimeout(_ANSWER_S)
-                with short_name(self._api) as path:
+                with short(self._api) as path:
                     line.connect(path)
                 line.sendall(request)
                 line.shutdown(socket.SHUT_WR)

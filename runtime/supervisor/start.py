@@ -14,8 +14,7 @@ import time
 
 from runtime.errors import NotFoundError, SupervisorError
 from runtime.kernel import mask
-from runtime.kernel.listening import listen, try_lock
-from runtime.kernel.procfs import short_name
+from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
 from runtime.rootless.variable import environment, holder
@@ -74,7 +73,7 @@ def _connect(root: Root, path: str, deadline: float) -> socket.socket | None:
     try:
         # Else it would wait for room in the backlog, as long as a stopped supervisor stays so.
         connection.setblocking(False)
-        with short_name(path) as address:
+        with short(path) as address:
             while True:
                 try:
                     connection.connect(address)
