@@ -118,6 +118,11 @@ class IdMapping:
     host_id: int
     size: int
 
+    @property
+    def triple(self) -> tuple[int, int, int]:
+        """In the order of a line of uid_map, user_namespaces(7)."""
+        return self.container_id, self.host_id, self.size
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:

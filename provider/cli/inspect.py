@@ -37,7 +37,7 @@ def inspect(
     from runtime.container.config import read_config
     from runtime.container.state import status_of
     from runtime.json_data import to_json
-    from runtime.network.network import attachments
+    from runtime.network.attachment import attachments
 
     session: Session = context.obj
     session.require_root("inspect")

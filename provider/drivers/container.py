@@ -38,7 +38,7 @@ from runtime.container.config import read_config
 from runtime.container.making import making
 from runtime.errors import NotFoundError
 from runtime.image.store import ImageStore
-from runtime.network import firewall, network, store
+from runtime.network import attachment, firewall, store
 from runtime.network import observe as network_observe
 from runtime.network.firewall import Publication
 from runtime.root import Root
@@ -74,7 +74,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             result = await_container.completed(
                 self._containers, object_id, after, context.stopping, deadline
             )
-            network.release(self._root, object_id)
+            attachment.release(self._root, object_id)
             return Outcome(object_id, after, record={"result": result})
         await_container.settled(
             self._containers,
@@ -312,7 +312,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
         """Let the new container have the addresses it asks for, where the old one holds them."""
         for join in read_config(self._root, object_id).joins:
             if join.ip:
-                network.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
+                attachment.pass_on(self._root, join.network, join.ip, former=old, heir=object_id)
 
     def _create(self, instance: InstanceId, after: Tree, object_id: str, context: Context) -> None:
         container: Tree = after["container"]
@@ -348,10 +348,12 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
 
     def _update(self, action: Action, after: Tree, context: Context) -> None:
         """Change a container in place, and start it anew where that is asked for."""
+        from runtime.container.update import update
+
         before = read_config(self._root, action.object_id)
         if action.id.resource.kind is Kind.JOB:
             # It has ended, and must not hold on to a network that others have left.
-            network.release(self._root, before.id)
+            attachment.release(self._root, before.id)
         status = self._containers.status(before.id)
         if status.state == "running":
             if status.paused:
@@ -376,7 +378,7 @@ class ContainerDriver(ContainerObserver, PassiveDriver):
             spec=replace(wanted.spec, mounts=before.spec.mounts),
             environment=before.environment,
         )
-        warnings = list(self._containers.update(config))
+        warnings = list(update(self._containers, config))
         if action.consequence is Consequence.RESTART and after["state"] == "running":
             warnings += self._start(after, before.id, context)
         network_observe.repair(

@@ -17,7 +17,7 @@ from provider.model.resource import Deviation, Observed
 from provider.model.tree import Tree
 from runtime.container.connect import delete_network
 from runtime.errors import ContainerError
-from runtime.network import network, observe, sysctl
+from runtime.network import attachment, network, observe, sysctl
 from runtime.network.obstacles import foreign_obstacles, hindrances
 from runtime.root import Root
 
@@ -194,9 +194,9 @@ class NetworkDriver(NetworkObserver, PassiveDriver):
             same = _makes_room(action, found.id)
             if found.id == object_id or not same or not wanted.overlaps(IPv4Network(found.subnet)):
                 continue
-            for holder, lease in network.leases(self._root):
+            for holder, lease in attachment.leases(self._root):
                 if holder == found.id:
-                    network.detach(self._root, found.id, lease.container)
+                    attachment.detach(self._root, found.id, lease.container)
             delete_network(self._root, found.id)
 
     def _delete_made(self, instance: InstanceId, object_id: str) -> None:

@@ -20,7 +20,7 @@ from runtime.container.summary import find, summaries
 from runtime.container.wiring import ETC_FILES, etc_source
 from runtime.image.model import ImageConfig
 from runtime.image.store import ImageStore
-from runtime.network import firewall, network
+from runtime.network import attachment, firewall, network
 from runtime.network.hostlock import host_lock
 from runtime.record import dataclass, field
 from runtime.root import Root
@@ -95,7 +95,7 @@ def make_single(
                 network.ensure_network(root, RUN_NETWORK)
                 containers.reserve(container_id)
         if request.publish:
-            address = network.attachments(root, container_id)[0].ip
+            address = attachment.attachments(root, container_id)[0].ip
             firewall.publish(
                 root,
                 containers.publications_owner(container_id),

@@ -12,8 +12,9 @@ from runtime.container.config import ContainerConfig, changing, read_config, wri
 from runtime.container.containers import Containers
 from runtime.container.making import making
 from runtime.container.summary import summaries
+from runtime.container.update import update
 from runtime.errors import NotFoundError
-from runtime.network import network
+from runtime.network import attachment
 from runtime.network.hostlock import host_lock
 from runtime.record import dataclass
 from runtime.root import Root
@@ -44,7 +45,7 @@ def rename_single(root: Root, container_id: str, name: str) -> None:
         for join in joins:
             # One without an address (it ended, or never started) gets its names with one.
             with suppress(NotFoundError):
-                network.set_names(root, join.network, container_id, join.names)
+                attachment.set_names(root, join.network, container_id, join.names)
         # Last: killed before, it is found by its former name, and the same again finishes it.
         write_config(root, replace(before, name=name, joins=joins))
 
@@ -71,7 +72,7 @@ def update_single(root: Root, container_id: str, wanted: Update) -> tuple[str, .
         ContainerError: the runtime or the kernel refused; StateError: more is in use.
     """
     with changing(root, container_id):
-        return Containers(root).update(_changed(read_config(root, container_id), wanted))
+        return update(Containers(root), _changed(read_config(root, container_id), wanted))
 
 
 def _changed(config: ContainerConfig, wanted: Update) -> ContainerConfig:

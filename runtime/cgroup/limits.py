@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from runtime.cgroup.setting import Absent, Setting
 from runtime.errors import ContainerError
-from runtime.spec import BlockIo, Memory, Resources
+from runtime.spec import BlockIo, Cpu, Memory, Resources
+
+DEFAULT_CPU_PERIOD_US = 100_000
 
 
 def limit_or_none(value: int | None) -> int | None:
@@ -44,6 +46,34 @@ def weight_from_shares(shares: int) -> int:
     exponent = math.log2(min(max(shares, 2), 262144))
     power = (exponent * exponent + 125 * exponent - 126) / 612
     return math.ceil(10**power)
+
+
+def cpu_burst(cpu: Cpu, file: str) -> Iterator[Setting]:
+    """Yield how much quota may be saved up, if that is given."""
+    if cpu.burst is not None:
+        yield Setting(
+            field="cpu.burst",
+            file=file,
+            value=str(cpu.burst),
+            default="0",
+            absent=Absent.WARN,
+            why_absent="the kernel has no burst, which came with Linux 5.14",
+            hint="at most the quota",
+        )
+
+
+def cpu_idle(cpu: Cpu) -> Iterator[Setting]:
+    """Yield whether the group is SCHED_IDLE, if that is given: such a group has no weight."""
+    if cpu.idle is not None:
+        yield Setting(
+            field="cpu.idle",
+            file="cpu.idle",
+            value=str(cpu.idle),
+            default="0",
+            absent=Absent.WARN,
+            why_absent="the kernel has no idle groups, which came with Linux 5.15",
+            hint="0 or 1",
+        )
 
 
 def shares_from_weight(weight: int) -> int:

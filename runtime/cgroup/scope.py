@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from runtime.cgroup.devices import verdict
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.limits import (
+    DEFAULT_CPU_PERIOD_US,
     io_weight_from_blkio,
     limit_or_none,
     memory_limits,
@@ -27,7 +28,6 @@ from runtime.spec import BlockIo, Cpu, Resources
 _INFINITY = 2**64 - 1
 _DEFAULT_SLICE = "system.slice"
 _DEFAULT_PREFIX = "bayplan-oci"
-_DEFAULT_PERIOD_US = 100_000
 # Older systemd rounds down to this, and would undercut what was asked for.
 _QUOTA_STEP_US = 10_000
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+")
@@ -153,7 +153,7 @@ def _quota(quota: int | None, period: int | None) -> Iterator[Property]:
     if quota is None:
         yield "CPUQuotaPerSecUSec", ("t", _INFINITY)
         return
-    a_second = math.ceil(quota * 1_000_000 / (period or _DEFAULT_PERIOD_US))
+    a_second = math.ceil(quota * 1_000_000 / (period or DEFAULT_CPU_PERIOD_US))
     yield "CPUQuotaPerSecUSec", ("t", -(-a_second // _QUOTA_STEP_US) * _QUOTA_STEP_US)
 
 
@@ -214,4 +214,4 @@ def _unified(file: str, value: str) -> Iterator[Property]:
         yield _UNIFIED_LISTS[file], ("ay", _mask(value))
     elif file == "cpu.max":
         quota, _, period = value.partition(" ")
-        yield from _quota(parse_size(quota), parse_size(period or str(_DEFAULT_PERIOD_US)))
+        yield from _quota(parse_size(quota), parse_size(period or str(DEFAULT_CPU_PERIOD_US)))

@@ -1,10 +1,12 @@
-"""Reading a command line. Pure.
+"""Reading a command line, and which descriptors came with it.
 
 argparse costs more to import than most commands take; so little is imported here because what
 only starts again from a sealed copy pays for it, too.
 """
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,3 +108,18 @@ def only(rest: list[str], what: str = "container id") -> str:
     if len(rest) != 1:
         raise UsageError(f"give one {what}, not {len(rest)}")
     return rest[0]
+
+
+def given_descriptors(count: int) -> tuple[int, ...]:
+    """Return those of the *count* descriptors after the standard ones that the caller handed on.
+
+    Asked before anything is opened here, which would take their numbers.
+    """
+    return tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
+
+
+def _is_given(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False

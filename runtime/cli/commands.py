@@ -99,16 +99,17 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
     try:
         return _call(Context(options, report), words)
     except LaunchError as error:
-        report.error(_wording(error))
+        report.error(_wording(error), error)
         return failed if error.exit_code == 125 else error.exit_code
     except (ContainerError, UsageError) as error:
-        report.error(str(error))
+        report.error(str(error), error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        report.error(str(error) if not error.filename else f"{where}{error.strerror}")
+        text = str(error) if not error.filename else f"{where}{error.strerror}"
+        report.error(text, error)
     except Exception as error:
         # A bug of ours: engines show what is in the log, we want the traceback.
-        report.error(f"{type(error).__name__}: {error}")
+        report.error(f"{type(error).__name__}: {error}", error)
         raise
     return failed
 

@@ -1,5 +1,6 @@
 """``create`` and ``run``."""
 
+import functools
 import json
 import os
 import signal
@@ -10,13 +11,14 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
-from runtime.cli.arguments import UsageError, one, only
+from runtime.cli.arguments import UsageError, given_descriptors, one, only
 from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, state_of
 from runtime.cli.hooks import run_all
 from runtime.cli.listener import send_listener
+from runtime.cli.report import clear_up
 from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
@@ -25,8 +27,9 @@ from runtime.kernel.namespaces import write_maps
 from runtime.kernel.procfs import is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
-from runtime.spec import IdMapping, Resources, Spec
-from runtime.supervisor.interpreter import Launched, start
+from runtime.spec import Resources, Spec
+from runtime.supervisor.interpreter import start
+from runtime.supervisor.launch import Launched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +63,8 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
                 start_process(context, making.folder, making.status)
                 if notify is not None:
                     notify.wait()
-        except BaseException:
-            _clear_away(making)
+        except BaseException as cause:
+            clear_up(cause, lambda: _clear_away(making))
             raise
         return 0
     with Foreground() as foreground:
@@ -69,10 +72,14 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
         try:
             with notification(context, making.folder, making.status) as notify:
                 start_process(context, making.folder, making.status)
-                return foreground.follow(launched.pidfd, launched.terminal, notify)
-        finally:
+                code = foreground.follow(launched.pidfd, launched.terminal, notify)
+        except BaseException as cause:
             if "keep" not in values:
-                _clear_away(making)
+                clear_up(cause, lambda: _clear_away(making))
+            raise
+        if "keep" not in values:
+            _clear_away(making)
+        return code
 
 
 def _clear_away(making: "_Making") -> None:
@@ -106,7 +113,7 @@ class _Making:
             raise UsageError(f"LISTEN_FDS is a number, not {listen_fds}")
         self.listen_fds = int(listen_fds)
         # Looked for now, before we open anything ourselves.
-        self.kept = tuple(fd for fd in range(3, 3 + count + self.listen_fds) if _is_given(fd))
+        self.kept = given_descriptors(count + self.listen_fds)
         self.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
     def make(self, *, needs_socket: bool) -> Launched:
@@ -140,11 +147,11 @@ class _Making:
                     os.close(launched.terminal)
                     launched.terminal = None
                 self._record(spec, launched)
-            except BaseException:
+            except BaseException as cause:
                 if launched is not None:
-                    _abandon(launched)
+                    clear_up(cause, functools.partial(_abandon, launched))
                 if group is not None:
-                    cgroups.remove(group, self.unit)
+                    clear_up(cause, functools.partial(cgroups.remove, group, self.unit))
                 self.folder.remove()
                 raise
         for warning in launched.warnings:
@@ -219,7 +226,8 @@ class _Making:
         state = state_of(self._status(spec, pid, 0), "creating")
         if name == "mappings":
             linux = spec.linux
-            write_maps(pid, _triples(linux.uid_mappings), _triples(linux.gid_mappings))
+            uids, gids = linux.uid_mappings, linux.gid_mappings
+            write_maps(pid, [m.triple for m in uids], [m.triple for m in gids])
         elif name == "offsets":
             _write_offsets(pid, spec.linux.time_offsets)
         elif name == "runtime":
@@ -283,17 +291,6 @@ def _abandon(launched: Launched) -> None:
         signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
     os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
     os.close(launched.pidfd)
-
-
-def _is_given(fd: int) -> bool:
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False
-
-
-def _triples(mappings: tuple[IdMapping, ...]) -> list[tuple[int, int, int]]:
-    return [(m.container_id, m.host_id, m.size) for m in mappings]
 
 
 def _write_offsets(pid: int, offsets: Mapping[str, Mapping[str, int]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
-from runtime.cli.arguments import UsageError, one
+from runtime.cli.arguments import UsageError, given_descriptors, one
 from runtime.cli.bundle import (
     add_capabilities,
     known_capabilities,
@@ -30,7 +30,8 @@ from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Process, Spec
-from runtime.supervisor.interpreter import Launched, start
+from runtime.supervisor.interpreter import start
+from runtime.supervisor.launch import Launched
 
 Values = Mapping[str, list[str]]
 
@@ -39,8 +40,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     """Run a process in the container; wait for its end unless detached."""
     if not rest:
         raise UsageError("give a container id")
-    count = wanted(values, "preserve-fds") or 0
-    kept = tuple(fd for fd in range(3, 3 + count) if _is_given(fd))
+    kept = given_descriptors(wanted(values, "preserve-fds") or 0)
     folder = context.folder(rest[0])
     status = folder.read()
     word = condition(folder, status, frozen=cgroups.is_frozen(status))
@@ -192,10 +192,3 @@ def _join_files(group: Cgroup, wanted: Sequence[str]) -> tuple[str, ...]:
 def _flags(spec: Spec) -> int:
     """Return the namespaces the container has of its own."""
     return sum(NAMESPACE_FLAGS[namespace.type] for namespace in spec.linux.namespaces)
-
-
-def _is_given(fd: int) -> bool:
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False

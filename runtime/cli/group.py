@@ -12,6 +12,7 @@ from typing import Any
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy, parents
 from runtime.cli.folder import Status
+from runtime.cli.report import clear_up
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
 from runtime.record import replace
 
@@ -98,8 +99,8 @@ def make(name: str, resources: Resources) -> Cgroup:
         _must_be_all(group.create(resources, claim=True))
     except ConflictError:
         raise taken from None
-    except BaseException:
-        remove(group)
+    except BaseException as cause:
+        clear_up(cause, lambda: remove(group))
         raise
     return group
 

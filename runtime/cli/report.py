@@ -4,9 +4,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from runtime.cli.arguments import UsageError, one
+from runtime.errors import ContainerError
 
 
 class Report:
@@ -22,10 +23,12 @@ class Report:
         if self._format not in ("text", "json"):
             raise UsageError(f"--log-format is text or json, not {self._format}")
 
-    def error(self, text: str) -> None:
-        """Tell of a failure."""
+    def error(self, text: str, error: BaseException) -> None:
+        """Tell of a failure by *error*, in *text*, and of what `clear_up` could not do after it."""
         print(f"bayplan-oci: {text}", file=sys.stderr)
         self._log("error", text)
+        for note in getattr(error, "__notes__", ()):
+            self.warning(note)
 
     def warning(self, text: str) -> None:
         """Tell of something that does not keep the command from being done."""
@@ -49,3 +52,12 @@ class Report:
             os.write(fd, line.encode(errors="backslashreplace") + b"\n")
         finally:
             os.close(fd)
+
+
+def clear_up(cause: BaseException, *steps: Callable[[], object]) -> None:
+    """Take each of *steps*, whatever becomes of the others; what fails is told beside *cause*."""
+    for step in steps:
+        try:
+            step()
+        except (ContainerError, OSError) as error:
+            cause.add_note(f"clearing up: {error}")

@@ -10,6 +10,7 @@ from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.cgroup.scope import Scope, limit_properties, start_properties
 from runtime.cgroup.variant import annotated_properties
+from runtime.cli.report import clear_up
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel.process import PR_SET_PDEATHSIG, prctl
 from runtime.spec import Resources
@@ -46,8 +47,9 @@ def started(
                 raise ContainerError(f"systemd has made no cgroup {group.name}")
             if missing := group.create(resources):
                 raise UnsupportedHostError("; ".join(missing))
-        except BaseException:
-            stop(scope.unit)
+        except BaseException as cause:
+            # systemd takes away what it has made; v1 has hierarchies that it leaves alone.
+            clear_up(cause, group.kill, lambda: stop(scope.unit), group.delete)
             raise
         yield group
 

@@ -40,15 +40,13 @@ from runtime.container.revival import note_filesystems
 from runtime.container.state import is_unattended, status_of
 from runtime.container.wiring import NOTHING, connect, write_etc
 from runtime.errors import (
-    ContainerError,
     DamagedError,
     ImageError,
-    KernelError,
     LaunchError,
     NotFoundError,
     StateError,
 )
-from runtime.network import firewall, netns, network
+from runtime.network import attachment, firewall, netns
 from runtime.network.hostlock import host_lock
 from runtime.root import Root
 from runtime.supervisor import boot
@@ -203,7 +201,7 @@ class Containers:
                     grace=wanted[1] if grace is None else grace,
                     resumes=resumes,
                 )
-        network.park(self.root, container_id)
+        attachment.park(self.root, container_id)
         self._dismantle(container_id)
         with suppress(NotFoundError, DamagedError):
             if read_config(self.root, container_id).auto_remove:
@@ -276,7 +274,7 @@ class Containers:
         if owner in firewall.publications(self.root):
             firewall.unpublish(self.root, owner)
         with host_lock(self.root, f"remove container {container_id}"):
-            network.release(self.root, container_id)
+            attachment.release(self.root, container_id)
             secretfs.remove_folder(self.root, container_id)
         if on_run_network:
             delete_run_network_if_unused(self.root)
@@ -341,56 +339,6 @@ class Containers:
         found = self.status(config.id)
         return found.ended or found.state == "created"
 
-    def update(self, config: ContainerConfig) -> tuple[str, ...]:
-        """Make *config* the container's, as far as that can be done while it runs; idempotent.
-
-        Limits, restart policy, health check, log options, stop signal and grace, names on
-        networks, marks and labels. Everything else in *config* must be as it was.
-
-        Raises:
-            NotFoundError: there is no such container, or no more.
-            StateError: a limit is below what is in use. Nothing has changed.
-        """
-        before = read_config(self.root, config.id)
-        group = self.cgroup(config.id)
-        warnings = self._set_limits(group, before, config)
-        write_config(self.root, config)
-        if self.status(config.id).state in ("running", "restarting"):
-            wanted = launch_request(self.root, config, group)
-            Supervisor(self.root).configure(
-                config.id,
-                restart=wanted.restart,
-                health=wanted.health,
-                logs=wanted.logs,
-                stop=wanted.stop,
-                balanced=wanted.balanced,
-            )
-        if before.joins != config.joins:
-            for join in config.joins:
-                # One without an address (it ended, or never started) gets its names with one.
-                with suppress(NotFoundError):
-                    network.set_names(self.root, join.network, config.id, join.names)
-        return warnings
-
-    @staticmethod
-    def _set_limits(
-        group: Cgroup, before: ContainerConfig, config: ContainerConfig
-    ) -> tuple[str, ...]:
-        """Change the limits of a living group, all or none: what the kernel refused never holds.
-
-        Killed in the middle, limits differ from the config: of what belongs to a project that is
-        drift, which the next apply mends; of others they hold until the next change or start.
-        """
-        if not group.exists():
-            group.refuse_unmet(config.spec.linux.resources)
-            return ()
-        try:
-            return group.update(config.spec.linux.resources)
-        except BaseException:
-            with suppress(ContainerError, KernelError):  # the first error is what counts
-                group.update(before.spec.linux.resources)
-            raise
-
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""
         boot.enter(str(self.root.run))
@@ -420,7 +368,7 @@ class Containers:
         """Take away what only a running container needs. Idempotent."""
         if (run_folder(self.root, container_id) / _SHARED).exists():
             # Whoever is in its namespace keeps that alive, and with it links and address.
-            network.cut(self.root, container_id)
+            attachment.cut(self.root, container_id)
         netns.delete(str(netns_path(self.root, container_id)))
         group = self.cgroup(container_id)
         group.kill()

@@ -98,6 +98,8 @@ def tar_from(
 ) -> None:
     """Write a tar of *path* of the container; its entries are below the last part of that.
 
+    Of a *path* that ends in ``/.``, they are below ``.``, as those of docker are.
+
     Raises as `copy_from`, and what *write* raises.
     """
 
@@ -105,13 +107,14 @@ def tar_from(
         parent_path, name = os.path.split(os.path.normpath(f"/{path}"))
         parent = _open(inside, parent_path, _READ)
         try:
-            if name and path.rstrip("/") != path:
+            shown = name or "."
+            if os.path.basename(path) in ("", "."):
                 # With a slash at its end, a link is what it leads to.
                 itself = _open(inside, path, _READ)
                 os.close(parent)
-                parent, name, shown = itself, ".", name
-            else:
-                shown = name or "."
+                parent, name = itself, "."
+                if path.endswith("."):
+                    shown = "."
             _must_exist(parent, name or ".", path)
             pack(parent, name or ".", shown, write, replace(how, absent=absent))
         finally:

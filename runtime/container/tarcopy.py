@@ -17,7 +17,7 @@ from runtime.image.names import show_name, split_name
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarreader import TarReader
 from runtime.image.tarwriter import TarWriter
-from runtime.kernel.path import openat2
+from runtime.kernel.path import LIST, LOOK, openat2
 from runtime.record import dataclass
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.rootfs.transfer import (
@@ -31,8 +31,6 @@ from runtime.rootfs.transfer import (
     must_not_be_deep,
 )
 
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -54,7 +52,7 @@ def pack(source: int, name: str, new_name: str, write: Callable[[bytes], None], 
         StateError: folders are too deep.
         OSError: as of the calls, and of *write*.
     """
-    here = os.open(name, _LOOK, dir_fd=source)
+    here = os.open(name, LOOK, dir_fd=source)
     try:
         tar = TarWriter(write)
         _Packing(tar, how, {}).add(here, new_name)
@@ -93,11 +91,11 @@ class _Packing:
         )
         if kind is Kind.FOLDER:
             self.tar.add(entry)
-            reading = os.open(".", _FOLDER, dir_fd=here)
+            reading = os.open(".", LIST, dir_fd=here)
             try:
                 for name in sorted(os.listdir(reading)):
                     with suppress(FileNotFoundError):  # it has just gone
-                        member = os.open(name, _LOOK, dir_fd=here)
+                        member = os.open(name, LOOK, dir_fd=here)
                         try:
                             self.add(member, f"{path}/{name}")
                         finally:
@@ -171,7 +169,7 @@ class _Unpacking:
             if self._is_absent(parent, parts[-1]):
                 self.how.left_out(f"{'/'.join(parts)} {ABSENT}")
             elif entry.kind is Kind.FOLDER:
-                self._put_folder(entry, parent, parts[-1])
+                self._put_folder(entry, parent, parts)
             elif entry.kind in (Kind.CHARACTER, Kind.BLOCK) and not self.how.devices:
                 self.how.left_out(f"{'/'.join(parts)} is a device")
             else:
@@ -186,7 +184,7 @@ class _Unpacking:
             parent = self._parent(parts)
             try:
                 with suppress(FileNotFoundError, NotADirectoryError, KernelError):
-                    made = openat2(parent, parts[-1], _FOLDER)
+                    made = openat2(parent, parts[-1], LIST)
                     try:
                         self._keep(made, entry)
                     finally:
@@ -210,16 +208,17 @@ class _Unpacking:
             found.add(identity(os.stat(name, dir_fd=parent, follow_symlinks=False)))
         return not found.isdisjoint(self.how.absent)
 
-    def _put_folder(self, entry: Entry, parent: int, name: str) -> None:
-        made = True
+    def _put_folder(self, entry: Entry, parent: int, parts: list[str]) -> None:
         try:
-            os.mkdir(name, 0o700, dir_fd=parent)
+            os.mkdir(parts[-1], 0o700, dir_fd=parent)
         except FileExistsError:
-            made = False
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent).st_mode):
-                raise
-        if made:  # one that is there keeps what it has
-            self.folders.append(entry)
+            # One that is there keeps what it has. So does one that a link of the container means.
+            with suppress(KernelError):
+                path = "/".join((self.folder, *parts))
+                os.close(open_in_root(self.root, path, os.O_PATH | os.O_DIRECTORY))
+                return
+            raise
+        self.folders.append(entry)
 
     def _put_one(self, entry: Entry, reader: TarReader, parent: int, name: str) -> None:
         with beside(parent, name) as fresh:
@@ -241,7 +240,7 @@ class _Unpacking:
                 return
             device = os.makedev(entry.major, entry.minor)
             os.mknod(fresh, _MODES[entry.kind] | 0o600, device, dir_fd=parent)
-            made = os.open(fresh, _LOOK, dir_fd=parent)
+            made = os.open(fresh, LOOK, dir_fd=parent)
             try:
                 place = f"/proc/self/fd/{made}"
                 os.chown(place, *self._owner(entry))

@@ -8,7 +8,7 @@ from runtime.container.config import ContainerConfig, Join
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.folders import netns_path, private_folder, run_folder
-from runtime.network import dns, netns, network
+from runtime.network import attachment, dns, netns
 from runtime.network.model import Attachment
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
@@ -51,7 +51,7 @@ def _attach(
     position: int,
     avoid: Collection[str],
 ) -> Attachment:
-    return network.attach(
+    return attachment.attach(
         root,
         join.network,
         config.id,

@@ -10,12 +10,12 @@ import stat
 from collections.abc import Callable, Iterator
 
 from runtime.errors import ImageError
-from runtime.image.pack import read_file
 from runtime.image.tarentry import Entry, Kind
 from runtime.image.tarwriter import TarWriter
 from runtime.record import dataclass, field
 
 _LINKS = 40
+_PIECE = 1 << 20
 Skip = Callable[[str, bool], bool]
 """Gets a name and whether it is a folder; True leaves it out."""
 
@@ -193,11 +193,16 @@ class HostTree:
         try:
             xattrs = _capability(fd)
             entry = Entry(name, Kind.FILE, mode, size=status.st_size, mtime_ns=seconds * 10**9)
-            writer.add(entry._replace(xattrs=xattrs), read_file(fd))
+            writer.add(entry._replace(xattrs=xattrs), _pieces(fd))
         except ValueError as error:
             raise ImageError(f"{path}: changed while it was copied") from error
         finally:
             os.close(fd)
+
+
+def _pieces(fd: int) -> Iterator[bytes]:
+    while data := os.read(fd, _PIECE):
+        yield data
 
 
 def _write_made(writer: TarWriter, name: bytes, made: Made) -> None:

@@ -32,6 +32,7 @@ from runtime.image.folders import FOLDER_FLAGS
 from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
 from runtime.image.model import Descriptor
 from runtime.kernel.flock import flock_within
+from runtime.kernel.procfs import boot_id
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 
@@ -42,7 +43,6 @@ _MARKER = "layer.json"
 _WRITTEN_BACK_S = 300.0
 _WAIT_S = 600.0
 """For another who unpacks the same layer, which may be large."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class LayerFolders:
             for key, value in tree.pop("applied").items()
         }
         found = UnpackedLayer(applied=Applied(**applied), **tree)
-        return found if found.boot in ("", _boot()) else None
+        return found if found.boot in ("", boot_id()) else None
 
     def _ensure_one(
         self,
@@ -176,7 +176,7 @@ class LayerFolders:
                 applied = apply_layer(TarReader(pieces), root, inherit=inherit)
                 for _ in pieces:  # to the end, where the digests are checked
                     pass
-            unpacked = UnpackedLayer(name, diff_id, applied, _boot())
+            unpacked = UnpackedLayer(name, diff_id, applied, boot_id())
             _write_marker(temporary, unpacked)
             self._publish(temporary, name)
             return unpacked
@@ -265,7 +265,3 @@ def _look(folder: str, path: str) -> os.stat_result | None:
         return None
     finally:
         os.close(fd)
-
-
-def _boot() -> str:
-    return _BOOT_ID.read_text().strip()

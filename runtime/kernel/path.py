@@ -24,6 +24,14 @@ RESOLVE_NO_MAGICLINKS = 0x2
 RESOLVE_NO_SYMLINKS = 0x4
 RESOLVE_IN_ROOT = 0x10
 
+MOST_LINKS = 40
+"""So many the kernel follows, path_resolution(7)."""
+
+LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Of open(2): what has this name itself; opening does nothing to it."""
+LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Of open(2): a folder to be listed, not one that a link leads to."""
+
 PROC_SUPER_MAGIC = 0x9FA0
 SYSFS_MAGIC = 0x62656572
 

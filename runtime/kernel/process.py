@@ -49,6 +49,7 @@ _RT_SIGACTION_NUMBER = {"x86_64": 13, "aarch64": 134, "riscv64": 134}
 # Bytes of the kernel's signal set; the kernel's struct sigaction is at most four words.
 _SIGSET_SIZE = 8
 _DEFAULT_ACTION = bytes(32)
+_LAST_FD = 0xFFFFFFFF
 
 _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capget = bind("capget", c_char_p, c_char_p)
@@ -119,7 +120,7 @@ def join_session_keyring(name: str) -> None:
     check(keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode()), "keyctl", name)
 
 
-def close_range(first: int, last: int, flags: int = 0) -> None:
+def close_range(first: int, last: int = _LAST_FD, flags: int = 0) -> None:
     """Close all descriptors from *first* to *last*, both included, or mark them CLOEXEC."""
     check(_close_range(first, last, flags), "close_range", f"{first}..{last}")
 

@@ -7,6 +7,7 @@ Source: proc(5), Documentation/filesystems/proc.rst.
 """
 
 import errno
+import functools
 import os
 import re
 
@@ -258,6 +259,7 @@ def total_memory(*, proc: str = PROC) -> int:
     return next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemTotal" in line)
 
 
+@functools.cache
 def boot_id(*, proc: str = PROC) -> str:
     """Return the name of this boot of the machine, random(4)."""
     with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:

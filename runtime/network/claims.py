@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from runtime.network.foreign import Table, field_name, tables
+from runtime.network.foreign import LONGEST_PATH, Table, field_name, tables
 from runtime.network.model import ANY_ADDRESS, Publication
 from runtime.network.ruleset import PUBLISHED, PUBLISHED_AT
 from runtime.record import dataclass
 from runtime.root import Root, is_nft_table
 
-_LONGEST_PATH = 64
 _PROTOCOLS = frozenset({"tcp", "udp"})
 _ALL_PORTS = ((0, 65535),)
 _REDIRECTING = ("dnat", "redirect")
@@ -94,7 +93,7 @@ def _redirected(table: Table) -> Iterator[Claim]:
 
 def _walk(table: Table, chain: str, path: Claim, depth: int) -> Iterator[Claim]:
     """Yield what the rules of *chain* redirect of the packets that come to it, *path*."""
-    for expressions in table.rules.get(chain, ()) if depth < _LONGEST_PATH else ():
+    for expressions in table.rules.get(chain, ()) if depth < LONGEST_PATH else ():
         here: Claim | None = replace(path, chain=chain)
         for expression in expressions:
             ((kind, given),) = expression.items()

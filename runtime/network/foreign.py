@@ -6,6 +6,9 @@ from typing import Any
 from runtime.network import nft
 from runtime.record import dataclass, field
 
+LONGEST_PATH = 64
+"""So many chains that jump to each other are followed."""
+
 _FAMILIES = ("ip", "inet")
 
 

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from runtime.errors import NetworkError, NotFoundError
 from runtime.kernel.netlink import Netlink
 from runtime.network import (
+    attachment,
     dns,
     firewall,
     hostports,
     netns,
-    network,
     plumbing,
     rtnetlink,
     store,
@@ -379,7 +379,7 @@ def _wrong_links(deviations: Iterable[Deviation]) -> tuple[tuple[str, str], ...]
 
 def _relink(root: Root, network_id: str, container_id: str, *, strip: bool) -> None:
     try:
-        network.relink(root, network_id, container_id, strip=strip)
+        attachment.relink(root, network_id, container_id, strip=strip)
     except (NetworkError, NotFoundError):
         # Bridge or namespace went away meanwhile, or the container did: the second observation
         # says so, or has nothing to say.

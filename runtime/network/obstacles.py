@@ -16,12 +16,11 @@ from runtime.kernel.nfnetlink import open_netfilter, ruleset_generation
 from runtime.network import mark, rtnetlink
 from runtime.network.files import write_note
 from runtime.network.firewall import wanted
-from runtime.network.foreign import Table, field_name, tables
+from runtime.network.foreign import LONGEST_PATH, Table, field_name, tables
 from runtime.network.ruleset import Zone
 from runtime.record import dataclass
 from runtime.root import Root
 
-_LONGEST_PATH = 64
 _LEGACY = "/proc/net/ip_tables_names"
 _BRIDGE_CALLS = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 _UPLINK = "an outer link"
@@ -210,7 +209,7 @@ def _packets(zone: Zone, uplinks: tuple[str, ...]) -> Iterator[_Packet]:
 
 def _walk(table: Table, chain: str, packet: _Packet, depth: int) -> _Verdict:
     """Return what *chain* says to *packet*; ``return`` means nothing."""
-    certain = depth < _LONGEST_PATH
+    certain = depth < LONGEST_PATH
     for expressions in table.rules.get(chain, ()) if certain else ():
         met = _met(table, expressions, packet)
         if met is False:

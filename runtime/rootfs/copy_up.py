@@ -7,7 +7,8 @@ link is followed.
 import os
 import stat
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from runtime.kernel.path import LIST
+
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,8 +38,8 @@ def _copy(source: int, target: int, name: str, status: os.stat_result) -> None:
         os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
     elif stat.S_ISDIR(status.st_mode):
         os.mkdir(name, 0o700, dir_fd=target)
-        below = os.open(name, _FOLDER, dir_fd=source)
-        made = os.open(name, _FOLDER, dir_fd=target)
+        below = os.open(name, LIST, dir_fd=source)
+        made = os.open(name, LIST, dir_fd=target)
         try:
             copy_up(below, made)
         finally:

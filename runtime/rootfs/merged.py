@@ -15,8 +15,8 @@ from contextlib import ExitStack
 
 from runtime.errors import ContainerError
 from runtime.kernel.overlayfs import opaque_xattr
+from runtime.kernel.path import MOST_LINKS
 
-_MOST_LINKS = 40
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,7 +46,7 @@ def read_merged(layers: Sequence[str], path: str, *, most_bytes: int = 1 << 20) 
             folder, status = found
             if stat.S_ISLNK(status.st_mode):
                 links += 1
-                if links > _MOST_LINKS:
+                if links > MOST_LINKS:
                     raise ContainerError(f"{path}: its symbolic links form a loop")
                 target = os.readlink(name, dir_fd=folder)
                 if target.startswith("/"):

@@ -8,7 +8,6 @@ Source: Documentation/filesystems/overlayfs.rst.
 
 import contextlib
 import errno
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,6 +30,7 @@ from runtime.kernel.mount import (
 )
 from runtime.kernel.namespaces import CLONE_NEWNS, unshare
 from runtime.kernel.overlayfs import uses_user_xattrs
+from runtime.kernel.procfs import boot_id
 
 
 def _plain() -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def claim_work(work: str, *, volatile: bool) -> None:
     marked = os.path.exists(mark)
     if not (marked or volatile):
         return
-    same_boot = _read(note) == boot_id()
+    same_boot = _read(note).strip() == boot_id().encode()
     if marked:
         if not same_boot:
             raise StateError(f"the host went down while volatile {work} was in use: it is damaged")
@@ -195,14 +195,8 @@ def claim_work(work: str, *, volatile: bool) -> None:
         os.rmdir(mark)
     if not same_boot:
         fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.write(fd, boot_id())
+        os.write(fd, boot_id().encode())
         os.close(fd)
-
-
-@functools.cache
-def boot_id() -> bytes:
-    """Return what the kernel calls this boot."""
-    return _read("/proc/sys/kernel/random/boot_id")
 
 
 def _read(path: str) -> bytes:

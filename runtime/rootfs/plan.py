@@ -196,15 +196,12 @@ def _bind(
     else:
         plan.host.append(("attributes", slot, added, cleared, propagation, recursive))
     if mount.uid_mappings or mount.gid_mappings:
-        maps = (_triples(mount.uid_mappings), _triples(mount.gid_mappings))
-        plan.host.append(("idmap", slot, *maps, options.idmap_recursive))
+        uids = tuple(mapping.triple for mapping in mount.uid_mappings)
+        gids = tuple(mapping.triple for mapping in mount.gid_mappings)
+        plan.host.append(("idmap", slot, uids, gids, options.idmap_recursive))
     elif options.idmap:
         raise ContainerError(f"bind on {target}: idmap needs uidMappings and gidMappings")
     plan.inside.append(("attach", slot, target))
-
-
-def _triples(mappings: Sequence[IdMapping]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((m.container_id, m.host_id, m.size) for m in mappings)
 
 
 CGROUP_FOLDER = ("nosuid", "noexec", "nodev", "mode=755", "ro")

@@ -14,10 +14,9 @@ import os
 import stat
 
 from runtime.errors import KernelError
-from runtime.kernel.path import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from runtime.kernel.path import MOST_LINKS, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 _INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-_MOST_LINKS = 40  # as many as the kernel follows, path_resolution(7)
 
 
 def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, *, mode: int = 0) -> int:
@@ -61,7 +60,7 @@ def open_file(root_fd: int, path: str, *, mode: int = 0o644) -> int:
     links = 0
     while (target := _link_text(root_fd, place)) is not None:
         links += 1
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             raise KernelError(errno.ELOOP, "openat2", path)
         joined = _joined(place, target)
         place = _make_folders(root_fd, os.path.dirname(joined), 0o755)
@@ -90,7 +89,7 @@ def _make_folders(root_fd: int, path: str, mode: int) -> list[str]:
         target = _link_text(root_fd, [*done, name])
         if target is not None:
             links += 1
-            if links > _MOST_LINKS:
+            if links > MOST_LINKS:
                 raise KernelError(errno.ELOOP, "openat2", path)
             if target.startswith("/"):
                 done = []

@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
 from runtime.kernel import mask
+from runtime.kernel.path import LIST, LOOK
 from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 24
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
@@ -59,7 +58,7 @@ def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
             a folder and a file are in each other's place.
     """
     with _naming(name):
-        here = os.open(name, _LOOK, dir_fd=source)
+        here = os.open(name, LOOK, dir_fd=source)
     try:
         if stat.S_ISDIR(os.fstat(here).st_mode):
             taken = at_or_above(target)
@@ -104,11 +103,11 @@ def _must_lie_outside(taken: set[Identity], folder: int, name: str, path: str) -
             "perhaps by way of a volume; copy it to somewhere else first"
         )
     must_not_be_deep(path)
-    with _opened(".", _FOLDER, folder) as reading, os.scandir(reading) as members:
+    with _opened(".", LIST, folder) as reading, os.scandir(reading) as members:
         inner = [each.name for each in members if each.is_dir(follow_symlinks=False)]
     for each in inner:
         try:
-            below = os.open(each, _LOOK, dir_fd=folder)
+            below = os.open(each, LOOK, dir_fd=folder)
         except FileNotFoundError:
             continue
         try:
@@ -157,7 +156,7 @@ class _Copying:
                 os.mkdir(new_name, 0o700, dir_fd=target)
             except FileExistsError:
                 made = False
-            there = os.open(new_name, _FOLDER, dir_fd=target)
+            there = os.open(new_name, LIST, dir_fd=target)
         try:
             self.copy_members(here, there, inner)
             if made:
@@ -179,12 +178,12 @@ class _Copying:
     def copy_members(self, here: int, there: int, inner: str) -> None:
         """Copy what is in the folder *here* into the folder *there*."""
         must_not_be_deep(inner)
-        with _naming(self.source + inner), _opened(".", _FOLDER, here) as reading:
+        with _naming(self.source + inner), _opened(".", LIST, here) as reading:
             names = sorted(os.listdir(reading))
         for name in names:
             below = f"{inner}/{name}" if self.source + inner else name
             with _naming(self.source + below):
-                member = os.open(name, _LOOK, dir_fd=here)
+                member = os.open(name, LOOK, dir_fd=here)
             try:
                 self.copy(member, there, name, below)
             finally:
@@ -217,7 +216,7 @@ class _Copying:
         Raises:
             StateError: something has.
         """
-        with _opened(fresh, _LOOK, target) as made:
+        with _opened(fresh, LOOK, target) as made:
             now = os.fstat(made)
             if (stat.S_IFMT(now.st_mode), now.st_rdev) != (
                 stat.S_IFMT(found.st_mode),
@@ -303,7 +302,7 @@ def beside(target: int, name: str) -> Iterator[str]:
         StateError: a file is mounted there.
     """
     fresh = f".bayplan-{os.urandom(8).hex()}"
-    with suppress(FileNotFoundError), _opened(name, _LOOK, target) as there:
+    with suppress(FileNotFoundError), _opened(name, LOOK, target) as there:
         # To replace it would take the mount away, without an error, as it is in another namespace.
         if _mount_of(there) != _mount_of(target):
             raise StateError(f"cannot replace {name}: it is mounted there")

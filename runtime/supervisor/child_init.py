@@ -12,8 +12,6 @@ import socket
 from runtime.kernel.process import close_range
 from runtime.kernel.terminal import take_terminal
 
-_LAST_FD = 0xFFFFFFFF
-
 
 def fork_below_init(channel: socket.socket) -> None:
     """Fork; the caller goes on in the child, while the parent is the init and never returns."""
@@ -25,7 +23,7 @@ def fork_below_init(channel: socket.socket) -> None:
             with contextlib.suppress(OSError):
                 take_terminal(0)
         return
-    close_range(3, _LAST_FD)
+    close_range(3)
     _reap_and_forward(pid)
 
 

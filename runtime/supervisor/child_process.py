@@ -18,7 +18,7 @@ from runtime.errors import LaunchError
 from runtime.kernel.program import Operation, Program
 from runtime.supervisor import exits, interpreter
 from runtime.supervisor.context import Context
-from runtime.supervisor.interpreter import Launch, Launched
+from runtime.supervisor.launch import Launch, Launched
 from runtime.supervisor.limits import HOST_NOFILE
 from runtime.supervisor.loop import IN, Timer
 from runtime.supervisor.spawn import collect

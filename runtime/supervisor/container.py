@@ -24,7 +24,7 @@ from runtime.kernel.program import Program
 from runtime.supervisor import adoption, exits, record, status, strays, transition
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
-from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.launch import Launched
 from runtime.supervisor.logfile import STREAMS
 from runtime.supervisor.loop import Timer
 from runtime.supervisor.names import CONTAINER

@@ -16,7 +16,7 @@ from runtime.kernel.program import Program
 from runtime.supervisor import exits
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
-from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.launch import Launched
 from runtime.supervisor.names import EXEC
 from runtime.supervisor.request import ExecRequest
 from runtime.supervisor.server import Connection

@@ -17,7 +17,7 @@ from runtime.kernel.program import Program
 from runtime.supervisor.child_process import Process, Starting
 from runtime.supervisor.context import Context
 from runtime.supervisor.health import Verdict, judge
-from runtime.supervisor.interpreter import Launched
+from runtime.supervisor.launch import Launched
 from runtime.supervisor.loop import IN
 from runtime.supervisor.names import PROBE
 from runtime.supervisor.probe_process import ProbeProcess

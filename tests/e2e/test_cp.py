@@ -267,12 +267,23 @@ def test_a_tar_goes_out_and_in_again(box, tmp_path):
     assert said[4:6] == ["d", "2"]
     assert b"cut short" in cp(box, "-", "p:/to", stdin=told[:700], code=1).stderr
     assert b"no /none" in cp(box, "-", "p:/none", stdin=told, code=1).stderr
-    for path in ("/a/e/", "/none/"):
+    for path, names in (
+        ("/a/d/.", [".", "./g"]),
+        ("/to/a/l/.", [".", "./g"]),
+        ("/a/l/", ["l", "l/g"]),
+    ):
+        with tarfile.open(fileobj=io.BytesIO(cp(box, f"p:{path}", "-").stdout)) as tar:
+            assert tar.getnames() == names
+    cp(box, "-", "p:/to", stdin=cp(box, "p:/a/d/.", "-").stdout)
+    assert sh(box, "cat /to/g") == "one\n"
+    for path in ("/a/e/", "/a/e/.", "/none/", "/none/."):
         assert b"descriptor" not in cp(box, f"p:{path}", "-", code=1).stderr
 
 
 def test_a_hostile_tar_stays_where_it_is_put(box, tmp_path):
     sh(box, "mkdir /to; ln -s / /to/up; echo old > /victim; ln -s /victim /to/swap")
+    (tmp_path / "of-host").mkdir()
+    sh(box, f"mkdir /only-inside; ln -s /only-inside /to/in; ln -s {tmp_path}/of-host /to/out")
     outside = tmp_path / "outside"
     tar = tar_of(
         ("up/from-link", {}, b"1"),
@@ -280,6 +291,8 @@ def test_a_hostile_tar_stays_where_it_is_put(box, tmp_path):
         ("swap", {}, b"new"),
         ("abs", {"type": tarfile.SYMTYPE, "linkname": str(tmp_path)}, b""),
         ("abs/written", {}, b"3"),
+        ("in", {"type": tarfile.DIRTYPE, "mode": 0o700}, b""),
+        ("in/file", {}, b"4"),
         ("null", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}, b""),
     )
     said = cp(box, "-", "p:/to", stdin=tar).stderr
@@ -287,7 +300,10 @@ def test_a_hostile_tar_stays_where_it_is_put(box, tmp_path):
     assert not outside.exists()
     assert not (tmp_path / "written").exists()
     # Links lead, within the container; what takes the place of one is not written through it.
-    assert sh(box, "cat /from-link /victim /to/swap") == "1old\nnew"
+    assert sh(box, "cat /from-link /victim /to/swap /only-inside/file") == "1old\nnew4"
+    # A folder that is there on the host only is none.
+    folder = tar_of(("out", {"type": tarfile.DIRTYPE}, b""))
+    assert b"out/: File exists" in cp(box, "-", "p:/to", stdin=folder, code=1).stderr
     for name, link in (("../x", ""), ("ok", "../../etc/passwd")):
         kind = {"type": tarfile.LNKTYPE, "linkname": link} if link else {}
         refused = cp(box, "-", "p:/to", stdin=tar_of((name, kind, b"")), code=1).stderr

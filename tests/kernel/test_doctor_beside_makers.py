@@ -10,7 +10,7 @@ from runtime.container import making as lock
 from runtime.container.config import ContainerConfig, read_config
 from runtime.container.folders import bury, graveyard, state_folder
 from runtime.errors import ConflictError
-from runtime.network import netns, network, plumbing
+from runtime.network import attachment, netns, network, plumbing
 from runtime.root import Root
 from runtime.spec import Process, Spec
 from tests.support.testhost import test_host
@@ -82,7 +82,7 @@ def test_a_container_that_is_not_connected_yet(root, monkeypatch):
     path = str(root.run / "netns" / "c1")
     netns.create(path)
     try:
-        attach = lambda: network.attach(root, "a", "c1", path)  # noqa: E731
+        attach = lambda: attachment.attach(root, "a", "c1", path)  # noqa: E731
         mend_while(root, attach, monkeypatch, plumbing, "connect")
         assert doctor.examine(root) == ()
     finally:

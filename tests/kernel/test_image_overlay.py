@@ -20,9 +20,7 @@ from runtime.image.model import (
     Manifest,
     Platform,
 )
-from runtime.image.pack import pack_folder
 from runtime.image.store import ImageStore
-from runtime.image.tarwriter import TarWriter
 from runtime.root import Root
 from tests.support.tarball import END, digest, file, folder, hardlink, header, pax, symlink
 
@@ -172,26 +170,3 @@ def test_devices_are_made_and_recorded(world: Path) -> None:
     unpacked = store.unpacked.find(digest(tar + END)[7:])
     assert unpacked is not None
     assert unpacked.applied.devices == ("c 1:3 dev/null", "b 8:1 dev/disk")
-
-
-def test_changes_of_a_container_pack_to_a_layer_that_makes_them_again(world: Path) -> None:
-    store = ImageStore(Root.at(world))
-    layers = store.layers(put_image(store, LOWER))
-    with mounted(world, layers) as merged:
-        (merged / "d/a").unlink()
-        subprocess.run(["rm", "-r", merged / "gone"], check=True)
-        subprocess.run(["rm", "-r", merged / "opaque"], check=True)
-        (merged / "opaque").mkdir()
-        (merged / "opaque/new").write_text("2")
-        (merged / "f").write_text("changed")
-        wanted = names(merged)
-    with store.blobs.writer() as writer:
-        tar = TarWriter(writer.write)
-        pack_folder(world / "upper", tar)
-        tar.close()
-        packed, _ = writer.commit()
-    changes = store.blobs.read(packed).removesuffix(END)
-    subprocess.run(["rm", "-r", world / "upper", world / "work"], check=True)
-    with mounted(world, store.layers(put_image(store, LOWER, changes))) as merged:
-        assert names(merged) == wanted
-        assert (merged / "f").read_text() == "changed"

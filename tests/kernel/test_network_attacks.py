@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.network import firewall, network
+from runtime.network import attachment, firewall, network
 from runtime.network.firewall import Publication
 from runtime.root import Root
 from tests.support.testhost import (
@@ -33,9 +33,9 @@ class Stage:
         self.root, self.host = root, host
         self.network = network.ensure_network(root, "a")
         self.evil = host.namespace("evil")
-        self.evil_ip = network.attach(root, "a", "evil", self.evil).ip
+        self.evil_ip = attachment.attach(root, "a", "evil", self.evil).ip
         victim = host.namespace("victim")
-        self.victim_ip = network.attach(root, "a", "victim", victim).ip
+        self.victim_ip = attachment.attach(root, "a", "victim", victim).ip
         host.tcp(victim, 80, says="victim")
         host.tcp(None, 6379, says="secret", ip="127.0.0.1")
         publication = Publication(8080, "tcp", ((self.victim_ip, 80),), "127.0.0.1")

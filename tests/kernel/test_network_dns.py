@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.kernel.selfexe import command
-from runtime.network import network
+from runtime.network import attachment, network
 from runtime.network.dnsforward import Upstreams
 from runtime.network.dnsloop import IN, Loop
 from runtime.network.dnsserver import Server
@@ -45,13 +45,15 @@ class Stage:
         self.join("db", "b", "db", "db.shop")
         self.join("inner", "i", "inner")
         self.join("both", "a", "both")
-        self.ip["both@b"] = network.attach(
+        self.ip["both@b"] = attachment.attach(
             root, "b", "both", self.ns["both"], names=("both",), interface="eth1"
         ).ip
 
     def join(self, container: str, net: str, *names: str, **options: tuple[str, ...]) -> None:
         self.ns[container] = self.host.namespace(container)
-        made = network.attach(self.root, net, container, self.ns[container], names=names, **options)
+        made = attachment.attach(
+            self.root, net, container, self.ns[container], names=names, **options
+        )
         self.ip[container] = made.ip
 
     def ask(self, who: str, gateway: str, name: str, qtype: int = 1, **options: int) -> Reply:
@@ -227,11 +229,11 @@ def test_changes_are_seen_at_once(stage: Stage) -> None:
     stage.upstream(lambda data: data[:2] + struct.pack(">HHHHH", 0x8183, 1, 0, 0, 0) + data[12:])
     assert stage.ask("web1", "a", "db-new").rcode == NXDOMAIN
 
-    network.set_names(stage.root, "a", "web2", ("db-new",))
+    attachment.set_names(stage.root, "a", "web2", ("db-new",))
     assert stage.ask("web1", "a", "db-new").records == (stage.ip["web2"],)
     assert stage.ask("web1", "a", "web").records == (stage.ip["web1"],)
 
-    network.park(stage.root, "web2")
+    attachment.park(stage.root, "web2")
     assert stage.ask("web1", "a", "db-new").rcode == NXDOMAIN
 
     # The host's name servers too.
@@ -316,7 +318,7 @@ def test_the_process_serves_as_nobody_and_ends_with_its_orders(world: Path) -> N
     with test_host(world) as host:
         gateway = network.ensure_network(root, "a").gateway
         ns = host.namespace("c1")
-        ip = network.attach(root, "a", "c1", ns, names=("c1",)).ip
+        ip = attachment.attach(root, "a", "c1", ns, names=("c1",)).ip
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         zones = os.open(root.run / "dns", os.O_RDONLY | os.O_DIRECTORY)
         pid = os.posix_spawn(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.network import firewall, netns, network, observe
+from runtime.network import attachment, firewall, netns, network, observe
 from runtime.network.firewall import Publication
 from runtime.root import Root
 from tests.support.testhost import (
@@ -32,7 +32,7 @@ class Shop:
         self.table = root.nft_table
         self.ns = {name: host.namespace(name) for name in ("c1", "c2")}
         self.at = {
-            name: network.attach(root, "shop", name, path, names=(name,))
+            name: attachment.attach(root, "shop", name, path, names=(name,))
             for name, path in self.ns.items()
         }
         for name, path in self.ns.items():

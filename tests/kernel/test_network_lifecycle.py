@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ConflictError, NetworkError, NotFoundError, StateError
-from runtime.network import firewall, netns, network, observe, store, sysctl
+from runtime.network import attachment, firewall, netns, network, observe, store, sysctl
+from runtime.network.model import Attachment
 from runtime.root import Root
 from tests.support.testhost import HOST, TestHost, ask_tcp, inside, nft, run, test_host
 
@@ -22,8 +23,8 @@ class Stage:
     def __init__(self, root: Root, host: TestHost) -> None:
         self.root, self.host = root, host
 
-    def join(self, name: str, net: str = "a", **options: object) -> network.Attachment:
-        return network.attach(self.root, net, name, self.host.namespace(name), **options)
+    def join(self, name: str, net: str = "a", **options: object) -> Attachment:
+        return attachment.attach(self.root, net, name, self.host.namespace(name), **options)
 
     def links(self) -> set[str]:
         return {n for _, n in socket.if_nameindex() if n.startswith(self.root.link_prefix)}
@@ -119,10 +120,10 @@ def test_two_networks_are_two_interfaces_and_the_first_leads_out(stage: Stage) -
     stage.join("c1", "a", interface="eth0")
     ns = stage.host.namespace("c1")
 
-    assert [x.interface for x in network.attachments(stage.root, "c1")] == ["eth0", "eth1"]
+    assert [x.interface for x in attachment.attachments(stage.root, "c1")] == ["eth0", "eth1"]
     assert f"via {a.gateway} " in inside(ns, lambda: run("ip route get 198.51.100.1"))
 
-    network.detach(stage.root, "a", "c1")
+    attachment.detach(stage.root, "a", "c1")
     assert "dev eth1" in inside(ns, lambda: run("ip route get 198.51.100.1"))
     assert observe.observe(stage.root, inside=True).deviations == ()
     assert inside(ns, lambda: sysctl.read("net.ipv4.ip_forward")) == "0"
@@ -133,7 +134,7 @@ def test_a_container_keeps_its_address_over_stop_and_start(stage: Stage) -> None
     first = stage.join("c1")
     stage.join("c2")
 
-    network.park(stage.root, "c1")
+    attachment.park(stage.root, "c1")
     netns.delete(stage.host.namespace("c1"))
     assert observe.observe(stage.root).deviations == ()
     again = stage.join("c1")
@@ -150,22 +151,22 @@ def test_an_address_asked_for_is_given_or_its_holder_named(stage: Stage) -> None
         stage.join("c2", ip="10.99.0.77")
     with pytest.raises(ConflictError, match=r"c1 holds 10\.99\.0\.77 .* not 10\.99\.0\.78"):
         stage.join("c1", ip="10.99.0.78")
-    assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
+    assert [lease.container for _, lease in attachment.leases(stage.root)] == ["c1"]
 
 
 def test_an_address_not_in_use_is_passed_on_to_one_that_asks_for_it(stage: Stage) -> None:
     network.ensure_network(stage.root, "a", subnet="10.99.0.0/24")
     address = stage.join("c1", ip="10.99.0.77").ip
-    network.pass_on(stage.root, "a", address, former="c1", heir="c2")
-    assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
+    attachment.pass_on(stage.root, "a", address, former="c1", heir="c2")
+    assert [lease.container for _, lease in attachment.leases(stage.root)] == ["c1"]
 
-    network.park(stage.root, "c1")
+    attachment.park(stage.root, "c1")
     netns.delete(stage.host.namespace("c1"))
-    network.pass_on(stage.root, "a", "10.99.0.78", former="c1", heir="c2")
-    assert [lease.container for _, lease in network.leases(stage.root)] == ["c1"]
+    attachment.pass_on(stage.root, "a", "10.99.0.78", former="c1", heir="c2")
+    assert [lease.container for _, lease in attachment.leases(stage.root)] == ["c1"]
     for _ in range(2):
-        network.pass_on(stage.root, "a", address, former="c1", heir="c2")
-    assert [lease.container for _, lease in network.leases(stage.root)] == ["c2"]
+        attachment.pass_on(stage.root, "a", address, former="c1", heir="c2")
+    assert [lease.container for _, lease in attachment.leases(stage.root)] == ["c2"]
     assert observe.observe(stage.root).deviations == ()
     assert stage.join("c2", ip="10.99.0.77").ip == address
     assert observe.observe(stage.root, inside=True).deviations == ()
@@ -179,8 +180,8 @@ def test_a_network_in_use_is_not_deleted_and_says_by_whom(stage: Stage) -> None:
         network.delete_network(stage.root, "a")
 
     for name in ("c1", "c2"):
-        network.release(stage.root, name)
-        network.release(stage.root, name)
+        attachment.release(stage.root, name)
+        attachment.release(stage.root, name)
     network.delete_network(stage.root, "a")
     network.delete_network(stage.root, "a")
     with pytest.raises(NotFoundError, match="no network a"):
@@ -192,7 +193,7 @@ def test_attaching_to_what_is_gone_says_what_is_gone(stage: Stage) -> None:
         stage.join("c1")
     made = network.ensure_network(stage.root, "a")
     with pytest.raises(NetworkError, match="no network namespace is pinned at /nowhere"):
-        network.attach(stage.root, "a", "c1", "/nowhere")
+        attachment.attach(stage.root, "a", "c1", "/nowhere")
     run(f"ip link del {made.bridge}")
     with pytest.raises(NetworkError, match=f"bridge {made.bridge} of network a is gone"):
         stage.join("c2")
@@ -217,7 +218,7 @@ def test_a_setting_that_is_right_already_is_not_ours(stage: Stage) -> None:
 def test_everything_comes_back_after_a_reboot(stage: Stage) -> None:
     made = network.ensure_network(stage.root, "a")
     first = stage.join("c1", names=("web",))
-    network.park(stage.root, "c1")
+    attachment.park(stage.root, "c1")
     # All that a reboot takes: links, table, sysctls, namespaces; the state folder stays.
     run(f"ip link del {made.bridge}")
     nft("flush ruleset")
@@ -247,7 +248,7 @@ def _attach_many(folder: str, start: int, count: int) -> None:
     for number in range(start, start + count):
         path = f"{folder}/run/netns/p{number}"
         netns.create(path)
-        network.attach(root, "a", f"p{number}", path, names=("web",))
+        attachment.attach(root, "a", f"p{number}", path, names=("web",))
 
 
 def test_processes_that_attach_at_once_get_different_addresses(stage: Stage, world: Path) -> None:
@@ -263,7 +264,7 @@ def test_processes_that_attach_at_once_get_different_addresses(stage: Stage, wor
     for number in range(24):
         stage.host.stack.callback(netns.delete, str(world / "run" / "netns" / f"p{number}"))
 
-    held = [lease for _, lease in network.leases(stage.root)]
+    held = [lease for _, lease in attachment.leases(stage.root)]
     assert len({lease.ip for lease in held}) == 24
     assert len({lease.link for lease in held}) == 24
     assert observe.observe(stage.root, inside=True).deviations == ()
@@ -292,7 +293,7 @@ def _attach_and_die(folder: str, number: int, calls: int) -> None:
     sys.setprofile(trace)
     path = f"{folder}/run/netns/k{number}"
     netns.create(path)
-    network.attach(Root.at(folder), "a", f"k{number}", path, names=("web",))
+    attachment.attach(Root.at(folder), "a", f"k{number}", path, names=("web",))
     os._exit(0)
 
 
@@ -310,12 +311,12 @@ def test_killed_at_any_step_and_done_again_all_is_well(stage: Stage, world: Path
             break
         killed += 1
         netns.create(path)
-        network.attach(stage.root, "a", f"k{calls}", path, names=("web",))
+        attachment.attach(stage.root, "a", f"k{calls}", path, names=("web",))
         assert observe.observe(stage.root, inside=True).deviations == ()
     assert killed > 8
 
     store._read_before.clear()
-    held = [lease for _, lease in network.leases(stage.root)]
+    held = [lease for _, lease in attachment.leases(stage.root)]
     assert len({lease.ip for lease in held}) == len(held)
     ours = {n for n in stage.links() if n.startswith(f"{stage.root.link_prefix}v")}
     assert ours == {lease.link for lease in held}
@@ -326,9 +327,11 @@ def test_a_lost_owner_is_found_by_the_list_of_leases(stage: Stage) -> None:
     stage.join("lost")
     netns.delete(stage.host.namespace("lost"))
 
-    assert [(net, lease.container) for net, lease in network.leases(stage.root)] == [("a", "lost")]
-    network.release(stage.root, "lost")
+    assert [(net, lease.container) for net, lease in attachment.leases(stage.root)] == [
+        ("a", "lost")
+    ]
+    attachment.release(stage.root, "lost")
 
-    assert network.leases(stage.root) == ()
+    assert attachment.leases(stage.root) == ()
     assert firewall.publications(stage.root) == {}
     assert observe.observe(stage.root).deviations == ()

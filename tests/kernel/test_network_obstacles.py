@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.network import firewall, network
+from runtime.network import attachment, firewall, network
 from runtime.network.firewall import Publication
 from runtime.network.obstacles import Obstacle, foreign_obstacles
 from runtime.root import Root
@@ -29,7 +29,7 @@ class Stage:
         self.root, self.host = root, host
         self.network = network.ensure_network(root, "a")
         self.ns = host.namespace("c1")
-        ip = network.attach(root, "a", "c1", self.ns).ip
+        ip = attachment.attach(root, "a", "c1", self.ns).ip
         host.tcp(self.ns, 80, says="c1")
         host.tcp(host.neighbour, 80, says="neighbour")
         firewall.publish(root, "shop/web", (Publication(8080, "tcp", ((ip, 80),)),))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ConflictError, NetworkError
-from runtime.network import firewall, network
+from runtime.network import attachment, firewall, network
 from runtime.network.firewall import Publication
 from runtime.network.observe import observe
 from runtime.root import Root
@@ -37,7 +37,7 @@ class Town:
         self.ip: dict[str, str] = {}
         for name in ("a1", "a2", "b1", "i1", "i2"):
             self.ns[name] = host.namespace(name)
-            self.ip[name] = network.attach(root, name[0], name, self.ns[name], names=(name,)).ip
+            self.ip[name] = attachment.attach(root, name[0], name, self.ns[name], names=(name,)).ip
             host.tcp(self.ns[name], 80, says=name)
             host.udp(self.ns[name], 80, says=name)
 
@@ -218,7 +218,7 @@ def test_nothing_changes_when_a_commit_raises(town: Town) -> None:
 
 def test_deleting_the_last_network_leaves_no_table_and_no_bridge(town: Town) -> None:
     for name in town.ns:
-        network.release(town.root, name)
+        attachment.release(town.root, name)
     for name in "abi":
         network.delete_network(town.root, name)
 

@@ -67,6 +67,19 @@ def test_one_that_fails_at_create_leaves_nothing(bundle, point):
     assert bundle.groups() == []
 
 
+def test_what_cannot_be_cleared_up_is_told_beside_what_went_wrong(bundle):
+    """The command itself is in the group at the end, and does not kill itself."""
+    join = "for each in /sys/fs/cgroup/*/$G /sys/fs/cgroup/$G; do test ! -d $each || "
+    join += "echo $PPID > $each/cgroup.procs; done; exit 3"
+    bundle.config["hooks"] = {"createRuntime": [_hook(join.replace("$G", bundle.cgroup))]}
+    said = bundle.fails("create", ID)
+    for group in bundle.groups():
+        os.rmdir(group)
+    assert "failed with 3" in said
+    assert f"clearing up: will not kill cgroup {bundle.cgroup}" in said
+    assert os.listdir(bundle.root) == []
+
+
 def test_one_that_fails_at_start_ends_the_container(bundle):
     bundle.config["hooks"] = {"startContainer": [_hook("exit 4")]}
     bundle.start(verb="create")

@@ -6,6 +6,13 @@ import subprocess
 
 import pytest
 
+from runtime.cgroup import systemd
+from runtime.cgroup.group import Cgroup
+from runtime.cgroup.scope import scope_of
+from runtime.cli import group as cgroups
+from runtime.cli import scope as scopes
+from runtime.errors import ContainerError
+from runtime.spec import Cpu, Resources
 from tests.support.bundle import ID, bundle_in
 from tests.support.host import cannot
 
@@ -104,6 +111,34 @@ def test_what_fails_leaves_no_scope(bundle):
     assert "SLICE:PREFIX:NAME" in bundle.fails(SYSTEMD, "create", ID)
     assert _property(bundle, "LoadState") == "not-found"
     assert bundle.groups() == []
+
+
+def test_a_scope_that_fails_leaves_none_of_the_groups_systemd_knows_nothing_of(world, monkeypatch):
+    """On cgroup v1, where there are such. In place of systemd is one that has a single group."""
+    scope = scope_of(f"-.slice:bayplan:{world.name}", ID)
+    where = cgroups.hierarchy()
+    group = Cgroup.of_caller(where, scope.group)
+    own = f"{next(iter((*where.named, *where.folders())))}/{scope.group}"
+
+    def start(unit, properties):
+        (pid,) = dict(properties)["PIDs"][1]
+        os.mkdir(own)
+        with open(f"{own}/cgroup.procs", "w") as file:
+            file.write(str(pid))
+
+    def stop(unit):
+        group.kill()
+        os.rmdir(own)
+        raise ContainerError("the job failed")
+
+    monkeypatch.setattr(systemd, "start_scope", start)
+    monkeypatch.setattr(systemd, "stop_unit", stop)
+    limits = Resources(cpu=Cpu(period=1))
+    making = scopes.started(scope, where, ID, limits, {})
+    with pytest.raises(ContainerError, match=r"cpu\.") as caught, making:
+        pass
+    assert caught.value.__notes__ == ["clearing up: the job failed"]
+    assert not group.exists()
 
 
 def test_without_systemd_that_is_said(world):

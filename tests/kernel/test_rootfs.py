@@ -14,7 +14,7 @@ from runtime.errors import KernelError, LaunchError
 from runtime.kernel.mount import MS_BIND, MS_SHARED, mount, umount2
 from runtime.rootfs import overlay as overlay_module
 from runtime.spec import LinuxDevice, Mount, RootFs
-from runtime.supervisor import operations_mount
+from runtime.supervisor import operations_host
 from tests.support.box import Box, run_program
 
 pytestmark = pytest.mark.kernel
@@ -70,7 +70,7 @@ class TestRoot:
             def too_old(*arguments, **options):
                 raise refuse
 
-            monkeypatch.setattr(operations_mount, "overlay", too_old)
+            monkeypatch.setattr(operations_host, "overlay", too_old)
         layers = [box.folder / f"{'long' * 20}:{number},\\" for number in range(120)]
         for number, layer in enumerate(layers):
             layer.mkdir()
@@ -90,7 +90,7 @@ class TestRoot:
     def test_a_volatile_upper_folder_of_another_boot_is_refused(self, box, monkeypatch):
         program = box.compile(box.spec("true"))
         run_program(program)
-        monkeypatch.setattr(overlay_module, "boot_id", lambda: b"another\n")
+        monkeypatch.setattr(overlay_module, "boot_id", lambda: "another")
         with pytest.raises(LaunchError, match="the host went down while volatile"):
             run_program(program)
 

@@ -17,7 +17,7 @@ import pytest
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import LaunchError, NotFoundError, StateError, SupervisorError
-from runtime.spec import Memory, Resources, User
+from runtime.spec import Memory, Resources
 from runtime.supervisor import protocol, start, status
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.request import Restart, Stop
@@ -230,108 +230,6 @@ def test_forget_and_auto_remove(host):
     assert os.listdir(host.root.run / "containers") == ["b"]
 
 
-def test_exec_gives_the_clients_own_descriptors(host):
-    host.launch("a", "exec sleep 98764")
-    stdin, feed = os.pipe()
-    out, stdout = os.pipe()
-    with host.enter(
-        "a", "sh", "-c", "read x; echo got $x; exit 9", fds=(stdin, stdout, stdout)
-    ) as run:
-        os.close(stdin)
-        os.close(stdout)
-        os.write(feed, b"this\n")
-        assert os.read(out, 100) == b"got this\n"
-        assert run.wait(10) == 9
-    assert os.read(out, 1) == b""
-    os.close(feed)
-    os.close(out)
-    with host.enter("a", "sleep", "98763") as run:
-        with pytest.raises(TimeoutError):
-            run.wait(0.05)
-        run.kill()
-        assert run.wait(10) == 137
-    with pytest.raises(LaunchError):
-        host.enter("a", "no-such-thing")
-    with pytest.raises(NotFoundError):
-        host.enter("b", "true")
-
-
-def test_exec_on_a_terminal_hangs_up_with_its_client(host):
-    host.launch("a", "exec sleep 98764")
-    script = "tty; read x; stty size; exec cat"
-    with host.enter("a", "sh", "-c", script, terminal=True) as run:
-        assert read_line(run.terminal).startswith(b"/dev/pts/")
-        run.resize(30, 90)
-        os.write(run.terminal, b"x\n")
-        assert read_line(run.terminal) == b"x\r\n"
-        assert read_line(run.terminal) == b"30 90\r\n"
-        run.close()
-        assert run.wait(10) == 128 + signal.SIGHUP
-
-
-def test_exec_without_a_terminal_outlives_its_client(host):
-    host.launch("a", "exec sleep 98764")
-    run = host.enter("a", "sh", "-c", "sleep 0.3; exit 5")
-    del run
-    known = next(e for e in host.client.events(timeout=10) if e.type == "execEnded")
-    assert known.details["exitCode"] == 5
-
-
-def test_exec_is_waited_for_over_a_supervisors_death(host):
-    host.launch("a", "exec sleep 98764")
-    with host.enter("a", "sh", "-c", "sleep 0.4; exit 8") as run:
-        host.kill_supervisor()
-        assert run.wait(10) == 8
-    events = host.client.events(timeout=10)
-    assert next(events).type == "present"
-    with host.enter("a", "sh", "-c", "exit 6") as run:
-        while next(events).type != "execEnded":
-            pass
-        # It has ended, and was collected, before anybody asked.
-        host.kill_supervisor()
-        assert run.wait(10) == 6
-        with pytest.raises(NotFoundError):
-            run.wait(10)
-    events.close()
-
-
-def test_a_terminal_is_logged_survives_and_can_be_written_to(host):
-    script = "tty; while read x; do echo got $x; done"
-    host.launch("a", script, process={"terminal": True}, terminal=True)
-    host.wait_line("a", "/dev/pts/0\r")
-    host.kill_supervisor()
-    terminal = host.client.attach("a")
-    os.write(terminal, b"this\n")
-    os.close(terminal)
-    host.wait_line("a", "got this\r")
-    host.client.stop("a", grace=0)
-    with pytest.raises(StateError):
-        host.client.attach("a")
-
-
-def test_standard_input_of_the_first_start(host):
-    stdin, feed = os.pipe()
-    host.client.launch(host.request("a", "cat; echo end"), stdin=stdin)
-    os.close(stdin)
-    os.write(feed, b"hello\n")
-    host.wait_line("a", "hello")
-    os.close(feed)
-    assert host.client.wait("a", 10) == 0
-    assert host.lines("a") == ["hello", "end"]
-
-
-def test_the_container_may_open_its_streams_again_as_another_user(host):
-    host.launch(
-        "a",
-        "echo a > /dev/stdout; echo b > /proc/self/fd/2",
-        uid=12,
-        gid=12,
-        process={"user": User(12, 12)},
-    )
-    assert host.client.wait("a", 10) == 0
-    assert (host.lines("a"), host.lines("a", "stderr")) == (["a"], ["b"])
-
-
 def test_two_clients_start_exactly_one(host):
     program = (
         "import sys; from runtime.root import Root; "
@@ -391,13 +289,6 @@ def test_a_client_that_never_reads_is_hung_up_on_and_holds_up_nobody(host):
         begun = time.monotonic()
         host.client.ping()
         assert time.monotonic() - begun < 15  # not as long as it is waited for
-
-
-def read_line(fd):
-    line = b""
-    while not line.endswith(b"\n"):
-        line += os.read(fd, 1)
-    return line
 
 
 def test_a_kill_for_memory_is_told(host):

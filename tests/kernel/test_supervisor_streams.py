@@ -1,4 +1,4 @@
-"""Streams of a container that its client holds the other end of, and clients that vanish."""
+"""Streams of a container, also those its client holds the other end of, and clients that vanish."""
 
 import os
 import select
@@ -9,6 +9,8 @@ from contextlib import closing
 import pytest
 
 from runtime.container.program import compile_enter
+from runtime.errors import StateError
+from runtime.spec import User
 from runtime.supervisor.client import Exec
 from runtime.supervisor.request import ExecRequest, Logs
 from tests.support.supervised import Supervised
@@ -133,3 +135,40 @@ def test_a_signal_reaches_the_whole_group_of_an_exec(host):
         run.kill(signal.SIGINT)
         assert run.wait(10) == 128 + signal.SIGINT
     assert not host.processes("sleep", "98763")
+
+
+def test_a_terminal_is_logged_survives_and_can_be_written_to(host):
+    script = "tty; while read x; do echo got $x; done"
+    host.launch("a", script, process={"terminal": True}, terminal=True)
+    host.wait_line("a", "/dev/pts/0\r")
+    host.kill_supervisor()
+    terminal = host.client.attach("a")
+    os.write(terminal, b"this\n")
+    os.close(terminal)
+    host.wait_line("a", "got this\r")
+    host.client.stop("a", grace=0)
+    with pytest.raises(StateError):
+        host.client.attach("a")
+
+
+def test_standard_input_of_the_first_start(host):
+    stdin, feed = os.pipe()
+    host.client.launch(host.request("a", "cat; echo end"), stdin=stdin)
+    os.close(stdin)
+    os.write(feed, b"hello\n")
+    host.wait_line("a", "hello")
+    os.close(feed)
+    assert host.client.wait("a", 10) == 0
+    assert host.lines("a") == ["hello", "end"]
+
+
+def test_the_container_may_open_its_streams_again_as_another_user(host):
+    host.launch(
+        "a",
+        "echo a > /dev/stdout; echo b > /proc/self/fd/2",
+        uid=12,
+        gid=12,
+        process={"user": User(12, 12)},
+    )
+    assert host.client.wait("a", 10) == 0
+    assert (host.lines("a"), host.lines("a", "stderr")) == (["a"], ["b"])

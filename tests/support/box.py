@@ -21,7 +21,8 @@ from runtime.container.defaults import (
 from runtime.container.program import compile_enter, compile_program
 from runtime.kernel.program import Program
 from runtime.spec import Linux, Process, Spec
-from runtime.supervisor.interpreter import Launched, enter, launch
+from runtime.supervisor.interpreter import enter, launch
+from runtime.supervisor.launch import Launched
 
 APPLETS = (
     *("sh", "cat", "id", "hostname", "ls", "sleep", "ps", "true", "grep", "touch", "tty", "kill"),

@@ -149,3 +149,7 @@ def desired(
             for name, values in (secrets or {}).items()
         },
     )
+
+
+GROUND = (image(), network())
+"""What most containers need."""

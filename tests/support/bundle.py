@@ -73,10 +73,12 @@ class Bundle:
         """Return how the command is called."""
         return [COMMAND, "--root", str(self.root)]
 
-    def call(self, *words: str, **options) -> subprocess.CompletedProcess[str]:
-        """Run the command with the config written; its output is text."""
+    def call(
+        self, *words: str, before: tuple[str, ...] = (), **options
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command, by the one *before*, with the config written; its output is text."""
         (self.path / "config.json").write_text(json.dumps(self.config))
-        arguments = [*self.command(), *words]
+        arguments = [*before, *self.command(), *words]
         options = {"capture_output": True, "timeout": 60, **options}
         return subprocess.run(arguments, cwd=self.path, text=True, check=False, **options)
 

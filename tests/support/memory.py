@@ -9,6 +9,7 @@ from provider.drivers.memory import MemoryDriver, MemoryWorld, Thing
 from provider.engine.apply import ApplyOptions, apply
 from provider.engine.lock import project_lock
 from provider.engine.observe import observe, preflight
+from provider.errors import ApplyError
 from provider.model.events import ActionEvent
 from provider.model.ids import InstanceId
 from provider.model.plan import Plan, Verb
@@ -82,3 +83,18 @@ def todo(plan: Plan) -> dict[str, str]:
         str(a.id): f"{a.verb} {a.consequence}" if a.verb is Verb.UPDATE else str(a.verb)
         for a in plan.pending
     }
+
+
+def fates(report: Report) -> dict[str, str]:
+    """Return what became of each action: instance -> fate."""
+    return {str(r.action.id): str(r.fate) for r in report.results}
+
+
+def failing(host: Host, *steps: str) -> None:
+    """Have these steps of the world fail, such as ``create Container/db``."""
+
+    def fail(step: str) -> None:
+        if step in steps:
+            raise ApplyError(f"{step}: no luck")
+
+    host.world.before_step = fail

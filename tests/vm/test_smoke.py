@@ -12,11 +12,12 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 # One of each subject that differs between the versions of cgroups.
 KERNEL_TESTS = (
     *(
-        f"tests/kernel/test_cgroup_live.py::{name}"
+        f"tests/kernel/test_cgroup_live{name}"
         for name in (
-            *("test_limits_reach_the_kernel_and_are_no_deviation", "test_oom_kill_is_counted"),
-            *("test_kill_wins_against_a_fork_bomb", "test_freeze_stops_and_thaw_goes_on"),
-            "TestV2",
+            *(".py::test_limits_reach_the_kernel_and_are_no_deviation", ".py::TestV2"),
+            "_members.py::test_kill_wins_against_a_fork_bomb",
+            "_members.py::test_freeze_stops_and_thaw_goes_on",
+            "_members.py::test_oom_kill_is_counted",
         )
     ),
     "tests/kernel/test_cgroup_device_program.py::test_a_change_is_one_step_and_is_seen",

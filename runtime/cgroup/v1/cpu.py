@@ -7,13 +7,18 @@ Documentation/admin-guide/cgroup-v1/cpuacct.rst.
 from collections.abc import Iterator
 
 from runtime.cgroup.controller import Controller, number, table, write_dependent
-from runtime.cgroup.limits import limit_or_none, shares_from_weight, weight_from_unified
+from runtime.cgroup.limits import (
+    DEFAULT_CPU_PERIOD_US,
+    cpu_burst,
+    cpu_idle,
+    limit_or_none,
+    shares_from_weight,
+    weight_from_unified,
+)
 from runtime.cgroup.setting import Absent, Setting
-from runtime.cgroup.v2.cpu import burst, idle
 from runtime.spec import Cpu, Resources
 
-DEFAULT_PERIOD_US = 100_000
-DEFAULT_SHARES = 1024
+_DEFAULT_SHARES = 1024
 _DEFAULT_REALTIME_PERIOD_US = 1_000_000
 
 
@@ -24,15 +29,15 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
     """
     cpu = resources.cpu or Cpu()
     weight = weight_from_unified(resources, "cpu.weight")
-    shares = limit_or_none(cpu.shares) or DEFAULT_SHARES
+    shares = limit_or_none(cpu.shares) or _DEFAULT_SHARES
     if weight is not None:
         shares = shares_from_weight(weight)
     return (
         Setting(
             field="cpu.period",
             file="cpu.cfs_period_us",
-            value=str(limit_or_none(cpu.period) or DEFAULT_PERIOD_US),
-            default=str(DEFAULT_PERIOD_US),
+            value=str(limit_or_none(cpu.period) or DEFAULT_CPU_PERIOD_US),
+            default=str(DEFAULT_CPU_PERIOD_US),
             hint="1000 to 1000000 microseconds",
         ),
         Setting(
@@ -42,9 +47,9 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
             default="-1",
             hint="at least 1000 microseconds",
         ),
-        *burst(cpu, "cpu.cfs_burst_us"),
+        *cpu_burst(cpu, "cpu.cfs_burst_us"),
         *_realtime(cpu),
-        *idle(cpu),
+        *cpu_idle(cpu),
         *(() if cpu.idle else (_shares(shares),)),
     )
 
@@ -52,7 +57,7 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
 def _shares(shares: int) -> Setting:
     # The kernel clamps silently; so the comparison must know.
     value = str(min(max(shares, 2), 262144))
-    return Setting(field="cpu.shares", file="cpu.shares", value=value, default=str(DEFAULT_SHARES))
+    return Setting(field="cpu.shares", file="cpu.shares", value=value, default=str(_DEFAULT_SHARES))
 
 
 def _realtime(cpu: Cpu) -> Iterator[Setting]:

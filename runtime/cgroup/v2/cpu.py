@@ -6,11 +6,16 @@ Source: Documentation/admin-guide/cgroup-v2.rst, CPU.
 from collections.abc import Iterator
 
 from runtime.cgroup.controller import Controller, table, write_dependent
-from runtime.cgroup.limits import limit_or_none, not_offered, weight_from_shares
-from runtime.cgroup.setting import Absent, Setting, same_words
+from runtime.cgroup.limits import (
+    DEFAULT_CPU_PERIOD_US,
+    cpu_burst,
+    cpu_idle,
+    limit_or_none,
+    not_offered,
+    weight_from_shares,
+)
+from runtime.cgroup.setting import Setting, same_words
 from runtime.spec import Cpu, Resources
-
-DEFAULT_PERIOD_US = 100_000
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
@@ -20,20 +25,20 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
     """
     cpu = resources.cpu or Cpu()
     quota = limit_or_none(cpu.quota)
-    period = limit_or_none(cpu.period) or DEFAULT_PERIOD_US
+    period = limit_or_none(cpu.period) or DEFAULT_CPU_PERIOD_US
     shares = limit_or_none(cpu.shares)
     return (
         Setting(
             field="cpu.quota",
             file="cpu.max",
             value=f"{'max' if quota is None else quota} {period}",
-            default=f"max {DEFAULT_PERIOD_US}",
+            default=f"max {DEFAULT_CPU_PERIOD_US}",
             same=same_words,
             hint="quota at least 1000, period 1000 to 1000000 microseconds",
         ),
-        *burst(cpu, "cpu.max.burst"),
+        *cpu_burst(cpu, "cpu.max.burst"),
         *_realtime(cpu),
-        *idle(cpu),
+        *cpu_idle(cpu),
         *(() if cpu.idle else (_weight(shares),)),
     )
 
@@ -46,34 +51,6 @@ def _weight(shares: int | None) -> Setting:
         default="100",
         hint="1 to 10000",
     )
-
-
-def burst(cpu: Cpu, file: str) -> Iterator[Setting]:
-    """Yield how much quota may be saved up, if that is given; both versions have it."""
-    if cpu.burst is not None:
-        yield Setting(
-            field="cpu.burst",
-            file=file,
-            value=str(cpu.burst),
-            default="0",
-            absent=Absent.WARN,
-            why_absent="the kernel has no burst, which came with Linux 5.14",
-            hint="at most the quota",
-        )
-
-
-def idle(cpu: Cpu) -> Iterator[Setting]:
-    """Yield whether the group is SCHED_IDLE, if that is given: such a group has no weight."""
-    if cpu.idle is not None:
-        yield Setting(
-            field="cpu.idle",
-            file="cpu.idle",
-            value=str(cpu.idle),
-            default="0",
-            absent=Absent.WARN,
-            why_absent="the kernel has no idle groups, which came with Linux 5.15",
-            hint="0 or 1",
-        )
 
 
 def _realtime(cpu: Cpu) -> Iterator[Setting]:

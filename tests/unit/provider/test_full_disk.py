@@ -19,7 +19,7 @@ from provider.model.resource import Attempt
 from provider.planning.document import report_json
 from provider.planning.render import report_text
 from tests.support import builders as b
-from tests.support.memory import Host
+from tests.support.memory import Host, fates
 
 A, B = b.iid(Kind.CONTAINER, "a"), b.iid(Kind.CONTAINER, "b")
 WANTED = b.desired(b.image(), b.network(), b.container("a"), b.container("b"))
@@ -44,10 +44,6 @@ def at(monkeypatch, owner, name, nth):
         return refuse() if len(calls) >= nth else original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, call)
-
-
-def fates(report):
-    return {str(r.action.id): str(r.fate) for r in report.results}
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4, 5, 6])

@@ -11,13 +11,14 @@ from provider.cli.containers import called
 from provider.drivers import single_update
 from provider.drivers.single_update import Update, rename_single, update_single
 from provider.errors import LockBusyError
-from runtime.container import config, containers
+from runtime.container import config
+from runtime.container import update as container_update
 from runtime.container.config import ContainerConfig, Join, list_configs, read_config
 from runtime.container.containers import Containers
 from runtime.container.folders import bury, graveyard, state_folder
 from runtime.container.summary import summaries
 from runtime.errors import NotFoundError
-from runtime.network import network
+from runtime.network import attachment
 from runtime.root import Root
 from runtime.spec import Process, Spec
 
@@ -38,7 +39,9 @@ def root(tmp_path):
     return root
 
 
-@pytest.mark.parametrize(("change", "reader"), [(rename, single_update), (update, containers)])
+@pytest.mark.parametrize(
+    ("change", "reader"), [(rename, single_update), (update, container_update)]
+)
 def test_what_is_removed_meanwhile_does_not_come_back(root, monkeypatch, change, reader):
     def read_and_remove(*names):
         found = read_config(*names)
@@ -74,7 +77,7 @@ def test_a_rename_that_was_killed_is_finished_by_the_same_again(root, monkeypatc
     def set_names(_root, net, _container, names):
         known[net] = tuple(names)
 
-    monkeypatch.setattr(network, "set_names", killable(set_names))
+    monkeypatch.setattr(attachment, "set_names", killable(set_names))
     monkeypatch.setattr(config, "replace_file", killable(config.replace_file))
     with suppress(SystemExit):
         rename(root)
