@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError, StateError, SupervisorError
 from runtime.kernel.program import Program
-from runtime.supervisor import record, request, status
-from runtime.supervisor.container import Container
+from runtime.supervisor import codecopy, record, request, status
+from runtime.supervisor.container import LAUNCH_TIMEOUT_S, Container
 from runtime.supervisor.context import Context
 from runtime.supervisor.dns import DnsServer
 from runtime.supervisor.errand import Errand
@@ -35,7 +35,7 @@ from runtime.supervisor.request import ExecRequest, LaunchRequest
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.status import Status
 from runtime.supervisor.traffic import Traffic
-from runtime.supervisor.upgrade import Upgrade
+from runtime.supervisor.upgrade import Upgrade, Why
 from runtime.version import VERSION as CODE_VERSION
 
 T = TypeVar("T")
@@ -69,8 +69,23 @@ class Supervisor:
         self._listeners: list[Request] = []
         self._idle_timer: Timer | None = None
         self._upgrading = False
+        self._put_off_until = 0.0
+        self._broken: dict[str, str] = {}
+        """Versions that have shown to be, by folder, and how: whoever comes next need not try."""
         self._patience = IDLE_S
-        self._server = Server(self._loop, listener, handle=self._handle, left=self._consider_ending)
+        folder = own_code().folder
+        self._code = {
+            "version": CODE_VERSION,
+            "origin": codecopy.origin(folder),
+            "fingerprint": codecopy.name_of(folder),
+        }
+        self._server = Server(
+            self._loop,
+            listener,
+            handle=self._handle,
+            left=self._consider_ending,
+            facts=self._code,
+        )
         self._operations: dict[str, Callable[[Request], None]] = {
             "launch": self._launch,
             "spare": self._spare,
@@ -437,29 +452,38 @@ class Supervisor:
                 "probes": self._probes.pid,
                 "dns": self._dns.pid,
                 "containers": len(self._containers),
-                "version": CODE_VERSION,
                 "folder": own_code().folder,
+                **self._code,
             }
         )
 
     def _upgrade(self, asked: Request) -> None:
         if self._upgrading:
-            raise StateError("an upgrade is under way")
+            raise SupervisorError("an upgrade is under way")
         if len(asked.fds) != 1:
             raise SupervisorError("upgrade takes one descriptor, the new version's interpreter")
+        code = Code(asked.text("python"), asked.text("folder"))
+        if code.folder in self._broken:
+            raise SupervisorError(self._broken[code.folder])
+        if time.monotonic() < self._put_off_until and not self._is_quiet():
+            raise SupervisorError("no upgrade yet: what held up the last one is still under way")
         containers = {
             name: {"status": status.encode(c.status), "request": request.encode(c.request)}
             for name, c in self._containers.items()
         }
 
-        def failed(error: ContainerError) -> None:
+        def failed(error: ContainerError, why: Why) -> None:
             self._upgrading = False
             self._server.resume()
+            if why is Why.BUSY:
+                self._put_off_until = time.monotonic() + LAUNCH_TIMEOUT_S
+            elif why is Why.BROKEN:
+                self._broken[code.folder] = str(error)
             asked.refuse(error)
 
         Upgrade(
             self._context,
-            Code(asked.text("python"), asked.text("folder")),
+            code,
             os.dup(asked.fds[0]),
             state=containers,
             quiet=self._is_quiet,
