@@ -138,7 +138,7 @@ def _bytecode(path: str, found: os.stat_result) -> bytes | None:
     times = (0, int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
     # PEP 552: flags, time and size of its source.
     header = MAGIC_NUMBER + struct.pack("<3L", *times)
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it is not there, or not for us to read
         content = _read(cached)
         if content.startswith(header):
             return content

@@ -86,6 +86,13 @@ def test_where_a_document_of_an_image_is_lost_its_layers_stay(store: ImageStore,
     assert all(map(os.path.isdir, layers))
 
 
+def test_storing_again_puts_right_what_is_damaged(store: ImageStore) -> None:
+    digest = store.blobs.put(b"content")
+    store.blobs.path(digest).write_bytes(b"")
+    assert store.blobs.put(b"content") == digest
+    assert store.blobs.read(digest) == b"content"
+
+
 def test_storing_again_renews_the_grace(store: ImageStore) -> None:
     digest = store.blobs.put(b"content")
     os.utime(store.blobs.path(digest), (1, 1))
