@@ -97,19 +97,36 @@ class _Work:
                 mend()
             except (ContainerError, OSError) as error:  # what can be brought back is
                 self._problem(str(error))
+        done = threading.Event()
+
+        def bring_back_projects() -> None:
+            try:
+                self._in_threads(
+                    *(self._each_project(name, self._boot) for name in projects(self.session))
+                )
+            finally:
+                done.set()
+
         self._in_threads(
-            *(self._each_project(name, self._boot) for name in projects(self.session)),
-            lambda: single_boot.bring_back(containers, self._told, wait_s=self.wait_s),
+            bring_back_projects,
+            lambda: single_boot.bring_back(
+                containers, self._told, wait_s=self.wait_s, projects_done=done
+            ),
         )
         self._await_addresses()
 
     def take_down(self) -> None:
-        """End what runs: projects in the order of their graphs, then all the rest."""
+        """End what runs: projects in the order of their graphs, then all the rest.
+
+        Before them what is in namespaces of theirs.
+        """
         from provider.drivers import single_boot
         from runtime.container.containers import Containers
 
+        containers = Containers(self.session.root)
+        single_boot.take_down_sharers(containers, self._told)
         self._in_threads(*(self._each_project(name, self._end) for name in projects(self.session)))
-        single_boot.take_down(Containers(self.session.root), self._told)
+        single_boot.take_down(containers, self._told)
 
     def report(self, output: Output) -> int:
         """Show what came of it, and return the exit code."""

@@ -79,7 +79,7 @@ class ImageObserver(PassiveObserver):
 
     def _has(self, digest: str) -> bool:
         try:
-            self._store.manifest(digest)
+            self._store.config(digest)  # which its manifest names
         except ContainerError:
             return False
         return True

@@ -72,7 +72,8 @@ def _decide(found: Observed) -> tuple[Action, str]:
     down = any(d.path == "state" and d.actual not in _RUNNING for d in found.deviations)
     if effective["state"] != "running" or (not lost and not down):
         return idle, ""
-    if lost:
+    unproven = attempt is not None and attempt.stage == "settle"
+    if lost and not (unproven and found.leftovers):
         return idle, f"{lost}; the next apply makes it anew"
     if attempt is None:
         if found.status.get("stopRequested"):
@@ -85,7 +86,6 @@ def _decide(found: Observed) -> tuple[Action, str]:
     )
     if attempt.verb == Verb.DELETE:
         return idle, f"{how}, while it was removed; the next apply goes on"
-    unproven = attempt.stage == "settle"
     if unproven and attempt.verb == Verb.CREATE and not found.leftovers:
         return idle, f"{how}, before it was ever well; the next apply goes on"
     action = _action(found, NOT_RUNNING, Consequence.RESTART)

@@ -30,6 +30,7 @@ from runtime.errors import (
     ContainerError,
     DamagedError,
     ImageError,
+    KernelError,
     NotFoundError,
     StateError,
     SupervisorError,
@@ -115,8 +116,9 @@ def mend(root: Root) -> tuple[Finding, ...]:
     """Remove orphans, put back what is missing; return what was found. Idempotent.
 
     Raises:
-        ContainerError, KernelError: something resists.
+        ContainerError, KernelError: something resists; all else is mended.
     """
+    errors: list[ContainerError | KernelError] = []
     with nobody_making(root), host_lock(root, "doctor"):
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
@@ -125,8 +127,13 @@ def mend(root: Root) -> tuple[Finding, ...]:
         order = [*_MEND]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
             if finding.mendable and finding.kind in _MEND:
-                _MEND[finding.kind](root, finding.object)
+                try:
+                    _MEND[finding.kind](root, finding.object)
+                except (ContainerError, KernelError) as error:
+                    errors.append(error)
         observe.repair(root)
+    if errors:
+        raise errors[0]
     return (*damages, *found)
 
 

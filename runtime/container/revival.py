@@ -57,11 +57,6 @@ def await_sources(
             raise StateError(missing)
 
 
-def sources_there(root: Root, config: ContainerConfig) -> bool:
-    """Tell whether there is nothing to wait for."""
-    return not next(_missing(root, config), "")
-
-
 def lost_secrets(root: Root, config: ContainerConfig) -> bool:
     """Tell whether the container was given secrets that this boot of the host does not have."""
     given = [m.source for m in config.spec.mounts if m.source and _is_secret(root, m.source)]
@@ -105,9 +100,10 @@ def _missing(root: Root, config: ContainerConfig) -> Iterator[str]:
     for source in (*config.layers, *sources):
         if not os.path.exists(source):
             yield f"{source} does not exist"
-    now = _mount_points(sources) if before else {}
+    mounted = _mounted() if before else set()
     for source in sources:
-        if source in before and now[source] != before[source]:
+        # One that is mounted at it, or nearer to it, since then is what the host wants it to be.
+        if source in before and before[source] not in mounted:
             yield f"{source} is not on the file system of {before[source]}, which is not mounted"
 
 
@@ -123,7 +119,7 @@ def _is_secret(root: Root, source: str) -> bool:
 
 
 def _mount_points(sources: tuple[str, ...]) -> dict[str, str]:
-    points = {info.mount_point for info in read_mountinfo() or ()}
+    points = _mounted()
     found = {}
     for source in sources:
         path = os.path.realpath(source)
@@ -131,3 +127,7 @@ def _mount_points(sources: tuple[str, ...]) -> dict[str, str]:
             path = os.path.dirname(path)
         found[source] = path
     return found
+
+
+def _mounted() -> set[str]:
+    return {info.mount_point for info in read_mountinfo() or ()}

@@ -102,9 +102,9 @@ class BlobStore:
         return data
 
     def put(self, data: bytes) -> str:
-        """Store *data* and return its digest. Idempotent."""
+        """Store a document and return its digest. Idempotent; one that is damaged is put right."""
         digest = digest_of(data)
-        if not self.keep(digest):
+        if not self.keep(digest) or self.path(digest).read_bytes() != data:
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit()

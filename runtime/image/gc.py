@@ -195,10 +195,13 @@ def _mark(blobs: BlobStore, roots: list[str]) -> _Marks:
             marks.blobs |= {manifest.config.digest, *(item.digest for item in manifest.layers)}
             configuration = Configuration.from_bytes(blobs.read(manifest.config.digest))
             marks.folders |= set(folder_names(configuration.diff_ids))
-        except NotFoundError:
-            # A platform of an index we never fetched, or an image long gone: nothing to keep.
-            continue
-        except ImageError as error:
+        except (NotFoundError, ImageError) as error:
+            if (
+                isinstance(error, NotFoundError)
+                and digest not in roots
+                and not blobs.exists(digest)
+            ):
+                continue  # a platform of an index, which was never fetched
             raise ImageError(f"image {digest} is damaged, drop or replace it: {error}") from error
     return marks
 

@@ -55,13 +55,6 @@ class Wanted:
         awake = tuple(b for b in publication.backends if b[0] not in self.resting)
         return awake or publication.backends
 
-    def owner_of(self, key: tuple[str, str, int]) -> str:
-        """Return who publishes (ip, protocol, port); empty: nobody."""
-        for owner, publications in self.publications.items():
-            if any(publication.key == key for publication in publications):
-                return owner
-        return ""
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -21,7 +21,7 @@ from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal
 from runtime.record import dataclass
 from runtime.root import Root
-from runtime.supervisor import request, start, status
+from runtime.supervisor import codecopy, request, start, status
 from runtime.supervisor.names import Code, own_code
 from runtime.supervisor.protocol import (
     Decoder,
@@ -42,7 +42,7 @@ _TRIES = 16
 _LOOK_S = 0.01
 
 _SEEN: set[str] = set()
-"""Worlds whose supervisor's version this process has looked at: an older one is upgraded once."""
+"""Worlds whose supervisor's version this process has looked at: it is upgraded once, if at all."""
 
 _UNCHANGED: Any = object()
 
@@ -371,7 +371,8 @@ class Supervisor:
         """Return pids (``pid``, ``keeper``, ``probes``, ``dns``; 0: none) and other facts.
 
         These are the version of the ``protocol``, how many ``containers`` are known, and of its
-        code the ``version`` and the ``folder``.
+        code the ``version``, the ``folder``, and the ``origin`` and ``fingerprint`` of what was
+        copied there.
         """
         return self.ask("ping", {})
 
@@ -385,10 +386,14 @@ class Supervisor:
             SupervisorError: the new version cannot go on with what is there, or did not get to
                 serve, or the old one is too old to hand over. The old one serves on.
         """
-        code = code or own_code()
-        interpreter = sealed_interpreter(code.python)
-        wanted = {"python": code.python, "folder": code.folder}
         before = self.ping()
+        origin = (code or own_code()).folder
+        try:
+            code = codecopy.keep(os.fspath(self._root.run), code or own_code())
+            interpreter = sealed_interpreter(code.python)
+        except OSError as error:
+            raise SupervisorError(f"no upgrade to the version in {origin}: {error}") from error
+        wanted = {"python": code.python, "folder": code.folder}
         try:
             with self._connect() as connection:
                 _first_answer(connection, "upgrade", wanted, (interpreter,), _deadline(ANSWER_S))
@@ -396,7 +401,7 @@ class Supervisor:
             deadline = time.monotonic() + ANSWER_S
             while (now := self.ping())["folder"] != code.folder or now["pid"] == before["pid"]:
                 if now["folder"] == before["folder"] or time.monotonic() > deadline:
-                    text = f"the version in {code.folder} did not get to serve, the old one does"
+                    text = f"the version in {origin} did not get to serve, the old one does"
                     raise SupervisorError(text) from None
                 time.sleep(_LOOK_S)
         except TimeoutError as error:
@@ -465,17 +470,31 @@ class Supervisor:
         raise SupervisorError(f"the supervisor hung up on {op}")
 
     def _connect(self) -> socket.socket:
-        connection, version = start.greet(self._root, start=self._start)
+        connection, hello = start.greet(self._root, start=self._start)
         run = os.fspath(self._root.run)
         if run not in _SEEN:
             _SEEN.add(run)
-            if is_older(version):
+            if _is_outdated(hello):
                 connection.close()
                 # Why not is in its log; it serves us as it always did.
                 with suppress(SupervisorError):
                     self.upgrade()
                 return self._connect()
         return connection
+
+
+def _is_outdated(hello: Message) -> bool:
+    """Tell whether a supervisor that says *hello* is to become one of our code.
+
+    That is where ours is of a newer version, or is what the supervisor's was copied from and has
+    been replaced since, be it by an older one. What the supervisor itself has started never asks.
+    """
+    folder = own_code().folder
+    if codecopy.is_copy(folder):
+        return False
+    if is_older(str(hello.get("version", ""))):
+        return True
+    return hello.get("origin") == folder and hello["fingerprint"] != codecopy.fingerprint(folder)
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -35,7 +35,7 @@ from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
-from runtime.supervisor import leaf, limits, strays
+from runtime.supervisor import codecopy, leaf, limits, strays
 from runtime.supervisor.names import (
     CONTAINER,
     KEEPER_FD,
@@ -268,7 +268,8 @@ class Keeper:
         self._socket.close()
         self._socket, self._supervisor = None, 0
         if self._trial is not None and self._trial.until:
-            note(f"the version in {self._trial.code.folder} ended with {code} before it served")
+            where = codecopy.origin(self._trial.code.folder)
+            note(f"the version in {where} ended with {code} before it served")
             self._end_trial()
         # Being killed is no fault of its own.
         crashed = code not in _KILLED and time.monotonic() - self._born < _QUICK_S
@@ -427,4 +428,5 @@ def main(arguments: list[str]) -> None:
     os.ftruncate(LOCK_FD, 0)
     os.pwrite(LOCK_FD, b"%d\n" % os.getpid(), 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    codecopy.remove_others(home.run, own_code().folder)
     keeper.run()

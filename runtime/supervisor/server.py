@@ -22,7 +22,6 @@ from runtime.supervisor.protocol import (
     error_to_json,
     receive,
 )
-from runtime.version import VERSION as CODE_VERSION
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.1
@@ -107,7 +106,7 @@ class Connection:
         theirs = message.get("hello")
         spoken = isinstance(theirs, int) and theirs >= VERSION
         hello = VERSION if spoken else 0
-        self.send({"hello": hello, "pid": os.getpid(), "version": CODE_VERSION})
+        self.send({"hello": hello, "pid": os.getpid(), **self._server.facts})
         if not spoken:
             self.close()
         self._greeted = True
@@ -213,9 +212,14 @@ class Server:
         *,
         handle: Callable[[Request], None],
         left: Callable[[], None],
+        facts: Message,
     ) -> None:
-        """Call *handle* with each request, and *left* whenever a client is gone."""
+        """Call *handle* with each request, and *left* whenever a client is gone.
+
+        Who connects is told *facts*.
+        """
         self.loop = loop
+        self.facts = facts
         self.handle = handle
         self.left = left
         self.connections: set[Connection] = set()

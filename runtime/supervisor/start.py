@@ -18,14 +18,16 @@ from runtime.kernel.listening import listen, short, try_lock
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.root import Root
 from runtime.rootless.variable import environment, holder
-from runtime.supervisor import boot
-from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, command
+from runtime.supervisor import boot, codecopy
+from runtime.supervisor.names import LISTEN_FD, LOCK, LOCK_FD, LOG, SOCKET, Home, own_code
 from runtime.supervisor.protocol import VERSION, Decoder, Message, receive, send
 
-# A host that is just booting, or starved, needs that long to start Python twice.
+# A host that is just booting, or starved, needs that long to start Python twice. One that breaks
+# at each start is waited for as long: the error says how its log ends.
 TIMEOUT_S = 60.0
 _GONE_S = 15.0
 _PAUSE_S = 0.005
+_LINE_BYTES = 1024
 
 
 def home_of(root: Root) -> Home:
@@ -38,12 +40,12 @@ def connect(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> socket.so
     return greet(root, start=start, timeout=timeout)[0]
 
 
-def greet(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> tuple[socket.socket, str]:
-    """Return a connection to the supervisor of *root* after the exchange of hellos.
+def greet(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> tuple[socket.socket, Message]:
+    """Return a connection to the supervisor of *root* after the exchange of hellos, and its one.
 
-    And the version of its code, empty if that is older than the question. With *start*, one is
-    started if there is none; several callers start exactly one. A supervisor that is just ending
-    or starting over is waited for.
+    That says of its code ``version``, ``origin`` and ``fingerprint``, as far as it is not older
+    than the question. With *start*, one is started if there is none; several callers start exactly
+    one. A supervisor that is just ending or starting over is waited for.
 
     Raises:
         NotFoundError: there is none, and *start* is not set.
@@ -63,7 +65,7 @@ def greet(root: Root, *, start: bool, timeout: float = TIMEOUT_S) -> tuple[socke
             if child:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child, 0)
-            return connection, str(hello.get("version", ""))
+            return connection, hello
         _pause(root, path, deadline)
 
 
@@ -91,7 +93,8 @@ def _connect(root: Root, path: str, deadline: float) -> socket.socket | None:
 
 def _pause(root: Root, path: str, deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise SupervisorError(f"supervisor at {path} does not answer ({_owner(root)})")
+        told = f"supervisor at {path} does not answer ({_owner(root)})"
+        raise SupervisorError(f"{told}{_last_words(root)}")
     time.sleep(_PAUSE_S)
 
 
@@ -122,6 +125,17 @@ def _owner(root: Root) -> str:
             return f"pid {file.read().strip() or 'unknown'}"
     except FileNotFoundError:
         return "no lock file"
+
+
+def _last_words(root: Root) -> str:
+    """Return how its log ends, if it has anything to say."""
+    path = os.path.join(root.run, LOG)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LINE_BYTES))
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        if lines:
+            return f"; {path} ends with: {lines[-1]}"
+    return ""
 
 
 def _start_one(root: Root, path: str, deadline: float) -> int:
@@ -169,7 +183,8 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     interpreter = sealed_interpreter()
-    words = command("runtime.supervisor.keeper", *home_of(root).arguments())
+    code = codecopy.keep(os.fspath(root.run), own_code())
+    words = code.command("runtime.supervisor.keeper", *home_of(root).arguments())
     numbers = (0, 1, 2, LISTEN_FD, LOCK_FD)
     low = (null, null, log, listener, lock, interpreter)
     # Out of the way of the numbers they get in the child.

@@ -8,12 +8,14 @@ nothing to do, and is started again when there is.
 import gc
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from signal import SIGKILL
 
 from runtime.errors import ContainerError, StateError, SupervisorError
-from runtime.supervisor import request, status
+from runtime.supervisor import codecopy, request, status
+from runtime.supervisor.container import LAUNCH_TIMEOUT_S
 from runtime.supervisor.dns import DnsServer
 from runtime.supervisor.execution import Executions
 from runtime.supervisor.link import Link
@@ -25,7 +27,7 @@ from runtime.supervisor.protocol import VERSION
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.service import Service
 from runtime.supervisor.status import Status
-from runtime.supervisor.upgrade import Upgrade
+from runtime.supervisor.upgrade import Upgrade, Why
 from runtime.version import VERSION as CODE_VERSION
 
 IDLE_S = 1.0
@@ -45,8 +47,23 @@ class Supervisor:
         self._dns = DnsServer(self._context)
         self._idle_timer: Timer | None = None
         self._upgrading = False
+        self._put_off_until = 0.0
+        self._broken: dict[str, str] = {}
+        """Versions that have shown to be, by folder, and how: whoever comes next need not try."""
         self._patience = IDLE_S
-        self._server = Server(self._loop, listener, handle=self._handle, left=self._consider_ending)
+        folder = own_code().folder
+        self._code = {
+            "version": CODE_VERSION,
+            "origin": codecopy.origin(folder),
+            "fingerprint": codecopy.name_of(folder),
+        }
+        self._server = Server(
+            self._loop,
+            listener,
+            handle=self._handle,
+            left=self._consider_ending,
+            facts=self._code,
+        )
         service = Service(self._containers, self._executions, self._consider_ending)
         self._operations: dict[str, Callable[[Request], None]] = {
             **service.operations,
@@ -141,16 +158,21 @@ class Supervisor:
                 "probes": self._containers.probes.pid,
                 "dns": self._dns.pid,
                 "containers": len(self._containers),
-                "version": CODE_VERSION,
                 "folder": own_code().folder,
+                **self._code,
             }
         )
 
     def _upgrade(self, asked: Request) -> None:
         if self._upgrading:
-            raise StateError("an upgrade is under way")
+            raise SupervisorError("an upgrade is under way")
         if len(asked.fds) != 1:
             raise SupervisorError("upgrade takes one descriptor, the new version's interpreter")
+        code = Code(asked.text("python"), asked.text("folder"))
+        if code.folder in self._broken:
+            raise SupervisorError(self._broken[code.folder])
+        if time.monotonic() < self._put_off_until and not self._is_quiet():
+            raise SupervisorError("no upgrade yet: what held up the last one is still under way")
         containers = {
             each.request.id: {
                 "status": status.encode(each.status),
@@ -159,14 +181,18 @@ class Supervisor:
             for each in self._containers
         }
 
-        def failed(error: ContainerError) -> None:
+        def failed(error: ContainerError, why: Why) -> None:
             self._upgrading = False
             self._server.resume()
+            if why is Why.BUSY:
+                self._put_off_until = time.monotonic() + LAUNCH_TIMEOUT_S
+            elif why is Why.BROKEN:
+                self._broken[code.folder] = str(error)
             asked.refuse(error)
 
         Upgrade(
             self._context,
-            Code(asked.text("python"), asked.text("folder")),
+            code,
             os.dup(asked.fds[0]),
             state=containers,
             quiet=self._is_quiet,

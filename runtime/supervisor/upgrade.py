@@ -4,7 +4,8 @@
 
     client -> supervisor   upgrade, with the new version's sealed interpreter
     supervisor             runs the new version's check_state on a copy of what it keeps;
-                           then takes in nobody, lets launches under way finish,
+                           then waits for a moment without launches, the last of it taking in
+                           nobody, or puts it off: one that hangs must not hold up everybody
     supervisor -> keeper   upgrade, and is gone
     keeper                 starts the next supervisor from the new version: on trial
     supervisor -> keeper   settled: it has adopted everything
@@ -20,9 +21,11 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 from runtime.errors import ContainerError, SupervisorError
+from runtime.supervisor import codecopy
 from runtime.supervisor.context import Context
 from runtime.supervisor.loop import Timer
 from runtime.supervisor.names import STATE_FD, Code
@@ -31,10 +34,20 @@ from runtime.supervisor.spawn import collect, spawn
 from runtime.version import STATE_VERSION
 
 _CHECK_S = 30.0
-_QUIET_S = 60.0
-"""How long launches under way are waited for."""
+_QUIET_S = 1.0
+"""How long a moment is waited for at which nothing is under way."""
+_PAUSE_S = 1.0
+"""How long after that everybody waits for the last of it."""
 _LOOK_S = 0.01
 _MOST_BYTES = 16384
+
+
+class Why(Enum):
+    """What kept a version from taking over."""
+
+    BROKEN = "it says itself that it cannot go on"
+    BUSY = "what was under way did not end"
+    OTHER = "it is not known to be the version's own fault"
 
 
 class Upgrade:
@@ -49,12 +62,12 @@ class Upgrade:
         state: dict[str, Any],
         quiet: Callable[[], bool],
         pause: Callable[[], None],
-        failed: Callable[[ContainerError], None],
+        failed: Callable[[ContainerError, Why], None],
     ) -> None:
         """Begin. *interpreter* is ours from now on; *state* are the containers, by id.
 
         *pause* is called when all is well but for what is under way: from there on nothing new
-        may begin. ``quiet()`` tells whether nothing is any more.
+        may begin, until *failed*. ``quiet()`` tells whether nothing is any more.
 
         Raises:
             OSError: the host has nothing left for it.
@@ -95,23 +108,32 @@ class Upgrade:
         lines = os.read(self._said, _MOST_BYTES).decode(errors="replace").strip().splitlines()
         os.close(self._said)
         if code != 0:
-            self._fail(lines[-1] if lines else f"its check ended with {code}")
+            there = os.path.exists(self._code.folder)
+            why = Why.BROKEN if there and code is not None and code > 0 else Why.OTHER
+            self._fail(lines[-1] if lines else f"its check ended with {code}", why)
             return
-        self._pause()
-        self._hand_over_before(time.monotonic() + _QUIET_S)
+        now = time.monotonic()
+        self._hand_over_before(now + _QUIET_S + _PAUSE_S, pause_at=now + _QUIET_S)
 
-    def _hand_over_before(self, deadline: float) -> None:
+    def _hand_over_before(self, deadline: float, *, pause_at: float) -> None:
         if self._quiet():
             # Not through anything that would act on our end: it is none to anybody.
             self._context.link.hand_over(self._code, self._interpreter)
             os._exit(0)
-        if time.monotonic() > deadline:
-            self._fail(f"launches did not finish within {_QUIET_S:g} s")
+        now = time.monotonic()
+        if now > deadline:
+            waited = _QUIET_S + _PAUSE_S
+            self._fail(f"put off, since launches did not finish within {waited:g} s", Why.BUSY)
             return
-        self._context.loop.call_later(_LOOK_S, lambda: self._hand_over_before(deadline))
+        if now > pause_at:
+            self._pause()
+            pause_at = deadline
+        self._context.loop.call_later(
+            _LOOK_S, lambda: self._hand_over_before(deadline, pause_at=pause_at)
+        )
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, why: Why) -> None:
         os.close(self._interpreter)
-        text = f"no upgrade to the version in {self._code.folder}: {reason}"
+        text = f"no upgrade to the version in {codecopy.origin(self._code.folder)}: {reason}"
         note(text)
-        self._failed(SupervisorError(text))
+        self._failed(SupervisorError(text), why)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import threading
 
@@ -142,6 +143,46 @@ def test_those_of_no_project_come_back_by_their_restart_policy(site, world):
     assert sorted(started(site)) == ["always", "always-stopped", "unless-stopped"]
 
 
+def test_one_that_shares_namespaces_ends_before_the_other_and_comes_after_it(site, world):
+    script = "trap 'echo NAME >> /to/ends; exit 0' TERM; while :; do sleep 0.05; done"
+    where = world / "to"
+    where.mkdir()
+
+    def run(name: str, *words: str) -> None:
+        site(
+            *("run", "-d", "--restart", "always", "--name", name, "-v", f"{where}:/to", *words),
+            *("test/box", "sh", "-c", script.replace("NAME", name)),
+        )
+
+    words = script.replace("NAME", "app")
+    shop = HEAD + document(
+        "Container",
+        "app",
+        f'{{container: {{image: box, command: [sh, -c, "{words}"],'
+        f" volumes: [{{target: /to, bind: {where}}}]}}, update: {{healthyFor: 1s}}}}",
+    )
+    site.apply(shop)
+    run("over", "--network", "container:test.app")
+    run("a-top", "--pid", "container:over")
+    run("alone")
+    site("agent", "--shutdown")
+    ends = (where / "ends").read_text().split()
+    assert [name for name in ends if name != "alone"] == ["a-top", "over", "app"]
+    cut_power(world)
+
+    told = site("agent").stderr
+
+    assert [name for name in started(site) if name != "alone"] == ["test.app", "over", "a-top"], (
+        told
+    )
+    site("stop", "--override", "test.app")
+    cut_power(world)
+    said = site("agent", code=1).stderr
+    assert re.search(r"x over: container \w+, which it depends on, is exited", said)
+    assert re.search(r"x a-top: container \w+, which it depends on, is \w+", said)
+    assert started(site) == ["alone"]
+
+
 def test_what_needs_a_secret_is_left_to_an_apply_and_status_says_so(site, world, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("hunter2")
@@ -184,6 +225,12 @@ def test_a_bind_source_is_waited_for_and_an_unmounted_one_is_not_used(site, worl
         timer.start()
         site("agent")
         timer.join()
+        assert todo(site, shop) == {}
+        # What is mounted there, or nearer, since then is no reason to wait.
+        cut_power(world)
+        subprocess.run(mount, check=True)
+        (disk / "sub").mkdir()
+        site("agent", "--wait", "0s")
         assert todo(site, shop) == {}
     finally:
         site("rm", "-f", "--override", "test.app")

@@ -63,6 +63,18 @@ def test_a_damaged_config_is_named_and_the_others_go_on(site):
     settles(site)
 
 
+def test_an_image_without_its_configuration_is_made_anew_and_its_layers_stay(site):
+    images = site.folder / "lib" / "images" / "blobs" / "sha256"
+    (lost,) = [path for path in images.iterdir() if b'"diff_ids"' in path.read_bytes()]
+    lost.unlink()
+    (site.folder / "lib" / "images" / "unswept").touch()
+    said = site("doctor", "--mend", code=1).stdout
+    assert "is damaged, drop or replace it" in said
+    assert "layer" not in said
+    site.apply(MANIFEST)
+    settles(site)
+
+
 def test_apply_alone_replaces_a_container_whose_config_is_damaged(site):
     config_of(site, "test.one").write_bytes(b"{")
     site.apply(MANIFEST)

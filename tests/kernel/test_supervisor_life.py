@@ -253,7 +253,7 @@ def test_it_ends_by_itself_and_leaves_no_socket(host):
     signal.pidfd_send_signal(keeper, 0)
     assert select.select([keeper], [], [], 10)[0]
     os.close(keeper)
-    assert sorted(os.listdir(host.root.run)) == ["boot", "containers"]
+    assert sorted(os.listdir(host.root.run)) == ["boot", "code", "containers"]
     with pytest.raises(NotFoundError):
         Supervisor(host.root, start=False).ping()
     # The ended container is still known to the next one.

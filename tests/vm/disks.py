@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from tests.vm.image import cache_folder, locked, make_ext4
+from tests.vm.image import cache_folder, locked, make_ext4, unused
 
 PROJECT = Path(__file__).parents[2]
 PYTHON = (3, 11)
@@ -37,7 +38,7 @@ def packages_disk(folder: Path | None = None) -> Path:
     disk = folder / f"packages-{key}.ext4"
     with locked(folder / "lock"):
         if not disk.exists():
-            for old in folder.glob("packages-*"):
+            for old in unused(folder, "packages-*"):
                 old.unlink()
             with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as scratch:
                 tree, new = Path(scratch, "tree"), Path(scratch, "new")
@@ -46,6 +47,7 @@ def packages_disk(folder: Path | None = None) -> Path:
                 _compile(tree)
                 _seal(tree, new)
                 new.rename(disk)
+        os.utime(disk)
     return disk
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ PACKAGES = (
     *("uidmap", "slirp4netns", "dbus-user-session", "libpam-systemd"),
 )
 DISK_BYTES = 4 << 30  # sparse
+_KEPT_S = 2 * 24 * 3600.0
 
 # In the order they can be inserted; ext4 is built in.
 _DRIVERS = (
@@ -131,10 +133,19 @@ def image(folder: Path | None = None) -> Image:
     made = Image(place / "root.ext4", place / "vmlinuz", place / "initrd")
     with locked(folder / "lock"):
         if not place.exists():
-            for old in folder.glob("image-*"):
+            for old in unused(folder, "image-*"):
                 shutil.rmtree(old)
             _make(place)
+        os.utime(place)
     return made
+
+
+def unused(folder: Path, pattern: str) -> list[Path]:
+    """Return those in the cache that nobody has asked for since the day before yesterday.
+
+    Machines of other checkouts may run from others.
+    """
+    return [path for path in folder.glob(pattern) if time.time() - path.stat().st_mtime > _KEPT_S]
 
 
 @contextmanager

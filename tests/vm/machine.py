@@ -100,28 +100,21 @@ class Machine:
         self._qemu.kill()
         self._off()
 
-    def power_off(self, *, timeout_s: float = BOOT_S) -> None:
-        """Shut down as ``systemctl poweroff`` does, and wait for the end."""
-        self._shut_down("poweroff", timeout_s)
-
     def reboot(self, *, timeout_s: float = BOOT_S) -> None:
         """Shut down as ``systemctl reboot`` does, and boot."""
         before = self.boot_id
-        self._shut_down("reboot", timeout_s)
-        self.power_on(timeout_s=timeout_s)
-        assert self.boot_id != before
-
-    def _shut_down(self, verb: str, timeout_s: float) -> None:
         assert self._qemu is not None, "the machine is off"
         with suppress(MachineGone):  # the answer may be cut off
-            self.run(["systemctl", "--no-block", verb])
+            self.run(["systemctl", "--no-block", "reboot"])
         try:
             self._qemu.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise TimeoutError(
-                f"no end of {verb} after {timeout_s:.0f} s\n{self.console_tail()}"
+                f"no end of reboot after {timeout_s:.0f} s\n{self.console_tail()}"
             ) from None
         self._off()
+        self.power_on(timeout_s=timeout_s)
+        assert self.boot_id != before
 
     def _off(self) -> None:
         assert self._qemu is not None

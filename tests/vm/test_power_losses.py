@@ -17,6 +17,9 @@ DELAYS_S = (0.0, 0.0, 0.5, 2.0, 6.0)
 
 
 def test_what_was_not_synced_is_lost_and_what_was_is_not(machine: Machine) -> None:
+    # Until then nothing is written back by itself, however long it takes.
+    machine.run(["mount", "-o", "remount,commit=3600", "/"])
+    machine.write("/proc/sys/vm/dirty_writeback_centisecs", "0")
     machine.write("/root/synced", "here", sync=True)
     machine.write("/root/replaced", "old", sync=True)
     machine.write("/root/replaced", "new")

@@ -80,6 +80,13 @@ def test_what_is_gone_is_told_and_not_made_anew():
     assert said == "Container/a: it is gone; the next apply makes it anew"
 
 
+def test_what_served_comes_back_also_when_its_successor_is_gone():
+    tried = Attempt("update", "replace", stage="settle")
+    actions, (said,) = plan(found("a", down=(LOST,), attempt=tried, leftovers=("old",)))
+    assert (actions["a"].verb, actions["a"].leftovers) == (Verb.UPDATE, ("old",))
+    assert "what served before it comes back" in said
+
+
 def test_a_shutdown_goes_the_other_way_round():
     runs = {"state": "running"}
     made = make_shutdown_plan(

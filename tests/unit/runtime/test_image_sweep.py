@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import NotFoundError
+from runtime.errors import ImageError, NotFoundError
 from runtime.image.digest import digest_of
 from runtime.image.gc import GcReport, Loose
 from runtime.image.model import OCI_INDEX, OCI_MANIFEST, Descriptor, ImageConfig, Index, Platform
@@ -72,6 +72,25 @@ def test_sweep_follows_an_index(store: ImageStore) -> None:
     assert store.gc(grace_s=0).blobs == ()
     assert store.config(index) == ImageConfig()
     assert len(store.layers(index)) == 1
+
+
+@pytest.mark.parametrize("lost", ["manifest", "configuration"])
+def test_where_a_document_of_an_image_is_lost_its_layers_stay(store: ImageStore, lost: str) -> None:
+    """Containers were made from them, and nobody could tell any more which these are."""
+    image = put_image(store, b"one")
+    layers = store.layers(image)
+    config = store.manifest(image).config.digest
+    store.blobs.delete(image if lost == "manifest" else config)
+    with pytest.raises(ImageError, match=f"image {image} is damaged"):
+        store.gc([image], grace_s=0)
+    assert all(map(os.path.isdir, layers))
+
+
+def test_storing_again_puts_right_what_is_damaged(store: ImageStore) -> None:
+    digest = store.blobs.put(b"content")
+    store.blobs.path(digest).write_bytes(b"")
+    assert store.blobs.put(b"content") == digest
+    assert store.blobs.read(digest) == b"content"
 
 
 def test_storing_again_renews_the_grace(store: ImageStore) -> None:

@@ -63,3 +63,10 @@ def test_it_is_connected_to_when_there_is_room(root: Root, full: socket.socket) 
     with start.connect(root, start=False, timeout=10) as connection:
         assert connection.gettimeout() is None
     server.join()
+
+
+@pytest.mark.usefixtures("full")
+def test_the_error_tells_how_the_log_of_one_that_breaks_ends(root: Root) -> None:
+    (root.run / "supervisor.log").write_text("Traceback\n  a line\nNameError: Enum\n")
+    with pytest.raises(SupervisorError, match=r"supervisor\.log ends with: NameError: Enum$"):
+        start.connect(root, start=True, timeout=0.1)

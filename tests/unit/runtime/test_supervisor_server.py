@@ -34,7 +34,7 @@ def test_out_of_descriptors_it_waits_until_there_are_some(tmp_path, monkeypatch)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        server = Server(loop, listener, handle=lambda _: None, left=lambda: None)
+        server = Server(loop, listener, handle=lambda _: None, left=lambda: None, facts={})
         accept = server.accept
 
         def counted():

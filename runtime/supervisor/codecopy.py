@@ -1,0 +1,159 @@
+"""The code that keeper and supervisor run: a copy, in the run folder, of what is installed.
+
+Package managers replace files in place. What runs goes on starting processes of its own code: the
+next supervisor after one that was killed, probes, errands. These must be of one version, and a new
+one that turns out to be broken must leave the old one to go on with. So whoever starts a
+supervisor, or has it replaced, copies the code first, and all processes of ours find it there.
+
+A copy is one archive of bytecode, as Python imports from; to make it takes some 20 ms. It is named
+by what it was made of, and never changed. It stays for the next supervisor; a keeper removes the
+others, when they are so old that nobody is about to have them run.
+"""
+
+import binascii
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from runtime.kernel.replace import replace_file
+from runtime.supervisor.names import Code
+
+_FOLDER = "code"
+_ARCHIVE, _ORIGIN = ".zip", ".origin"
+_WANTED_S = 120.0
+_CACHE = "__pycache__"
+_LEFT_OUT = "runtime/cli"
+"""No process of the supervisor's is a command line."""
+
+# APPNOTE.TXT 4.3; stored as it is, of 1980, which is never looked at.
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_VERSION, _DATE = 20, 0x21
+
+
+def fingerprint(folder: str) -> str:
+    """Return what tells the code in *folder* from any other: by names, times and sizes of files."""
+    crc = binascii.crc32(os.fsencode(folder))
+    for below, name, found in _sources(folder):
+        facts = f"{below}/{name} {found.st_mtime_ns} {found.st_size}"
+        crc = binascii.crc32(os.fsencode(facts), crc)
+    return f"{crc:08x}"
+
+
+def keep(run: str, code: Code) -> Code:
+    """Return a copy of *code* below the folder *run*, made if it is not there; of a copy, itself.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if is_copy(code.folder):
+        return code
+    stem = os.path.join(run, _FOLDER, fingerprint(code.folder))
+    try:
+        os.utime(stem + _ARCHIVE)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(stem), 0o700, exist_ok=True)
+        replace_file(stem + _ORIGIN, os.fsencode(code.folder))
+        replace_file(stem + _ARCHIVE, _archive(code))
+    return Code(code.python, stem + _ARCHIVE)
+
+
+def is_copy(folder: str) -> bool:
+    """Tell whether *folder*, of a Code, is such a copy."""
+    return folder.endswith(_ARCHIVE)
+
+
+def name_of(copy: str) -> str:
+    """Return the fingerprint of what *copy* was made of."""
+    return os.path.basename(copy).removesuffix(_ARCHIVE)
+
+
+def origin(folder: str) -> str:
+    """Return where what is in *folder* was installed; of what is no copy, *folder*."""
+    if not is_copy(folder):
+        return folder
+    with open(folder.removesuffix(_ARCHIVE) + _ORIGIN, "rb") as file:
+        return os.fsdecode(file.read())
+
+
+def remove_others(run: str, kept: str) -> None:
+    """Remove all copies but *kept* that nobody has asked for of late."""
+    place = os.path.join(run, _FOLDER)
+    with suppress(OSError):  # the next keeper does it
+        for name in os.listdir(place):
+            path = os.path.join(place, name)
+            late = time.time() - os.stat(path).st_mtime > _WANTED_S
+            if late and not name.startswith(name_of(kept)):
+                os.unlink(path)
+
+
+def _sources(folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Yield folder, relative to *folder*, name and status of each module, in an order that stays.
+
+    Not os.walk: this is done at the beginning of most commands.
+    """
+    waiting = ["runtime"]
+    while waiting:
+        below = waiting.pop()
+        for entry in sorted(os.scandir(os.path.join(folder, below)), key=lambda entry: entry.name):
+            path = f"{below}/{entry.name}"
+            if entry.name.endswith(".py"):
+                yield below, entry.name, entry.stat()
+            elif entry.name != _CACHE and path != _LEFT_OUT and entry.is_dir():
+                waiting.append(path)
+
+
+def _archive(code: Code) -> bytes:
+    files, entries, count = bytearray(), bytearray(), 0
+    for below, name, found in _sources(code.folder):
+        path = os.path.join(code.folder, below, name)
+        content = _bytecode(path, found) if code.python == sys.executable else None
+        # Bytecode needs no source.
+        label = f"{below}/{name if content is None else name + 'c'}".encode()
+        content = content or _read(path)
+        sizes = (binascii.crc32(content), len(content), len(content), len(label), 0)
+        at = len(files)
+        files += _LOCAL.pack(b"PK\3\4", _VERSION, 0, 0, 0, _DATE, *sizes) + label + content
+        entry = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0, at)
+        entries += _CENTRAL.pack(b"PK\1\2", *entry) + label
+        count += 1
+    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(entries), len(files), 0)
+    return bytes(files + entries + end)
+
+
+def _bytecode(path: str, found: os.stat_result) -> bytes | None:
+    """Return what Python has compiled a module to, or compiles it to now, for all who come.
+
+    None where it cannot, or may not leave it there.
+    """
+    from importlib.util import MAGIC_NUMBER  # needed once a version
+
+    folder, name = os.path.split(path)
+    tag = sys.implementation.cache_tag
+    cached = f"{folder}/{_CACHE}/{name.removesuffix('.py')}.{tag}.pyc"
+    times = (0, int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+    # PEP 552: flags, time and size of its source.
+    header = MAGIC_NUMBER + struct.pack("<3L", *times)
+    with suppress(OSError):  # it is not there, or not for us to read
+        content = _read(cached)
+        if content.startswith(header):
+            return content
+    import py_compile
+
+    with suppress(OSError, py_compile.PyCompileError):
+        by_time = py_compile.PycInvalidationMode.TIMESTAMP
+        py_compile.compile(path, cached, doraise=True, invalidation_mode=by_time)
+        return _read(cached)
+    return None
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
