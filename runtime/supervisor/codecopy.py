@@ -11,6 +11,7 @@ others, when they are so old that nobody is about to have them run.
 """
 
 import binascii
+import io
 import os
 import struct
 import sys
@@ -27,12 +28,6 @@ _WANTED_S = 120.0
 _CACHE = "__pycache__"
 _LEFT_OUT = "runtime/cli"
 """No process of the supervisor's is a command line."""
-
-# APPNOTE.TXT 4.3; stored as it is, of 1980, which is never looked at.
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_VERSION, _DATE = 20, 0x21
 
 
 def fingerprint(folder: str) -> str:
@@ -108,21 +103,18 @@ def _sources(folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
 
 
 def _archive(code: Code) -> bytes:
-    files, entries, count = bytearray(), bytearray(), 0
-    for below, name, found in _sources(code.folder):
-        path = os.path.join(code.folder, below, name)
-        content = _bytecode(path, found) if code.python == sys.executable else None
-        # Bytecode needs no source.
-        label = f"{below}/{name if content is None else name + 'c'}".encode()
-        content = content or _read(path)
-        sizes = (binascii.crc32(content), len(content), len(content), len(label), 0)
-        at = len(files)
-        files += _LOCAL.pack(b"PK\3\4", _VERSION, 0, 0, 0, _DATE, *sizes) + label + content
-        entry = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0, at)
-        entries += _CENTRAL.pack(b"PK\1\2", *entry) + label
-        count += 1
-    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(entries), len(files), 0)
-    return bytes(files + entries + end)
+    from zipfile import ZipFile, ZipInfo  # needed once a version, as what compiles
+
+    made = io.BytesIO()
+    with ZipFile(made, "w") as archive:
+        for below, name, found in _sources(code.folder):
+            path = os.path.join(code.folder, below, name)
+            content = _bytecode(path, found) if code.python == sys.executable else None
+            if content is None:
+                archive.writestr(ZipInfo(f"{below}/{name}"), _read(path))
+            else:  # which needs no source
+                archive.writestr(ZipInfo(f"{below}/{name}c"), content)
+    return made.getvalue()
 
 
 def _bytecode(path: str, found: os.stat_result) -> bytes | None:
@@ -130,7 +122,7 @@ def _bytecode(path: str, found: os.stat_result) -> bytes | None:
 
     None where it cannot, or may not leave it there.
     """
-    from importlib.util import MAGIC_NUMBER  # needed once a version
+    from importlib.util import MAGIC_NUMBER
 
     folder, name = os.path.split(path)
     tag = sys.implementation.cache_tag
