@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.manifests import HEAD, document
-from tests.support.ordinary import FIRST_SUBORDINATE, UID, Ordinary, delegated_group, ordinary_user
+from tests.support.ordinary import Ordinary, delegated_group, first_subordinate, ordinary_user, uid
 from tests.support.testhost import inside
 from tests.support.waiting import wait_until
 
@@ -52,7 +52,15 @@ def test_everything_a_user_does_works_without_root_and_leaves_nothing(user: Ordi
 
     script = "id -u; cat /proc/self/uid_map; touch /x; echo told >&2; exit 7"
     done = user("run", "--rm", "test/box", "sh", "-c", script, code=7)
-    assert done.stdout.split() == ["0", "0", str(UID), "1", "1", str(FIRST_SUBORDINATE), "65536"]
+    assert done.stdout.split() == [
+        "0",
+        "0",
+        str(uid()),
+        "1",
+        "1",
+        str(first_subordinate()),
+        "65536",
+    ]
     assert "told" in done.stderr
     assert user("run", "--rm", "--user", "1000:1000", "test/box", "id").stdout.startswith(
         "uid=1000"

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.long, pytest.mark.timeout(900)]
 
 CASES = 3000
 # Whose members are what our own code makes of what it has checked.
-KEPT = frozenset(("restart", "stop", "logs", "balanced"))
+KEPT = frozenset(("restart", "stop", "balanced"))
 # Not what runs programs that are given, or ends the supervisor when asked properly.
 REQUESTS = (
     *({"op": op, "id": "b"} for op in ("status", "pause", "resume", "attach", "wait", "forget")),
@@ -34,7 +34,6 @@ REQUESTS = (
         "id": "b",
         "restart": {"policy": "always", "backoff": 0.1, "max_backoff": 1.0, "max_retries": 3},
         "stop": {"signal": 15, "grace": 10.0},
-        "logs": {"path": "/nowhere", "max_size": 1 << 20, "max_files": 3},
         "balanced": False,
     },
 )

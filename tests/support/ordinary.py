@@ -23,10 +23,6 @@ from tests.support.host import cannot
 from tests.support.testhost import ask_tcp
 from tests.support.waiting import wait_until
 
-# Of this run's own: others may be at it on the same machine.
-_RUN = os.getpid() % 4000
-UID = 61_000 + _RUN
-FIRST_SUBORDINATE = 2_000_000_000 + (_RUN << 16)
 NAME = "ordinary"
 _HOST = """
 set -eu
@@ -50,6 +46,16 @@ mount --bind "$3" /mnt/python
 echo ready
 exec sleep infinity
 """
+
+
+def uid() -> int:
+    """Return the user's id, which is of this process's own: others may be at it, too."""
+    return 61_000 + os.getpid() % 4000
+
+
+def first_subordinate() -> int:
+    """Return the first of the 65536 ids that are granted to the user."""
+    return 2_000_000_000 + (os.getpid() % 4000 << 16)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Ordinary(Bayplan):
     def as_user(self) -> list[str]:
         """Words before a command that have the user run it, on that host."""
         namespaces = [f"--mount=/proc/{self.keeper}/ns/mnt", f"--net=/proc/{self.keeper}/ns/net"]
-        credentials = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        credentials = [f"--reuid={uid()}", f"--regid={uid()}", "--clear-groups"]
         words = ["nsenter", *namespaces, "--", "setpriv", *credentials, "--"]
         if self.group is None:
             return words
@@ -107,10 +113,10 @@ class Ordinary(Bayplan):
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError):
-                uid = os.stat(f"/proc/{pid}").st_uid
+                owner = os.stat(f"/proc/{pid}").st_uid
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                granted = FIRST_SUBORDINATE <= uid < FIRST_SUBORDINATE + 65536
-                if (uid == UID or granted) and needle in words:
+                granted = 0 <= owner - first_subordinate() < 65536
+                if (owner == uid() or granted) and needle in words:
                     found[int(pid)] = words
         return found
 
@@ -135,17 +141,17 @@ def ordinary_user(*, subordinate: bool = True, group: Path | None = None) -> Ite
     folder.chmod(0o755)
     for name in ("home", "session"):
         (folder / name).mkdir(mode=0o700)
-        os.chown(folder / name, UID, UID)
+        os.chown(folder / name, uid(), uid())
     etc = folder / "etc"
     etc.mkdir()
     entries = {
-        "passwd": f"{NAME}:x:{UID}:{UID}::{folder}/home:/bin/sh\n",
-        "group": f"{NAME}:x:{UID}:\n",
+        "passwd": f"{NAME}:x:{uid()}:{uid()}::{folder}/home:/bin/sh\n",
+        "group": f"{NAME}:x:{uid()}:\n",
     }
     for name, entry in entries.items():
         (etc / name).write_text(Path("/etc", name).read_text() + entry)
     for name in ("subuid", "subgid"):
-        (etc / name).write_text(f"{NAME}:{FIRST_SUBORDINATE}:65536\n" if subordinate else "")
+        (etc / name).write_text(f"{NAME}:{first_subordinate()}:65536\n" if subordinate else "")
     arguments = (str(folder), os.getcwd(), sys.prefix, str(_cgroup2()) if group else "")
     keeper = subprocess.Popen(
         ["unshare", "--mount", "--net", "sh", "-c", _HOST, "sh", *arguments],
@@ -175,7 +181,7 @@ def delegated_group(*below: str) -> Iterator[Path]:
     for each in (group, *(group / name for name in below)):
         each.mkdir()
         for file in (each, each / "cgroup.procs", each / "cgroup.subtree_control"):
-            os.chown(file, UID, UID)
+            os.chown(file, uid(), uid())
     try:
         yield group
     finally:
