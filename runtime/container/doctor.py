@@ -119,27 +119,27 @@ def mend(root: Root) -> tuple[Finding, ...]:
     Raises:
         ContainerError: names all that resists; all else is mended.
     """
-    resisting: dict[str, None] = {}
+    resisting: dict[str, str] = {}
 
-    def attempt(mending: Callable[[], object]) -> None:
+    def attempt(what: str, mending: Callable[[], object]) -> None:
         try:
             mending()
         except (ContainerError, OSError) as error:
-            resisting[str(error)] = None
+            resisting.setdefault(str(error), what)  # one sweep is for many
 
     with nobody_making(root), host_lock(root, "doctor"):
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
-            attempt(partial(get_over, root, Path(error.path)))
+            attempt(error.path, partial(get_over, root, Path(error.path)))
         found = _examine(root)
         menders = _menders(root)
         order = [*menders]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
             if finding.mendable and finding.kind in menders:
-                attempt(partial(menders[finding.kind], finding.object))
-        attempt(partial(observe.repair, root))
+                attempt(finding.object, partial(menders[finding.kind], finding.object))
+        attempt("networks", partial(observe.repair, root))
     if resisting:
-        raise ContainerError("; ".join(resisting))
+        raise ContainerError("; ".join(f"{what}: {how}" for how, what in resisting.items()))
     return (*damages, *found)
 
 
