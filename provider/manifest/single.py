@@ -1,8 +1,10 @@
 """A container that stands in no manifest (``bayplan run``), by the rules of those that do. Pure."""
 
+import json
+import os
 from collections.abc import Sequence
 
-from provider.errors import Origin, Problem
+from provider.errors import Origin, Problem, UsageError
 from provider.manifest.addresses import address_problems
 from provider.manifest.checks import check
 from provider.manifest.document import Document, Positions
@@ -21,6 +23,9 @@ def canonical_container(
     """Return *container* in canonical form, and what is wrong with it and its published ports.
 
     With problems, the form has gaps. References to other resources are not looked up.
+
+    Raises:
+        UsageError: something in it is not UTF-8.
     """
     tree = {
         "apiVersion": _API,
@@ -28,6 +33,7 @@ def canonical_container(
         "metadata": {"name": "run"},
         "spec": {"container": container, "publish": list(publish)},
     }
+    _require_text(tree)
     document = Document(
         kind=Kind.CONTAINER.value,
         api_version=_API,
@@ -42,3 +48,13 @@ def canonical_container(
     hosts = {draft.id: (LOCAL_HOST,)}
     found = [*verdict.problems, *problems, *check(catalog, hosts)]
     return draft.container or {}, (*found, *address_problems(catalog, hosts))
+
+
+def _require_text(tree: Tree) -> None:
+    """Refuse bytes that are no UTF-8: of what is recorded and shown, all is text."""
+    try:
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        text = error.object
+        word = text[text.rfind('"', 0, error.start) + 1 : text.find('"', error.start)]
+        raise UsageError(f"{os.fsencode(word)!r} is not UTF-8") from error

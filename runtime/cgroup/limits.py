@@ -14,7 +14,13 @@ DEFAULT_CPU_PERIOD_US = 100_000
 
 
 def limit_or_none(value: int | None) -> int | None:
-    """Return *value*, or None where it means no limit (absent, zero, negative)."""
+    """Return *value*, or None where it means no limit (absent, 0, -1).
+
+    Raises:
+        ContainerError: it is less than that.
+    """
+    if value is not None and value < -1:
+        raise ContainerError(f"{value} is no limit; -1 means none")
     return value if value is not None and value > 0 else None
 
 

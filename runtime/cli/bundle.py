@@ -59,6 +59,8 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     if not isinstance(config, dict):
         raise ContainerError("config.json is no JSON object")
     wanted = _stripped({k: v for k, v in config.items() if k not in _OTHER_PLATFORMS})
+    if isinstance(process := wanted.get("process"), dict):
+        process.setdefault("args", [])  # to be missed in words
     if not str(wanted.get("ociVersion", "")).startswith(("1.", "0.")):
         raise ContainerError(f"ociVersion {wanted.get('ociVersion')} is not supported")
     if "process" not in wanted:
@@ -97,6 +99,7 @@ def to_process(data: Any, *, warn: Warn) -> Process:
         raise ContainerError("the process is no JSON object")
     wanted = _stripped(data)
     _filter_capabilities(wanted, warn)
+    wanted.setdefault("args", [])
     return complete(_decode(Process, wanted, "process"), wanted)
 
 

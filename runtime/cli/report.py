@@ -18,10 +18,15 @@ class Report:
         log = one(options, "log")
         if log is not None and log.split(":")[0] in ("journald", "syslog"):
             raise UsageError(f"--log {log} is not supported; give a file")
-        self._path = None if log is None else log.removeprefix("file:")
+        path = None if log is None else log.removeprefix("file:")
         self._format = one(options, "log-format") or "text"
         if self._format not in ("text", "json"):
             raise UsageError(f"--log-format is text or json, not {self._format}")
+        self._path = path
+        try:
+            self._append(b"")
+        except OSError as error:
+            raise UsageError(f"--log {path}: {error.strerror}") from error
 
     def error(self, text: str, error: BaseException) -> None:
         """Tell of a failure by *error*, in *text*, and of what `clear_up` could not do after it."""
@@ -31,8 +36,13 @@ class Report:
             self.warning(note)
 
     def warning(self, text: str) -> None:
-        """Tell of something that does not keep the command from being done."""
-        print(f"bayplan-oci: warning: {text}", file=sys.stderr)
+        """Tell of something that does not keep the command from being done.
+
+        In the log only, if there is one: an engine gives a container's own output for the command's
+        standard error, and nobody wants to read this there.
+        """
+        if self._path is None:
+            print(f"bayplan-oci: warning: {text}", file=sys.stderr)
         self._log("warning", text)
 
     def _log(self, level: str, text: str) -> None:
@@ -42,16 +52,20 @@ class Report:
         line = f"{now} {level}: {text}"
         if self._format == "json":
             line = json.dumps({"msg": text, "level": level, "time": now})
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
-            fd = os.open(self._path, flags, 0o600)
+            self._append(line.encode(errors="backslashreplace") + b"\n")
         except OSError as error:
             print(f"bayplan-oci: --log {self._path}: {error.strerror}", file=sys.stderr)
-            return
-        try:
-            os.write(fd, line.encode(errors="backslashreplace") + b"\n")
-        finally:
-            os.close(fd)
+
+    def _append(self, data: bytes) -> None:
+        """Write to the log; not open for longer, lest it is among descriptors a caller hands on."""
+        if self._path is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            fd = os.open(self._path, flags, 0o600)
+            try:
+                os.write(fd, data)
+            finally:
+                os.close(fd)
 
 
 def clear_up(cause: BaseException, *steps: Callable[[], object]) -> None:

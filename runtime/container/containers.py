@@ -325,19 +325,10 @@ class Containers:
             Supervisor(self.root).ping()
 
     def reap(self) -> None:
-        """Remove what was to be removed at its end, and ended with nobody there to do it.
-
-        One just being made is left alone: it has not run yet either.
-        """
+        """Remove what is unremoved."""
         boot.enter(str(self.root.run))
-        for config in list_configs(self.root, skip_damaged=True):
-            ended = config.auto_remove and self._is_over(config)
-            if ended and time.time() - config.created_at > _START_WITHIN_S:
-                self.remove(config.id, force=True)
-
-    def _is_over(self, config: ContainerConfig) -> bool:
-        found = self.status(config.id)
-        return found.ended or found.state == "created"
+        for container_id in unremoved(self.root):
+            self.remove(container_id, force=True)
 
     def reserve(self, container_id: str) -> None:
         """Give a container that is not started yet its addresses. Idempotent."""
@@ -373,3 +364,17 @@ class Containers:
         group = self.cgroup(container_id)
         group.kill()
         group.delete()
+
+
+def unremoved(root: Root) -> list[str]:
+    """Return what was to be removed at its end, and ended, or never began, with nobody to do it.
+
+    One just being made is left alone: it has not run yet either.
+    """
+    return [
+        config.id
+        for config in list_configs(root, skip_damaged=True)
+        if config.auto_remove
+        and time.time() - config.created_at > _START_WITHIN_S
+        and (status_of(root, config.id).state == "created" or status_of(root, config.id).ended)
+    ]

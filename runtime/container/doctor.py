@@ -22,6 +22,7 @@ from runtime.cgroup.group import Cgroup, list_groups
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.container import secretfs, volume
 from runtime.container.config import ContainerConfig, list_configs
+from runtime.container.containers import Containers, unremoved
 from runtime.container.damage import damaged_files
 from runtime.container.folders import clear, config_file, graveyard
 from runtime.container.making import nobody_making
@@ -100,6 +101,7 @@ def _examine(root: Root) -> tuple[Finding, ...]:
         lambda: _files(root),
         lambda: _volumes(root, unread, configs),
         lambda: _networks(root, owners),
+        lambda: _unremoved(root),
     ]
     if not found:
         # Else nobody knows what is needed.
@@ -127,6 +129,8 @@ def mend(root: Root) -> tuple[Finding, ...]:
         except (ContainerError, OSError) as error:
             resisting.setdefault(str(error), what)  # one sweep is for many
 
+    left = tuple(_unremoved(root))
+    attempt("containers", Containers(root).reap)
     with nobody_making(root), host_lock(root, "doctor"):
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
@@ -140,7 +144,12 @@ def mend(root: Root) -> tuple[Finding, ...]:
         attempt("networks", partial(observe.repair, root))
     if resisting:
         raise ContainerError("; ".join(f"{what}: {how}" for how, what in resisting.items()))
-    return (*damages, *found)
+    return (*left, *damages, *found)
+
+
+def _unremoved(root: Root) -> Iterator[Finding]:
+    for container_id in unremoved(root):
+        yield Finding("container", container_id, "was to be removed at its end, and was not")
 
 
 def _damages(root: Root) -> list[Finding]:

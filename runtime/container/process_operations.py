@@ -37,6 +37,8 @@ def rlimit_operations(process: Process) -> list[Operation]:
     for limit in process.rlimits:
         if limit.type not in _RLIMITS:
             raise ContainerError(f"there is no resource limit {limit.type}")
+        if limit.soft > limit.hard:
+            raise ContainerError(f"{limit.type}: soft {limit.soft} is above hard {limit.hard}")
         operations.append(("rlimit", _RLIMITS.index(limit.type), limit.soft, limit.hard))
     return operations
 
@@ -64,6 +66,9 @@ def process_operations(
     """
     if not process.args:
         raise ContainerError("there is no command to run")
+    for item in process.env:
+        if not item.partition("=")[1] or item.startswith("="):
+            raise ContainerError(f"environment variable {item!r} is not NAME=VALUE")
     operations: list[Operation] = []
     user = process.user
     operations.append(("umask", DEFAULT_UMASK if user.umask is None else user.umask))

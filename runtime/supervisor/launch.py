@@ -270,7 +270,14 @@ class Launch:
             self._answer("listener", self.pid, packet.fds)
             return
         state = self._answer(message["stop"], self.pid, ())
-        self._channel.send(json.dumps(state).encode())
+        # Its annotations are as many as somebody likes; a packet holds no more than 200 KB.
+        memory = os.memfd_create("state", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(os.dup(memory), "wb") as file:
+                file.write(json.dumps(state).encode())
+            socket.send_fds(self._channel, [b"state"], [memory])
+        finally:
+            os.close(memory)
 
 
 def _receive(channel: socket.socket) -> _Packet:

@@ -23,10 +23,12 @@ _MODULES = {lsm.APPARMOR: "AppArmor", lsm.SELINUX: "SELinux"}
 def stop(child: Child, name: str) -> None:
     """Wait until the parent has done what is due at this point, and take the state it sends."""
     child.send({"stop": name})
-    answer = child.channel.recv(1 << 20)
+    answer, fds, _, _ = socket.recv_fds(child.channel, 16, 1, socket.MSG_CMSG_CLOEXEC)
     if not answer:
         raise LaunchError(f"nobody answered at {name}")
-    child.state = json.loads(answer)
+    with os.fdopen(fds[0], "rb") as file:
+        file.seek(0)
+        child.state = json.loads(file.read())
 
 
 def hooks(

@@ -240,6 +240,20 @@ def test_what_resists_is_named_and_all_else_is_mended(site, world):
     assert site("doctor").stdout == "all is well\n"
 
 
+def test_what_was_to_be_removed_at_its_end_and_was_not(site, world):
+    """Who was to remove it, or to start it at all, was killed."""
+    left = site("run", "-d", "test/box", "true").stdout.strip()
+    site("wait", left)
+    file = world / "lib" / "containers" / left / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "autoRemove": True, "createdAt": 0.0}))
+    told = f"container {left}: was to be removed at its end, and was not"
+    assert told in site("doctor", code=None).stdout
+    assert told in site("doctor", "--mend", code=None).stdout
+    assert site("doctor").stdout == "all is well\n"
+    assert left not in site("ps", "-a", "-q").stdout
+
+
 def test_a_layer_that_is_gone_is_unpacked_again(site, world):
     (layer,) = (world / "lib" / "layers").iterdir()
     layer.rename(world / "lib" / "aside")

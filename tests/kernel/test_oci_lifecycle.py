@@ -251,6 +251,7 @@ def test_spec_and_features(bundle):
         (("kill", ID, "NOSUCH"), "no signal NOSUCH"),
         (("create", "--nothing", ID), "unknown option"),
         (("--log-format", "xml", "list"), "text or json"),
+        (("--log", "/nowhere/log", "list"), "--log /nowhere/log: No such file"),
     ],
 )
 def test_what_cannot_be_is_said(bundle, words, text):

@@ -216,6 +216,39 @@ def test_wrong_types_are_said_in_the_log_too(bundle, tmp_path, section, member, 
     assert where in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("section", "member", "words"),
+    [
+        ("process", {"args": None}, "process.args is empty"),
+        ("process", {"env": ["A"]}, "'A' is not NAME=VALUE"),
+        ("process", {"env": ["=b"]}, "'=b' is not NAME=VALUE"),
+        (
+            "process",
+            {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 8}]},
+            "RLIMIT_NOFILE: soft 9 is above hard 8",
+        ),
+        ("linux", {"resources": {"memory": {"limit": -7}}}, "-7 is no limit"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(bundle, section, member, words):
+    bundle.config[section] |= member
+    assert words in bundle.fails("run", ID)
+
+
+def test_annotations_may_be_as_many_as_a_pod_has(bundle, tmp_path):
+    bundle.config["annotations"] = {f"key{number}": "v" * 1000 for number in range(1000)}
+    assert bundle.run("echo up") == "up\n"
+
+
+def test_warnings_are_in_the_log_where_there_is_one(bundle, tmp_path):
+    bundle.config["process"]["capabilities"]["bounding"].append("CAP_NOT_KNOWN")
+    bundle.sh("true")
+    log = tmp_path / "log"
+    assert "warning: " in bundle.call("run", ID).stderr
+    assert bundle.call("--log", str(log), "run", ID).stderr == ""
+    assert "CAP_NOT_KNOWN" in log.read_text()
+
+
 def test_a_number_of_sockets_that_is_none_is_said(bundle):
     words = bundle.fails("create", ID, env={**os.environ, "LISTEN_FDS": "x"})
     assert words == "bayplan-oci: LISTEN_FDS is a number, not x\n"
