@@ -136,7 +136,7 @@ def _ask_in(run: str, *, start: bool) -> Namespaces | None:
         else:
             return None
         if time.monotonic() > deadline:
-            raise SupervisorError(f"no holder answers at {path}; see {run}/holder.log")
+            raise SupervisorError(f"no holder answers at {path}; see {run}/{protocol.LOG}")
 
 
 def _try_connect(path: str) -> socket.socket | None:
@@ -177,7 +177,7 @@ def _start_one(run: str, path: str) -> None:
                 return
             # Without a service manager that answers, there is just no cgroup.
             if not _start(run, listener.fileno(), lock):
-                raise SupervisorError(f"the holder ended at once; see {run}/holder.log")
+                raise SupervisorError(f"the holder ended at once; see {run}/{protocol.LOG}")
     finally:
         os.close(lock)
 
@@ -213,7 +213,7 @@ def _spawn(
     run: str, fds: Mapping[int, int], prefix: Sequence[str], environment: Mapping[str, str]
 ) -> int:
     log = os.open(
-        os.path.join(run, "holder.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        os.path.join(run, protocol.LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     # Out of the way of the numbers they get in the child.

@@ -28,6 +28,7 @@ from runtime.kernel.listening import peer_uid
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import detach
 from runtime.rootless import delegation, insiders, protocol, survival
+from runtime.rootless.folders import leave_holder_folder
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
 from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, Message
 from runtime.rootless.resolver import write_resolv_conf
@@ -35,7 +36,6 @@ from runtime.rootless.slirp import LINK, Slirp
 from runtime.rootless.spawn import spawn
 from runtime.version import VERSION
 
-_LOG = "holder.log"
 _VANISHED = 0x200 | inotify.IN_MOVED_FROM  # IN_DELETE
 _AGAIN_S = 1.0
 """How long to wait where the host has nothing left for what must be done, or it fails."""
@@ -99,7 +99,7 @@ class Holder:
         insiders.kill_all(self._numbers)
         with suppress(FileNotFoundError):
             os.unlink(self._note)
-        _leave(self._run)
+        leave_holder_folder(self._run)
 
     def _enter_group(self) -> None:
         """Go where the processes inside are; those started from here follow."""
@@ -377,21 +377,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _leave(run: str) -> None:
-    """Take away our files; the lock last, whose taker starts afresh."""
-    names = ["slirp.log", "resolv.conf", protocol.LOCK]
-    with suppress(FileNotFoundError):
-        # A note that was being written when a holder was killed.
-        names[:0] = [name for name in os.listdir(run) if name.startswith(f"{protocol.NOTE}.")]
-        if not os.stat(os.path.join(run, _LOG)).st_size:
-            names.insert(0, _LOG)
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(run, name))
-    with suppress(OSError):  # there is a log worth keeping, or somebody starts another holder
-        os.rmdir(run)
-
-
 def main(arguments: Iterable[str]) -> None:
     """Hold namespaces for the user; the folder of the holder is given."""
     (run,) = arguments
@@ -404,6 +389,6 @@ def main(arguments: Iterable[str]) -> None:
             report.write(protocol.NO_PROCESS if no_process else str(error))
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, protocol.SOCKET))
-            _leave(run)
+            leave_holder_folder(run)
             return
     holder.run()

@@ -142,6 +142,7 @@ def test_numbers_of_namespaces_that_others_have_by_now_are_no_proof():
             _write_note(user, left)
             user("ps")
             assert [*user.pids()] == [stranger.pid]
+            assert stranger.poll() is None
         user.apply(WEB)
         log = (user.socket.parent / "holder.log").read_text()
         assert f"are the processes {stranger.pid}: to be ended by hand" in log
@@ -149,6 +150,7 @@ def test_numbers_of_namespaces_that_others_have_by_now_are_no_proof():
         assert os.stat(f"/proc/{container}/ns/user").st_ino != numbers["user"]
         user.delete("test")
         wait_until(lambda: [*user.pids()] == [stranger.pid])
+        assert stranger.poll() is None
 
 
 def test_containers_whose_keeper_is_gone_end_before_there_are_new_namespaces():
