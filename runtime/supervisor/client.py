@@ -390,6 +390,8 @@ class Supervisor:
         origin = (code or own_code()).folder
         try:
             code = codecopy.keep(os.fspath(self._root.run), code or own_code())
+            if (why := codecopy.condemned(code.folder)) is not None:
+                raise SupervisorError(why)
             interpreter = sealed_interpreter(code.python)
         except OSError as error:
             raise SupervisorError(f"no upgrade to the version in {origin}: {error}") from error

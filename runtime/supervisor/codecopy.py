@@ -6,8 +6,9 @@ one that turns out to be broken must leave the old one to go on with. So whoever
 supervisor, or has it replaced, copies the code first, and all processes of ours find it there.
 
 A copy is one archive of bytecode, as Python imports from; to make it takes some 20 ms. It is named
-by what it was made of, and never changed. It stays for the next supervisor; a keeper removes the
-others, when they are so old that nobody is about to have them run.
+by what it was made of, and for which Python, and never changed. It stays for the next supervisor; a
+keeper removes the others, when they are so old that nobody is about to have them run. A file beside
+it says why nobody shall run it for a while, if it has shown to be broken.
 """
 
 import binascii
@@ -16,6 +17,7 @@ import os
 import struct
 import sys
 import time
+import zipimport
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -23,8 +25,12 @@ from runtime.kernel.replace import replace_file
 from runtime.supervisor.names import Code
 
 _FOLDER = "code"
-_ARCHIVE, _ORIGIN = ".zip", ".origin"
+_ARCHIVE, _BROKEN = ".zip", ".broken"
+_ORIGIN = "origin"
+"""Member of the archive: the folder it is a copy of."""
 _WANTED_S = 120.0
+_CONDEMNED_S = 600.0
+"""After which it is tried again: it may have been the host that was at fault."""
 _CACHE = "__pycache__"
 _LEFT_OUT = "runtime/cli"
 """No process of the supervisor's is a command line."""
@@ -47,14 +53,15 @@ def keep(run: str, code: Code) -> Code:
     """
     if is_copy(code.folder):
         return code
-    stem = os.path.join(run, _FOLDER, fingerprint(code.folder))
+    made_for = sys.implementation.cache_tag if code.python == sys.executable else "any"
+    name = f"{fingerprint(code.folder)}-{made_for}{_ARCHIVE}"
+    path = os.path.join(run, _FOLDER, name)
     try:
-        os.utime(stem + _ARCHIVE)
+        os.utime(path)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(stem), 0o700, exist_ok=True)
-        replace_file(stem + _ORIGIN, os.fsencode(code.folder))
-        replace_file(stem + _ARCHIVE, _archive(code))
-    return Code(code.python, stem + _ARCHIVE)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        replace_file(path, _archive(code))
+    return Code(code.python, path)
 
 
 def is_copy(folder: str) -> bool:
@@ -64,15 +71,30 @@ def is_copy(folder: str) -> bool:
 
 def name_of(copy: str) -> str:
     """Return the fingerprint of what *copy* was made of."""
-    return os.path.basename(copy).removesuffix(_ARCHIVE)
+    return os.path.basename(copy).partition("-")[0]
 
 
 def origin(folder: str) -> str:
-    """Return where what is in *folder* was installed; of what is no copy, *folder*."""
-    if not is_copy(folder):
-        return folder
-    with open(folder.removesuffix(_ARCHIVE) + _ORIGIN, "rb") as file:
-        return os.fsdecode(file.read())
+    """Return where what is in *folder* was installed; *folder*, if it does not say."""
+    with suppress(OSError, zipimport.ZipImportError):
+        return os.fsdecode(zipimport.zipimporter(folder).get_data(_ORIGIN))
+    return folder
+
+
+def condemn(copy: str, why: str) -> None:
+    """Have nobody try *copy* for a while, since it is broken."""
+    with suppress(OSError):  # then it is found out once more
+        replace_file(copy + _BROKEN, why.encode())
+
+
+def condemned(copy: str) -> str | None:
+    """Return why *copy* is not to be tried; None if it may be."""
+    try:
+        with open(copy + _BROKEN, encoding="utf-8") as file:
+            late = time.time() - os.fstat(file.fileno()).st_mtime > _CONDEMNED_S
+            return None if late else file.read()
+    except FileNotFoundError:
+        return None
 
 
 def remove_others(run: str, kept: str) -> None:
@@ -82,7 +104,7 @@ def remove_others(run: str, kept: str) -> None:
         for name in os.listdir(place):
             path = os.path.join(place, name)
             late = time.time() - os.stat(path).st_mtime > _WANTED_S
-            if late and not name.startswith(name_of(kept)):
+            if late and not name.startswith(os.path.basename(kept)):
                 os.unlink(path)
 
 
@@ -114,6 +136,7 @@ def _archive(code: Code) -> bytes:
                 archive.writestr(ZipInfo(f"{below}/{name}"), _read(path))
             else:  # which needs no source
                 archive.writestr(ZipInfo(f"{below}/{name}c"), content)
+        archive.writestr(ZipInfo(_ORIGIN), os.fsencode(code.folder))
     return made.getvalue()
 
 

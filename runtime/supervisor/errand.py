@@ -38,6 +38,11 @@ class Errand:
         """Tell whether one is under way, or will be."""
         return self._at_work or bool(self._due)
 
+    @property
+    def pressing(self) -> bool:
+        """Tell whether one is under way, or will be unless that has failed before."""
+        return self._at_work or bool(self._due and not self._failures)
+
     def want(self, container_id: str, *, delay_s: float) -> None:
         """Have it run for a container after a while, with all those that are due by then."""
         self._due.add(container_id)

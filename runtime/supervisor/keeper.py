@@ -268,8 +268,12 @@ class Keeper:
         self._socket.close()
         self._socket, self._supervisor = None, 0
         if self._trial is not None and self._trial.until:
-            where = codecopy.origin(self._trial.code.folder)
-            note(f"the version in {where} ended with {code} before it served")
+            copy = self._trial.code.folder
+            why = f"the version in {codecopy.origin(copy)} ended with {code} before it served"
+            note(why)
+            # Killed by somebody else it was not at fault.
+            if code not in _KILLED or time.monotonic() >= self._trial.until:
+                codecopy.condemn(copy, why)
             self._end_trial()
         # Being killed is no fault of its own.
         crashed = code not in _KILLED and time.monotonic() - self._born < _QUICK_S

@@ -29,5 +29,5 @@ def raise_own_limits() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the keeper or supervisor that comes after this process."""
+    """Return the environment of a process of ours that this one starts, or becomes."""
     return {_VARIABLE: str(HOST_NOFILE[0]), **mask.environment(), **variable.environment()}

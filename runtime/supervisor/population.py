@@ -55,12 +55,16 @@ class Population:
     @property
     def active(self) -> bool:
         """Whether there is anything left to do for any of them."""
-        return self.has_errands or any(map(_is_active, self._containers.values()))
+        errands = self._remover.active or self.traffic.active
+        return errands or any(map(_is_active, self._containers.values()))
 
     @property
-    def has_errands(self) -> bool:
-        """Whether something that follows from a container's end is being done elsewhere."""
-        return self._remover.active or self.traffic.active
+    def at_errands(self) -> bool:
+        """Whether something that follows from a container's end is being done elsewhere now.
+
+        What failed is due again, but to another supervisor that is so as well.
+        """
+        return self._remover.pressing or self.traffic.pressing
 
     def get(self, container_id: str) -> Container | None:
         """Return the container, if there is one of that id."""
@@ -189,7 +193,11 @@ class Population:
         for name in sorted(os.listdir(home.containers)) if os.path.isdir(home.containers) else ():
             run_folder = home.run_folder(name)
             known = status.read_recorded(run_folder)
-            wanted = record.read_request(run_folder)
+            try:
+                wanted = record.read_request(run_folder)
+            except (TypeError, AttributeError) as error:
+                note(f"cannot look after {name}, its {record.LAUNCH_FILE}: {error}")
+                continue
             if known is not None and wanted is not None:
                 container = Container(self.context, self.probes, wanted, known)
                 self._containers[name] = container
@@ -202,8 +210,9 @@ class Population:
     def _adopt_one(self, container: Container) -> None:
         try:
             container.adopt()
-        except OSError as error:
-            # Its log cannot be opened now. The others must not suffer from that.
+        except Exception as error:
+            # Its log cannot be opened now, or its record says what nobody can do. The others must
+            # not suffer from that.
             note(f"cannot adopt {container.request.id} yet: {error}")
             self.context.loop.call_later(_ADOPT_AGAIN_S, partial(self._adopt_late, container))
 

@@ -24,7 +24,11 @@ def write_request(folder: str, wanted: LaunchRequest) -> None:
 
 
 def read_request(folder: str) -> LaunchRequest | None:
-    """Return the request kept in *folder*, None if there is none, or none that can be read."""
+    """Return the request kept in *folder*, None if there is none, or none that can be read.
+
+    Raises:
+        TypeError, AttributeError: it is JSON, but no request.
+    """
     data = read_note(os.path.join(folder, LAUNCH_FILE))
     return None if data is None else request.decode(LaunchRequest, data)
 

@@ -146,6 +146,8 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
         key = _camel(member.name)
         if key in data:
             item = data[key]
+            if item is None and member.default is not None:
+                raise TypeError(f"{key} is null")
             if member.name in _NESTED and item is not None:
                 item = decode(_NESTED[member.name], item)
             members[member.name] = tuple(item) if isinstance(item, list) else item

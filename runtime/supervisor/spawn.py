@@ -6,8 +6,8 @@ from contextlib import suppress
 from functools import partial
 from signal import SIGKILL
 
-from runtime.rootless.variable import environment
 from runtime.supervisor import exits
+from runtime.supervisor.limits import environment
 from runtime.supervisor.loop import IN, Loop
 from runtime.supervisor.names import Code, own_code
 

@@ -176,6 +176,7 @@ def wait_gone(root: Root, *, timeout: float = _GONE_S) -> None:
 
 
 def _spawn(root: Root, listener: int, lock: int) -> int:
+    code = codecopy.keep(os.fspath(root.run), own_code())
     log = os.open(
         os.path.join(root.run, LOG),
         os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
@@ -183,7 +184,6 @@ def _spawn(root: Root, listener: int, lock: int) -> int:
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     interpreter = sealed_interpreter()
-    code = codecopy.keep(os.fspath(root.run), own_code())
     words = code.command("runtime.supervisor.keeper", *home_of(root).arguments())
     numbers = (0, 1, 2, LISTEN_FD, LOCK_FD)
     low = (null, null, log, listener, lock, interpreter)

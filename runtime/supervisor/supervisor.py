@@ -27,7 +27,7 @@ from runtime.supervisor.protocol import VERSION
 from runtime.supervisor.server import Request, Server
 from runtime.supervisor.service import Service
 from runtime.supervisor.status import Status
-from runtime.supervisor.upgrade import Upgrade, Why
+from runtime.supervisor.upgrade import Upgrade
 from runtime.version import VERSION as CODE_VERSION
 
 IDLE_S = 1.0
@@ -48,8 +48,6 @@ class Supervisor:
         self._idle_timer: Timer | None = None
         self._upgrading = False
         self._put_off_until = 0.0
-        self._broken: dict[str, str] = {}
-        """Versions that have shown to be, by folder, and how: whoever comes next need not try."""
         self._patience = IDLE_S
         folder = own_code().folder
         self._code = {
@@ -169,8 +167,6 @@ class Supervisor:
         if len(asked.fds) != 1:
             raise SupervisorError("upgrade takes one descriptor, the new version's interpreter")
         code = Code(asked.text("python"), asked.text("folder"))
-        if code.folder in self._broken:
-            raise SupervisorError(self._broken[code.folder])
         if time.monotonic() < self._put_off_until and not self._is_quiet():
             raise SupervisorError("no upgrade yet: what held up the last one is still under way")
         containers = {
@@ -181,13 +177,11 @@ class Supervisor:
             for each in self._containers
         }
 
-        def failed(error: ContainerError, why: Why) -> None:
+        def failed(error: ContainerError, put_off: bool) -> None:
             self._upgrading = False
             self._server.resume()
-            if why is Why.BUSY:
+            if put_off:
                 self._put_off_until = time.monotonic() + LAUNCH_TIMEOUT_S
-            elif why is Why.BROKEN:
-                self._broken[code.folder] = str(error)
             asked.refuse(error)
 
         Upgrade(
@@ -205,7 +199,7 @@ class Supervisor:
         """Tell whether nothing is under way that would be cut off by our end."""
         return not (
             self._executions.starting
-            or self._containers.has_errands
+            or self._containers.at_errands
             or any(container.starting for container in self._containers)
             or any(not connection.asked for connection in self._server.connections)
         )

@@ -29,6 +29,11 @@ class Traffic:
         """Tell whether the firewall is being changed, or soon will be."""
         return self._errand.active
 
+    @property
+    def pressing(self) -> bool:
+        """Tell the same, but not of what has failed before."""
+        return self._errand.pressing
+
     def adopt(self, known: Status, *, balanced: bool) -> None:
         """Take over from a supervisor that perhaps could not say what it knew."""
         if known.spared:

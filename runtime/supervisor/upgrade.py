@@ -15,13 +15,13 @@ What fails up to there leaves, or brings back, the old version. Clients see what
 supervisor is killed: they are hung up on, connect again, and go on waiting.
 """
 
+import errno
 import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
 from typing import Any
 
 from runtime.errors import ContainerError, SupervisorError
@@ -40,14 +40,11 @@ _PAUSE_S = 1.0
 """How long after that everybody waits for the last of it."""
 _LOOK_S = 0.01
 _MOST_BYTES = 16384
-
-
-class Why(Enum):
-    """What kept a version from taking over."""
-
-    BROKEN = "it says itself that it cannot go on"
-    BUSY = "what was under way did not end"
-    OTHER = "it is not known to be the version's own fault"
+_HOSTS_FAULT = (
+    *("MemoryError", "BlockingIOError"),
+    *(f"OSError: [Errno {number}]" for number in (errno.ENOMEM, errno.EMFILE, errno.ENFILE)),
+)
+"""Errors that a version which is not broken may end with."""
 
 
 class Upgrade:
@@ -62,12 +59,13 @@ class Upgrade:
         state: dict[str, Any],
         quiet: Callable[[], bool],
         pause: Callable[[], None],
-        failed: Callable[[ContainerError, Why], None],
+        failed: Callable[[ContainerError, bool], None],
     ) -> None:
         """Begin. *interpreter* is ours from now on; *state* are the containers, by id.
 
         *pause* is called when all is well but for what is under way: from there on nothing new
-        may begin, until *failed*. ``quiet()`` tells whether nothing is any more.
+        may begin, until *failed*, which is told whether it was put off. ``quiet()`` tells whether
+        nothing is any more.
 
         Raises:
             OSError: the host has nothing left for it.
@@ -78,13 +76,13 @@ class Upgrade:
         self._quiet = quiet
         self._pause = pause
         self._failed = failed
-        self._said, output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._said = os.memfd_create("said", os.MFD_CLOEXEC)
         copy = os.memfd_create("state", os.MFD_CLOEXEC)
         try:
             document = {"version": STATE_VERSION, "containers": state}
             with os.fdopen(os.dup(copy), "wb") as file:
                 file.write(json.dumps(document).encode())
-            fds = {STATE_FD: copy, 1: output, 2: output}
+            fds = {STATE_FD: copy, 1: self._said, 2: self._said}
             module = "runtime.supervisor.check_state"
             self._pid, pidfd = spawn(
                 context.loop, module, (), fds, code=code, interpreter=interpreter
@@ -95,7 +93,6 @@ class Upgrade:
             raise
         finally:
             os.close(copy)
-            os.close(output)
         self._timer: Timer = context.loop.call_later(_CHECK_S, self._give_up_check)
         collect(context.loop, pidfd, self._checked)
 
@@ -105,12 +102,15 @@ class Upgrade:
 
     def _checked(self, code: int | None) -> None:
         self._timer.cancel()
-        lines = os.read(self._said, _MOST_BYTES).decode(errors="replace").strip().splitlines()
+        size = os.fstat(self._said).st_size
+        said = os.pread(self._said, _MOST_BYTES, max(0, size - _MOST_BYTES))
         os.close(self._said)
         if code != 0:
-            there = os.path.exists(self._code.folder)
-            why = Why.BROKEN if there and code is not None and code > 0 else Why.OTHER
-            self._fail(lines[-1] if lines else f"its check ended with {code}", why)
+            lines = said.decode(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"its check ended with {code}"
+            # A host that has nothing left says nothing about the version, nor does a signal.
+            ill = code is None or code < 0 or last.startswith(_HOSTS_FAULT)
+            self._fail(last, broken=not ill)
             return
         now = time.monotonic()
         self._hand_over_before(now + _QUIET_S + _PAUSE_S, pause_at=now + _QUIET_S)
@@ -123,7 +123,7 @@ class Upgrade:
         now = time.monotonic()
         if now > deadline:
             waited = _QUIET_S + _PAUSE_S
-            self._fail(f"put off, since launches did not finish within {waited:g} s", Why.BUSY)
+            self._fail(f"put off, since launches did not finish within {waited:g} s", put_off=True)
             return
         if now > pause_at:
             self._pause()
@@ -132,8 +132,10 @@ class Upgrade:
             _LOOK_S, lambda: self._hand_over_before(deadline, pause_at=pause_at)
         )
 
-    def _fail(self, reason: str, why: Why) -> None:
+    def _fail(self, reason: str, *, put_off: bool = False, broken: bool = False) -> None:
         os.close(self._interpreter)
         text = f"no upgrade to the version in {codecopy.origin(self._code.folder)}: {reason}"
         note(text)
-        self._failed(SupervisorError(text), why)
+        if broken:
+            codecopy.condemn(self._code.folder, text)
+        self._failed(SupervisorError(text), put_off)

@@ -8,6 +8,7 @@ from tests.conformance.podman import IMAGE, environment, make_image
 
 NAME = "buildah --isolation oci"
 PEER = "crun"
+FEWEST = 3
 
 _FILE = f"""FROM {IMAGE}
 ARG word=none

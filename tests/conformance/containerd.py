@@ -13,6 +13,7 @@ from tests.support.calling import call
 
 NAME = "containerd --runc-binary"
 PEER = "runc"
+FEWEST = 8
 
 
 def fetch() -> None:

@@ -13,6 +13,7 @@ from tests.support.calling import call
 
 NAME = "crun's tests"
 PEER = "crun"
+FEWEST = 88
 
 _PYTHON = "/usr/bin/python3"
 """Debian's, as they say themselves; of ours they need nothing."""

@@ -17,6 +17,7 @@ from tests.vm.machine import Machine
 
 NAME = "crun's tests on cgroup v2 with systemd"
 PEER = "crun"
+FEWEST = 80
 
 _PLACE = "/opt/crun"
 _OURS = "/usr/bin/bayplan-oci"

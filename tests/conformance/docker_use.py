@@ -14,6 +14,7 @@ from tests.support.calling import call
 
 NAME = "dockerd --add-runtime"
 PEER = "runc"
+FEWEST = 18
 
 
 def fetch() -> None:

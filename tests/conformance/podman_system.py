@@ -9,6 +9,7 @@ from tests.conformance.source import source
 
 NAME = "podman's system tests"
 PEER = "crun"
+FEWEST = 58
 
 _FILES = ("040", "045", "050", "065", "075", "080", "130", "190", "280", "450")
 _PATIENCE_S = 900

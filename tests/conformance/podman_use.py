@@ -10,6 +10,7 @@ from tests.conformance.podman import IMAGE, environment, make_image
 
 NAME = "podman --runtime"
 PEER = "crun"
+FEWEST = 20
 
 _POD = {
     "apiVersion": "v1",

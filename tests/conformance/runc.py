@@ -11,6 +11,7 @@ from tests.conformance.source import source
 
 NAME = "runc's integration tests"
 PEER = "runc"
+FEWEST = 110
 
 _NAMED = "says that it is runc, in its words"
 _DEBUG = "wants the debug messages of runc's own parts"

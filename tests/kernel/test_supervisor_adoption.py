@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from runtime.errors import StateError
+from runtime.errors import StateError, SupervisorError
 from runtime.supervisor import record, status
 from runtime.supervisor.request import Restart
 from tests.support.supervised import Supervised
@@ -107,3 +107,24 @@ def test_files_emptied_by_a_loss_of_power_are_none(host):
     for id in "ab":
         host.launch(id, "echo again; exit 3")
         assert host.client.wait(id, 5) == 3
+
+
+def test_a_record_that_says_nothing_usable_is_one_containers_misfortune(host):
+    for id in "ab":
+        host.launch(id, f"echo up; exec sleep 9877{ord(id)}")
+        host.wait_line(id, "up")
+    with pytest.raises(SupervisorError, match="logs is null"):
+        host.client.ask("configure", {"id": "a", "logs": None})
+    assert host.client.status("a").state == "running"
+    file = host.root.run / "containers/a" / record.LAUNCH_FILE
+    good = file.read_bytes()
+    file.write_text(json.dumps({**json.loads(good), "logs": None}))
+    host.kill_supervisor()
+    assert [told.id for told in host.client.list()] == ["b"]
+    assert host.client.stop("b", grace=0).state == "exited"
+    file.write_bytes(good)
+    host.kill_supervisor()
+    assert host.client.stop("a", grace=0).state == "exited"
+    log = host.root.run / "supervisor.log"
+    assert log.read_text() == "cannot look after a, its launch.json: logs is null\n"
+    log.unlink()

@@ -51,12 +51,16 @@ def test_what_failed_is_tried_again(context, loop, root, capfd):
     damaged.write_text('{"version": 0}')
     errand = make(context, loop)
     errand.want("one", delay_s=0)
+    assert errand.pressing
     said = ""
 
     def mend_once_it_failed() -> None:
         nonlocal said
         said += capfd.readouterr().err
         if "trying again" in said:
+            # Nobody who waits for a quiet moment is to wait for this.
+            assert errand.active
+            assert not errand.pressing
             damaged.unlink()
         else:
             loop.call_later(0.01, mend_once_it_failed)
