@@ -10,8 +10,10 @@ from typing import Any
 from runtime.errors import DamagedError
 
 
-def parse_state(path: str | os.PathLike[str], data: bytes) -> Any:
-    """Return the JSON in *data*, the content of *path*.
+def parse_state(
+    path: str | os.PathLike[str], data: bytes, remedy: str = DamagedError.DOCTOR
+) -> Any:
+    """Return the JSON in *data*, the content of *path*; *remedy* is what helps if it is damaged.
 
     Raises:
         DamagedError: it is empty, or no JSON.
@@ -19,7 +21,8 @@ def parse_state(path: str | os.PathLike[str], data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:  # of UTF-8, too
-        raise DamagedError(path, "not JSON" if data.strip(b"\0 \n") else "empty") from None
+        how = "not JSON" if data.strip(b"\0 \n") else "empty"
+        raise DamagedError(path, how, remedy) from None
 
 
 def read_note(path: str | os.PathLike[str]) -> Any:

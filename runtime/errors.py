@@ -68,13 +68,17 @@ class NetworkError(ContainerError):
 
 
 class DamagedError(ContainerError):
-    """A state file is not what was written, as after a loss of power; *how* says in what way."""
+    """A state file is not what was written, as after a loss of power; *how* says in what way.
 
-    def __init__(self, path: str | os.PathLike[str], how: str) -> None:
-        super().__init__(
-            f"{os.fspath(path)} is damaged ({how}); `bayplan doctor --mend` takes it away, and"
-            " the next apply makes anew what it was about"
-        )
+    *remedy* says what to do about it.
+    """
+
+    DOCTOR = (
+        "`bayplan doctor --mend` takes it away, and the next apply makes anew what it was about"
+    )
+
+    def __init__(self, path: str | os.PathLike[str], how: str, remedy: str = DOCTOR) -> None:
+        super().__init__(f"{os.fspath(path)} is damaged ({how}); {remedy}")
         self.path = os.fspath(path)
         self.how = how
 

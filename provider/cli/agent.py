@@ -85,35 +85,32 @@ class _Work:
     def bring_back(self) -> None:
         """Start what ran: all projects at once, and beside them what belongs to none."""
         from provider.drivers import single_boot
+        from provider.engine.crew import all_at_once
         from runtime.container.containers import Containers
         from runtime.container.recovery import recover
-        from runtime.errors import ContainerError
         from runtime.network import observe as network
 
         root = self.session.root
         containers = Containers(root)
         for mend in (lambda: recover(root), containers.reap, lambda: network.repair(root)):
-            try:
-                mend()
-            except (ContainerError, OSError) as error:  # what can be brought back is
-                self._problem(str(error))
+            self._attempt(mend)
         done = threading.Event()
 
         def bring_back_projects() -> None:
             try:
-                self._in_threads(
+                all_at_once(
                     *(self._each_project(name, self._boot) for name in projects(self.session))
                 )
             finally:
                 done.set()
 
-        self._in_threads(
+        all_at_once(
             bring_back_projects,
             lambda: single_boot.bring_back(
                 containers, self._told, wait_s=self.wait_s, projects_done=done
             ),
         )
-        self._await_addresses()
+        self._attempt(self._await_addresses)
 
     def take_down(self) -> None:
         """End what runs: projects in the order of their graphs, then all the rest.
@@ -121,11 +118,12 @@ class _Work:
         Before them what is in namespaces of theirs.
         """
         from provider.drivers import single_boot
+        from provider.engine.crew import all_at_once
         from runtime.container.containers import Containers
 
         containers = Containers(self.session.root)
         single_boot.take_down_sharers(containers, self._told)
-        self._in_threads(*(self._each_project(name, self._end) for name in projects(self.session)))
+        all_at_once(*(self._each_project(name, self._end) for name in projects(self.session)))
         single_boot.take_down(containers, self._told)
 
     def report(self, output: Output) -> int:
@@ -195,25 +193,16 @@ class _Work:
 
         return work
 
-    def _in_threads(self, *works: Callable[[], None]) -> None:
-        """Do all at once; a bug in one is raised when the others are done."""
-        bugs: list[BaseException] = []
-
-        def do(work: Callable[[], None]) -> None:
-            try:
-                work()
-            except BaseException as error:  # raised by the thread that asked
-                bugs.append(error)
-
-        threads = [threading.Thread(target=do, args=(work,), daemon=True) for work in works]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if bugs:
-            raise bugs[0]
-
     # -- the host
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        """Do it; if the host or a record resists, what can be brought back is nevertheless."""
+        from runtime.errors import ContainerError
+
+        try:
+            work()
+        except (ContainerError, OSError) as error:
+            self._problem(str(error))
 
     def _await_addresses(self) -> None:
         """Wait for addresses that ports are published on: these are open as soon as they are."""

@@ -5,10 +5,12 @@ They come after what they share namespaces with, and end before it, whoever's th
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
+from provider.engine.crew import all_at_once
 from runtime.container.config import ContainerConfig, list_configs
 from runtime.container.containers import Containers
 from runtime.container.revival import await_sources, comes_back, lost_secrets
@@ -41,7 +43,7 @@ def bring_back(
     singles = [c for c in list_configs(containers.root, skip_damaged=True) if not c.mark]
     boot = _Boot(containers, told, time.monotonic() + wait_s, projects_done)
     expected = [config for level in _levels(singles) for config in boot.expect(level)]
-    _each(expected, boot.bring_back)
+    all_at_once(*(partial(boot.bring_back, config) for config in expected))
 
 
 class _Boot:
@@ -134,35 +136,16 @@ def take_down(containers: Containers, told: Told) -> None:
 
 def _take_down(configs: Iterable[ContainerConfig], containers: Containers, told: Told) -> None:
     for level in reversed([*_levels(configs)]):
-        _each(level, lambda config: _stop(containers, config, told))
+        all_at_once(*(partial(_stop, containers, config, told) for config in level))
 
 
 def _running(containers: Containers) -> list[ContainerConfig]:
     running = []
     for config in list_configs(containers.root, skip_damaged=True):
         with suppress(NotFoundError):
-            if not containers.status(config.id).ended:
+            if containers.status(config.id).state in ("running", "restarting"):
                 running.append(config)
     return running
-
-
-def _each(configs: Iterable[ContainerConfig], act: Callable[[ContainerConfig], None]) -> None:
-    """Do it for all at once; a bug in one is raised when the others are done."""
-    bugs: list[BaseException] = []
-
-    def do(config: ContainerConfig) -> None:
-        try:
-            act(config)
-        except BaseException as error:  # raised by the thread that asked
-            bugs.append(error)
-
-    threads = [threading.Thread(target=do, args=(config,), daemon=True) for config in configs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if bugs:
-        raise bugs[0]
 
 
 def _levels(configs: Iterable[ContainerConfig]) -> Iterator[list[ContainerConfig]]:

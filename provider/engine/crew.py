@@ -106,3 +106,22 @@ class Crew:
         except BaseException as caught:  # raised again, or reported, by the thread that asked
             error = caught
         self._messages.put(Message(about, result, error, time.monotonic() - begin))
+
+
+def all_at_once(*works: Callable[[], object]) -> None:
+    """Do each in a thread of its own; a bug in one is raised when the others are done."""
+    bugs: list[BaseException] = []
+
+    def do(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:  # raised by the thread that asked
+            bugs.append(error)
+
+    threads = [threading.Thread(target=do, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if bugs:
+        raise bugs[0]

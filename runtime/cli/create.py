@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,9 +16,9 @@ from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, state_of
 from runtime.cli.hooks import run_all
+from runtime.cli.launched import abandon, send_terminal
 from runtime.cli.listener import send_listener
 from runtime.cli.report import clear_up
-from runtime.cli.terminal import send_terminal
 from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
@@ -142,14 +141,12 @@ class _Making:
 
                         spec = prepare(self.folder, spec, manager)
                     launched = self._launch(spec, group)
-                if launched.terminal is not None and console is not None:
-                    send_terminal(console, launched.terminal)
-                    os.close(launched.terminal)
-                    launched.terminal = None
+                if console is not None:
+                    send_terminal(console, launched)
                 self._record(spec, launched)
             except BaseException as cause:
                 if launched is not None:
-                    clear_up(cause, functools.partial(_abandon, launched))
+                    clear_up(cause, functools.partial(abandon, launched))
                 if group is not None:
                     clear_up(cause, functools.partial(cgroups.remove, group, self.unit))
                 self.folder.remove()
@@ -283,14 +280,6 @@ def _wants_terminal(config: Any) -> bool:
     """Tell whether the command line has to suit a terminal, whatever is wrong with *config*."""
     process = config.get("process") if isinstance(config, dict) else None
     return isinstance(process, dict) and process.get("terminal") is True
-
-
-def _abandon(launched: Launched) -> None:
-    """Kill and collect a process that waits for its start."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
-    os.close(launched.pidfd)
 
 
 def _write_offsets(pid: int, offsets: Mapping[str, Mapping[str, int]]) -> None:

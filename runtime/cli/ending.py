@@ -6,13 +6,14 @@ import select
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
-from runtime.errors import LaunchError, NotFoundError, StateError
+from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running
 
 _DEATH_S = 10.0
@@ -60,7 +61,7 @@ def _delete(context: Context, folder: Folder, *, force: bool) -> None:
         if force:
             _kill_early(folder)
         with folder.locked():
-            status = _read(folder, force=force)
+            status = _read(context, folder, force=force)
             if status is None:
                 _clear_half_made(context, folder)
                 return
@@ -73,37 +74,63 @@ def _delete(context: Context, folder: Folder, *, force: bool) -> None:
             raise
 
 
-def _read(folder: Folder, *, force: bool) -> Status | None:
-    """Return its status; None for one that was never finished, which only *force* deletes."""
+def _read(context: Context, folder: Folder, *, force: bool) -> Status | None:
+    """Return its status; None for one never finished, or damaged, which only *force* deletes."""
     try:
         return folder.read()
     except NotFoundError:
         if not force or not os.path.isdir(folder.path):
             raise
-        return None
+    except DamagedError as error:
+        if not force:
+            raise
+        context.report.warning(
+            f"{error.path} is damaged ({error.how}): of its processes only those in the cgroup"
+            " that its config names are known, and no poststop hooks are run"
+        )
+    return None
 
 
 def _clear_half_made(context: Context, folder: Folder) -> None:
-    """Take away what a `create` that was killed has left."""
+    """Take away what a `create` that was killed has left, or what has a damaged status."""
     try:
         begun = folder.read(making=True)
-    except NotFoundError:
-        # Nothing says that the group is its own, and then it has no process yet.
-        with suppress(FileNotFoundError):
-            # (A scope ended when whoever made it did.)
-            if context.has_cgroups and not context.has_scopes:
-                name = cgroups.group_name(folder.read_config(), folder.id, folder.root)
-                cgroups.remove_unused(cgroups.named_group(name))
+    except (NotFoundError, DamagedError):
+        _clear_group(context, folder)
     else:
         _end(begun)
     folder.remove()
+
+
+def _clear_group(context: Context, folder: Folder) -> None:
+    """Take away the cgroup of a container without a status: only the config names it."""
+    if not context.has_cgroups:
+        return
+    config: dict[str, Any] = {}
+    with suppress(NotFoundError, DamagedError):
+        config = folder.read_config()
+    path = (config.get("linux") or {}).get("cgroupsPath") or ""
+    unit = None
+    if (":" in path and not path.startswith("/")) if path else context.has_scopes:
+        from runtime.cgroup.scope import scope_of
+
+        scope = scope_of(path, folder.id)
+        name, unit = scope.group, scope.unit
+    else:
+        name = cgroups.group_name(config, folder.id, folder.root)
+    group = cgroups.named_group(name)
+    if folder.owned_group:
+        cgroups.remove(group, unit)
+    elif unit is None:  # a scope ended when whoever made it did
+        # Nothing says that the group is its own, and then it has no process yet.
+        cgroups.remove_unused(group)
 
 
 def _kill_early(folder: Folder) -> None:
     """Kill the container's process and hook without the lock, which is held while a hook hangs."""
     folder.doom()
     for making in (True, False):
-        with suppress(NotFoundError, StateError):
+        with suppress(NotFoundError, StateError, DamagedError):
             status = folder.read(making=making)
             if not status.pid:
                 continue
@@ -119,8 +146,12 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
     Raises:
         StateError: a process survives.
     """
+    try:
+        config = folder.read_config()
+    except DamagedError as error:
+        context.report.warning(f"{error.path} is damaged ({error.how}): no poststop hooks are run")
+        config = {}
     _end(status)
-    config = folder.read_config()
     folder.remove()
     if config.get("hooks"):
         from runtime.cli.bundle import to_spec

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from runtime.cgroup.group import Cgroup
@@ -19,8 +20,9 @@ from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import condition, state_of
 from runtime.cli.foreground import Foreground
+from runtime.cli.launched import abandon, send_terminal
 from runtime.cli.listener import send_listener
-from runtime.cli.terminal import send_terminal
+from runtime.cli.report import clear_up
 from runtime.container.program import compile_enter, keyring_name
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
@@ -87,7 +89,11 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
             answer=_Answer(spec, process, state_of(status, word)),
             kept=kept,
         ).finish()
-        _hand_out(context, values, launched, console)
+        try:
+            _hand_out(context, values, launched, console)
+        except BaseException as cause:
+            clear_up(cause, partial(abandon, launched))
+            raise
         if "detach" in values:
             return 0
         return foreground.follow(launched.pidfd, launched.terminal)
@@ -117,10 +123,8 @@ class _Answer:
 def _hand_out(context: Context, values: Values, launched: Launched, console: str | None) -> None:
     for warning in launched.warnings:
         context.report.warning(warning)
-    if launched.terminal is not None and console is not None:
-        send_terminal(console, launched.terminal)
-        os.close(launched.terminal)
-        launched.terminal = None
+    if console is not None:
+        send_terminal(console, launched)
     pid_file = one(values, "pid-file")
     if pid_file is not None:
         replace_file(pid_file, str(launched.pid).encode(), mode=0o644)

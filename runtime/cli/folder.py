@@ -21,12 +21,13 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from runtime.documents import parse_state
-from runtime.errors import ConflictError, NotFoundError, StateError
+from runtime.errors import ConflictError, DamagedError, NotFoundError, StateError
 from runtime.kernel.procfs import is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
@@ -133,24 +134,41 @@ class Folder:
             NotFoundError: there is no such container, or it is only being made.
             DamagedError: the record cannot be read back.
         """
-        path = f"{self.path}/{'making' if making else 'status'}"
+        name = "making" if making else "status"
         try:
-            with open(path, "rb") as file:
-                data = parse_state(path, file.read())
+            return Status(**self._parse(name))
         except FileNotFoundError:
             raise self._not_found() from None
-        return Status(**data)
+        except TypeError:
+            raise self._damaged(name, "not a status") from None
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Keep the container's config.json."""
         replace_file(f"{self.path}/config.json", json.dumps(config).encode())
 
     def read_config(self) -> dict[str, Any]:
-        """Return the config.json it was made with, or last updated to."""
-        path = f"{self.path}/config.json"
-        with open(path, "rb") as file:
-            config: dict[str, Any] = parse_state(path, file.read())
-        return config
+        """Return the config.json it was made with, or last updated to.
+
+        Raises:
+            NotFoundError: there is no such container, or only the folder of one.
+            DamagedError: it is not there or cannot be read back, while a status is there.
+        """
+        try:
+            return self._parse("config.json")
+        except FileNotFoundError:
+            if os.path.exists(f"{self.path}/status"):
+                raise self._damaged("config.json", "missing") from None
+            raise self._not_found() from None
+
+    @property
+    def owned_group(self) -> bool:
+        """Whether since the host was started it had a cgroup of its own, be its status damaged."""
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        for name in ("making", "status"):
+            with suppress(FileNotFoundError):
+                if os.stat(f"{self.path}/{name}").st_mtime > boot:
+                    return True
+        return False
 
     def write_hook(self, pid: int) -> None:
         """Record which hook runs by now.
@@ -164,7 +182,7 @@ class Folder:
 
     def doom(self) -> None:
         """Kill the hook that runs, and have whoever runs hooks give up; the lock is theirs."""
-        with suppress(FileNotFoundError, ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # of a damaged record
             os.close(os.open(f"{self.path}/doomed", os.O_CREAT | os.O_CLOEXEC, 0o600))
             with open(f"{self.path}/hook", "rb") as file:
                 pid, start = map(int, file.read().split())
@@ -236,6 +254,22 @@ class Folder:
             else:
                 os.unlink(f"{self.path}/{name}")
         os.rmdir(self.path)
+
+    def _parse(self, name: str) -> dict[str, Any]:
+        """Return the object in one of the files, which need not be there."""
+        path = f"{self.path}/{name}"
+        with open(path, "rb") as file:
+            data = parse_state(path, file.read(), self._remedy)
+        if not isinstance(data, dict):
+            raise self._damaged(name, "not an object")
+        return data
+
+    @property
+    def _remedy(self) -> str:
+        return f"`bayplan-oci delete --force {self.id}` takes the container away"
+
+    def _damaged(self, name: str, how: str) -> DamagedError:
+        return DamagedError(f"{self.path}/{name}", how, self._remedy)
 
     def _not_found(self) -> NotFoundError:
         return NotFoundError(f"container {self.id} does not exist")

@@ -4,12 +4,13 @@ import json
 import os
 import pwd
 from collections.abc import Mapping
+from typing import Any
 
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import Options, UsageError, one, only, parse
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
-from runtime.errors import ContainerError, NotFoundError
+from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.kernel.procfs import is_running
 
 Values = Mapping[str, list[str]]
@@ -40,20 +41,11 @@ def list_all(context: Context, values: Values, rest: list[str]) -> int:
     for each in list_ids(context.root):
         folder = context.folder(each)
         try:
-            status = folder.read()
-        except NotFoundError:  # being made, or deleted in between
+            rows.append(_row(folder))
+        except (NotFoundError, FileNotFoundError):  # being made, or deleted in between
             continue
-        row = state_of(status, _condition(folder, status))
-        del row["annotations"]  # after what runc has first
-        rows.append(
-            {
-                **row,
-                "rootfs": _rootfs(folder, status),
-                "created": status.created,
-                "annotations": status.annotations,
-                "owner": pwd.getpwuid(os.stat(folder.path).st_uid).pw_name,
-            }
-        )
+        except DamagedError as error:
+            context.report.warning(str(error))
     if _format(values) == "json":
         # Some read it with patterns: as runc writes it.
         print(json.dumps(rows, separators=(",", ":")))
@@ -66,6 +58,19 @@ def list_all(context: Context, values: Values, rest: list[str]) -> int:
             "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
         )
     return 0
+
+
+def _row(folder: Folder) -> dict[str, Any]:
+    status = folder.read()
+    row = state_of(status, _condition(folder, status))
+    del row["annotations"]  # after what runc has first
+    return {
+        **row,
+        "rootfs": _rootfs(folder, status),
+        "created": status.created,
+        "annotations": status.annotations,
+        "owner": pwd.getpwuid(os.stat(folder.path).st_uid).pw_name,
+    }
 
 
 def ps(context: Context, values: Values, rest: list[str]) -> int:

@@ -6,7 +6,7 @@ import sys
 
 from runtime.cli.arguments import GLOBAL, UsageError, parse
 
-_ENTERING = frozenset(("create", "run", "exec", "restore"))
+_ENTERING = frozenset(("create", "run", "exec"))
 """Verbs whose process, or a child of it, comes into the container's reach."""
 
 

@@ -7,6 +7,7 @@ who mends waits for that. So nothing is taken away from those who are making som
 takes no lock: a folder whose config is just being written can look like an orphan for a moment.
 """
 
+import functools
 import os
 import re
 import select
@@ -14,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from runtime.cgroup.group import Cgroup, list_groups
@@ -30,7 +32,6 @@ from runtime.errors import (
     ContainerError,
     DamagedError,
     ImageError,
-    KernelError,
     NotFoundError,
     StateError,
     SupervisorError,
@@ -116,24 +117,29 @@ def mend(root: Root) -> tuple[Finding, ...]:
     """Remove orphans, put back what is missing; return what was found. Idempotent.
 
     Raises:
-        ContainerError, KernelError: something resists; all else is mended.
+        ContainerError: names all that resists; all else is mended.
     """
-    errors: list[ContainerError | KernelError] = []
+    resisting: dict[str, str] = {}
+
+    def attempt(what: str, mending: Callable[[], object]) -> None:
+        try:
+            mending()
+        except (ContainerError, OSError) as error:
+            resisting.setdefault(str(error), what)  # one sweep is for many
+
     with nobody_making(root), host_lock(root, "doctor"):
         damages = _damages(root)
         for error, get_over in tuple(damaged_files(root)):
-            get_over(root, Path(error.path))
+            attempt(error.path, partial(get_over, root, Path(error.path)))
         found = _examine(root)
-        order = [*_MEND]
+        menders = _menders(root)
+        order = [*menders]
         for finding in sorted(found, key=lambda f: (*order, f.kind).index(f.kind)):
-            if finding.mendable and finding.kind in _MEND:
-                try:
-                    _MEND[finding.kind](root, finding.object)
-                except (ContainerError, KernelError) as error:
-                    errors.append(error)
-        observe.repair(root)
-    if errors:
-        raise errors[0]
+            if finding.mendable and finding.kind in menders:
+                attempt(finding.object, partial(menders[finding.kind], finding.object))
+        attempt("networks", partial(observe.repair, root))
+    if resisting:
+        raise ContainerError("; ".join(f"{what}: {how}" for how, what in resisting.items()))
     return (*damages, *found)
 
 
@@ -328,9 +334,8 @@ def _mend_group(root: Root, name: str) -> None:
 
 
 def _mend_lease(root: Root, ip: str) -> None:
-    owners = {config.id for config in list_configs(root)}
     for _, lease in attachment.leases(root):
-        if lease.ip == ip and lease.container not in owners:
+        if lease.ip == ip and not config_file(root, lease.container).exists():
             attachment.release(root, lease.container)
 
 
@@ -352,29 +357,35 @@ def _mend_process(root: Root, pid: str) -> None:
                 select.select([pidfd], [], [], _DEATH_S)
 
 
-def _mend_layer(root: Root, path: str) -> None:
-    """Unpack it again if a container needs it; else sweep."""
-    needed = [config.image for config in list_configs(root) if path in config.layers]
-    if needed:
-        ImageStore(root).layers(needed[0])
-    else:
-        ImageStore(root).gc(images_in_use(root))
+def _menders(root: Root) -> dict[str, Callable[[str], object]]:
+    """Return what mends a finding of each kind, in the order in which they are mended.
 
+    However many there are, the configs are read, and images swept, once for all.
+    """
+    configs = functools.cache(lambda: tuple(list_configs(root, skip_damaged=True)))
+    sweep = functools.cache(lambda: ImageStore(root).gc(images_in_use(root)))
 
-# In the order in which they are mended.
-_MEND: dict[str, Callable[[Root, str], object]] = {
-    "process": _mend_process,
-    "supervisor": lambda root, _folder: Supervisor(root).ping(),
-    "publication": lambda root, owner: firewall.unpublish(root, owner),
-    "cgroup": _mend_group,
-    "netns": lambda _root, path: netns.delete(path),
-    "lease": _mend_lease,
-    "link": lambda _root, name: links.delete(name),
-    "secret": lambda root, path: secretfs.remove_folder(root, os.path.basename(path)),
-    "mount": lambda _root, point: umount2(point, MNT_DETACH),
-    "folder": lambda _root, path: clear(Path(path)),
-    "file": _mend_file,
-    "volume": lambda root, path: volume.delete_volume(root, os.path.basename(path)),
-    "image": lambda root, _digest: ImageStore(root).gc(images_in_use(root)),
-    "layer": _mend_layer,
-}
+    def mend_layer(path: str) -> None:
+        """Unpack it again if a container needs it; else sweep."""
+        needed = next((config.image for config in configs() if path in config.layers), None)
+        if needed is None:
+            sweep()
+        else:
+            ImageStore(root).layers(needed)
+
+    return {
+        "process": partial(_mend_process, root),
+        "supervisor": lambda _folder: Supervisor(root).ping(),
+        "publication": partial(firewall.unpublish, root),
+        "cgroup": partial(_mend_group, root),
+        "netns": netns.delete,
+        "lease": partial(_mend_lease, root),
+        "link": links.delete,
+        "secret": lambda path: secretfs.remove_folder(root, os.path.basename(path)),
+        "mount": lambda point: umount2(point, MNT_DETACH),
+        "folder": lambda path: clear(Path(path)),
+        "file": partial(_mend_file, root),
+        "volume": lambda path: volume.delete_volume(root, os.path.basename(path), configs()),
+        "image": lambda _digest: sweep(),
+        "layer": mend_layer,
+    }

@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -119,17 +119,21 @@ def write_record(root: Root, volume: Volume) -> None:
     write_json(record_file(root, volume.id), to_json(volume), durable=True)
 
 
-def delete_volume(root: Root, volume_id: str) -> None:
+def delete_volume(
+    root: Root, volume_id: str, configs: Iterable[ContainerConfig] | None = None
+) -> None:
     """Remove the volume and all it holds; idempotent. Killed in the middle, none of it is left.
 
     Then ``half_deleted`` has it; beside the others, for they may be on a disk of their own.
+    *configs* are those of all containers, for who has read them.
 
     Raises:
         StateError: containers have it mounted; names them. What is lost already may go.
     """
     folder = root.state / "volumes" / volume_id
     if (folder / "data").is_dir():
-        configs = list_configs(root, skip_damaged=True)
+        if configs is None:
+            configs = list_configs(root, skip_damaged=True)
         users = sorted(config.name for config in configs if is_mounted(root, volume_id, config))
         if users:
             raise StateError(f"cannot delete volume {volume_id}: used by {', '.join(users)}")

@@ -15,7 +15,6 @@ from runtime.kernel.libc import bind, bind_number, c_int, c_uint64, c_ulong, c_v
 CLONE_NEWTIME = 0x80
 CLONE_VM = 0x100
 CLONE_PIDFD = 0x1000
-CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000

@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from runtime import errors
@@ -125,11 +126,15 @@ def error_to_json(error: ContainerError) -> Message:
 
 
 def error_from_json(data: Message) -> ContainerError:
-    """Return the error that travelled; of a class this version does not know, the base class."""
+    """Return the error that travelled.
+
+    Of a class that this version does not know, or that takes more than words, it is the base class.
+    """
     cls = getattr(errors, str(data.get("code")), None)
     message = str(data.get("message"))
     if cls is LaunchError:
         return LaunchError(message, exit_code=int(data.get("exitCode", 125)))
     if isinstance(cls, type) and issubclass(cls, ContainerError):
-        return cls(message)
+        with suppress(TypeError):
+            return cls(message)
     return ContainerError(message)

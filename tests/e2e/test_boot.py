@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 
 import pytest
 
+from tests.support.drift import supervisors
 from tests.support.fuse import run_with_fuse
 from tests.support.manifests import HEAD, document, sleeper
 from tests.support.reboot import cut_power
@@ -129,6 +131,27 @@ def test_a_shutdown_ends_dependents_first_and_does_not_count_as_by_hand(site, wo
     site("agent")
     assert started(site) == ["test.base", "test.user"]
     assert todo(site, shop) == {}
+
+
+def test_a_shutdown_leaves_alone_what_has_not_run_since_the_boot(site, world):
+    site.apply(HEAD)
+    site("run", "-d", "--name", "idle", "test/box", "sleep", "1000")
+    cut_power(world)
+    shutil.rmtree(world / "run" / "containers")  # on a tmpfs, elsewhere
+    done = site("agent", "--shutdown")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert states(site) == {"idle": "created"}
+    assert not supervisors(world)
+
+
+def test_a_damaged_firewall_record_is_a_problem_of_the_report(site, world):
+    site.apply(HEAD)
+    record = world / "lib" / "networks" / "firewall.json"
+    record.parent.mkdir(exist_ok=True)
+    record.write_bytes(b"")
+    report = site.json("agent", code=1)
+    record.unlink()
+    assert f"{record} is damaged" in report["problems"][-1]
 
 
 def test_those_of_no_project_come_back_by_their_restart_policy(site, world):

@@ -223,6 +223,23 @@ def test_what_may_be_data_is_not_thrown_away(site, world):
     assert not data.parent.exists()
 
 
+def test_what_resists_is_named_and_all_else_is_mended(site, world):
+    damaged = world / "lib" / "networks" / "by-id" / f"{NOBODY}.json"
+    damaged.touch()
+    run("mount", "--bind", str(damaged), str(damaged))  # keeps it
+    stuck = world / "run" / "netns" / NOBODY
+    stuck.mkdir()
+    plant_container_folder(world)
+    said = site("doctor", "--mend", code=1).stderr
+    run("umount", str(damaged))
+    stuck.rmdir()
+    assert f"busy: '{damaged}'" in said
+    assert f"{stuck}: [Errno 21] Is a directory" in said
+    assert not (world / "lib" / "containers" / NOBODY).exists()
+    site("doctor", "--mend")
+    assert site("doctor").stdout == "all is well\n"
+
+
 def test_a_layer_that_is_gone_is_unpacked_again(site, world):
     (layer,) = (world / "lib" / "layers").iterdir()
     layer.rename(world / "lib" / "aside")

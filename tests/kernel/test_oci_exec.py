@@ -81,6 +81,13 @@ def test_detached_it_outlives_the_command(bundle, tmp_path):
     os.kill(pid, 9)
 
 
+def test_what_cannot_be_handed_out_is_not_left_running(bundle):
+    words = ("exec", "--detach", "--pid-file", "/no/such/folder/pid", ID, "sleep", "1000")
+    quiet = {"stdout": subprocess.DEVNULL, "capture_output": False}
+    assert bundle.call(*words, stderr=subprocess.DEVNULL, **quiet).returncode == 255
+    assert len(json.loads(bundle.do("ps", "-f", "json", ID))) == 1
+
+
 def test_a_file_descriptor_of_the_host_is_no_working_directory(bundle):
     """CVE-2024-21626: /proc/self/fd/N as working directory led to the host."""
     fd = os.open("/", os.O_RDONLY)

@@ -80,6 +80,13 @@ def test_a_scope_has_the_container_and_its_limits_from_create_to_delete(bundle):
     assert bundle.limit("cpu.weight") == "59"
 
 
+def test_a_scope_goes_with_its_container_even_if_the_status_is_damaged(bundle):
+    bundle.do(SYSTEMD, "run", "--detach", ID, **QUIET)
+    (bundle.root / ID / "status").write_bytes(b"")
+    bundle.do("delete", "--force", ID)
+    assert bundle.groups() == []
+
+
 def test_a_container_that_ended_leaves_its_scope_to_the_next_of_that_name(bundle):
     bundle.do(SYSTEMD, "run", "--detach", ID, **QUIET)
     bundle.do("kill", ID, "KILL")

@@ -14,7 +14,6 @@ import pytest
 from runtime.errors import ImageError, LayerError
 from runtime.image.inputkey import archive_key
 from runtime.image.model import (
-    DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -33,6 +32,7 @@ from runtime.root import Root
 from tests.support.tarball import END, digest, file, symlink
 
 Members = dict[str, bytes]
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 LOWER = file(b"who", b"lower") + file(b"kept", b"yes") + END
 UPPER = file(b"who", b"upper") + END
 

@@ -96,7 +96,7 @@ def test_errors_travel_with_class_and_text():
     assert [type(error) for error in travelled] == [NotFoundError, LaunchError]
     assert [str(error) for error in travelled] == ["no a", "no such file"]
     assert travelled[1].exit_code == 127
-    for code in ("FutureError", "KernelError", "os", None):
+    for code in ("FutureError", "KernelError", "DamagedError", "os", None):
         assert type(protocol.error_from_json({"code": code, "message": "m"})) is ContainerError
 
 

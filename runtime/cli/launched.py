@@ -1,0 +1,37 @@
+"""What becomes of a process just launched: whoever asked gets its terminal, or it is given up."""
+
+import os
+import signal
+import socket
+from contextlib import suppress
+
+from runtime.errors import LaunchError
+from runtime.supervisor.launch import Launched
+
+
+def send_terminal(path: str, launched: Launched) -> None:
+    """Send the master of its terminal, if it has one, to the console socket at *path*.
+
+    Raises:
+        LaunchError: nobody listens there.
+    """
+    if (master := launched.terminal) is None:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:
+            console.connect(path)
+            socket.send_fds(
+                console, [os.fsencode(os.readlink(f"/proc/self/fd/{master}"))], [master]
+            )
+    except OSError as error:
+        raise LaunchError(f"console socket {path}: {error.strerror}") from error
+    os.close(master)
+    launched.terminal = None
+
+
+def abandon(launched: Launched) -> None:
+    """Kill and collect the process."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+    os.close(launched.pidfd)
