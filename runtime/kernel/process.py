@@ -122,6 +122,20 @@ def close_range(first: int, last: int = _LAST_FD, flags: int = 0) -> None:
     check(_close_range(first, last, flags), "close_range", f"{first}..{last}")
 
 
+def detach(*fds: int) -> None:
+    """Go on as nobody's child in nobody's folder, with private files; the caller's process ends.
+
+    Of the descriptors above *fds* none stays; those are closed on exec from now on.
+    """
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o077)
+    close_range(max(fds) + 1)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+
+
 def seccomp(operation: int, flags: int, program: bytes) -> int:
     """Load the BPF *program* (8 bytes an instruction) as this thread's system call filter.
 

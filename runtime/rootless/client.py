@@ -14,7 +14,7 @@ from types import MappingProxyType
 from runtime.errors import SupervisorError, UnsupportedHostError
 from runtime.kernel.listening import listen, peer_uid, short, try_lock
 from runtime.kernel.selfexe import command
-from runtime.rootless import namespaces, outside, protocol
+from runtime.rootless import namespaces, outside, protocol, survival
 from runtime.rootless.delegation import scope_words
 from runtime.rootless.folders import make_holder_folder
 from runtime.rootless.forwards import Forward
@@ -40,9 +40,9 @@ _line: list[socket.socket] = []
 def enter(run: str, *, start: bool) -> None:
     """Move this process, which must have one thread, into its user's namespaces, as root there.
 
-    *run* is the folder of the holder, see `folders.holder_folder`. Without a holder, *start* starts
-    one; else there are new namespaces, of which nothing is left when this process ends: enough to
-    look.
+    *run* is the folder of the holder, see `folders.holder_folder`. Without a holder, one starts if
+    *start* says so, or if one was killed and its namespaces can be found again; else there are new
+    ones, of which nothing is left when this process ends: enough to look.
     The current folder stays.
 
     Raises:
@@ -55,8 +55,6 @@ def enter(run: str, *, start: bool) -> None:
         folder = os.getcwd()
     os.environ.setdefault("HOME", os.path.expanduser("~"))  # inside we have root's name
     outside.remember()
-    # One that was killed has left its note, and perhaps somebody inside: they are found again.
-    start = start or os.path.exists(os.path.join(run, protocol.NOTE))
     try:
         found = _ask_in(run, start=start)
         inside = found or namespaces.make(ids_of(os.getuid(), os.getgid()))
@@ -119,7 +117,7 @@ def _to_holder() -> socket.socket:
 
 
 def _ask_in(run: str, *, start: bool) -> Namespaces | None:
-    """Return the namespaces of the holder; None if there is none, and *start* is not set."""
+    """Return the namespaces of the holder; None if there is none, and none is to start."""
     deadline = time.monotonic() + _START_S
     path = os.path.join(run, protocol.SOCKET)
     while True:
@@ -133,12 +131,12 @@ def _ask_in(run: str, *, start: bool) -> Namespaces | None:
             else:
                 _line.append(line)
                 return found
-        elif start:
+        elif start or survival.are_left(os.path.join(run, protocol.NOTE)):
             _start_one(run, path)
         else:
             return None
         if time.monotonic() > deadline:
-            raise SupervisorError(f"no holder answers at {path}; see {run}/holder.log")
+            raise SupervisorError(f"no holder answers at {path}; see {run}/{protocol.LOG}")
 
 
 def _try_connect(path: str) -> socket.socket | None:
@@ -179,7 +177,7 @@ def _start_one(run: str, path: str) -> None:
                 return
             # Without a service manager that answers, there is just no cgroup.
             if not _start(run, listener.fileno(), lock):
-                raise SupervisorError(f"the holder ended at once; see {run}/holder.log")
+                raise SupervisorError(f"the holder ended at once; see {run}/{protocol.LOG}")
     finally:
         os.close(lock)
 
@@ -215,7 +213,7 @@ def _spawn(
     run: str, fds: Mapping[int, int], prefix: Sequence[str], environment: Mapping[str, str]
 ) -> int:
     log = os.open(
-        os.path.join(run, "holder.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        os.path.join(run, protocol.LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     # Out of the way of the numbers they get in the child.

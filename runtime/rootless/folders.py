@@ -1,4 +1,4 @@
-"""Where an ordinary user's default world lives.
+"""Where an ordinary user's default world lives, and the folder of the holder.
 
 Source: XDG Base Directory Specification.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.errors import UnsupportedHostError
 from runtime.root import Root
+from runtime.rootless import protocol
 
 
 def root_of(uid: int, environment: Mapping[str, str]) -> Root:
@@ -48,6 +49,21 @@ def make_holder_folder(folder: str) -> None:
             os.mkdir(each, 0o700)
         if not _is_private(each):
             raise _not_private(each)
+
+
+def leave_holder_folder(folder: str) -> None:
+    """Take away what a holder that ends has there; the lock last, whose taker starts afresh."""
+    names = ["slirp.log", "resolv.conf", protocol.LOCK]
+    with suppress(FileNotFoundError):
+        # Notes that were being written when holders were killed.
+        names[:0] = [name for name in os.listdir(folder) if name.startswith(f"{protocol.NOTE}.")]
+        if not os.stat(os.path.join(folder, protocol.LOG)).st_size:
+            names.insert(0, protocol.LOG)
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    with suppress(OSError):  # there is a log worth keeping, or somebody starts another holder
+        os.rmdir(folder)
 
 
 def _run_folder(uid: int, given: str | None) -> str:

@@ -5,8 +5,8 @@ alone), and runs slirp4netns, anew where that died. It ends when nobody is conne
 inside, and no link or mount was left there.
 
 If it is killed, what runs inside goes on without a way out until the next command: the holder that
-starts then finds the namespaces again by a process in them. When its socket is taken away, as at
-the end of a session without lingering, or on SIGTERM, it kills what is inside.
+starts then finds the namespaces again by a process in them (`survival`). When its socket is taken
+away, as at the end of a session without lingering, or on SIGTERM, it kills what is inside.
 """
 
 import json
@@ -26,15 +26,16 @@ from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
 from runtime.kernel.listening import peer_uid
 from runtime.kernel.passing import receive_fds
-from runtime.kernel.process import close_range
+from runtime.kernel.process import detach
 from runtime.rootless import delegation, insiders, protocol, survival
+from runtime.rootless.folders import leave_holder_folder
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
 from runtime.rootless.protocol import LISTEN_FD, LOCK_FD, REPORT_FD, Message
 from runtime.rootless.resolver import write_resolv_conf
 from runtime.rootless.slirp import LINK, Slirp
 from runtime.rootless.spawn import spawn
+from runtime.version import VERSION
 
-_LOG = "holder.log"
 _VANISHED = 0x200 | inotify.IN_MOVED_FROM  # IN_DELETE
 _AGAIN_S = 1.0
 """How long to wait where the host has nothing left for what must be done, or it fails."""
@@ -73,6 +74,7 @@ class Holder:
         self._enter_group()
         write_resolv_conf(run)
         self._slirp: Slirp | None = Slirp(run, self._namespaces)
+        self._slirp_up = time.monotonic()
         self._watch(self._slirp.pidfd, self._slirp_ended)
         survival.remember(self._note, self._kept)
 
@@ -97,7 +99,7 @@ class Holder:
         insiders.kill_all(self._numbers)
         with suppress(FileNotFoundError):
             os.unlink(self._note)
-        _leave(self._run)
+        leave_holder_folder(self._run)
 
     def _enter_group(self) -> None:
         """Go where the processes inside are; those started from here follow."""
@@ -187,6 +189,8 @@ class Holder:
         del self._lines[line.fileno()]
         line.close()
         self._end_if_idle()
+        if self._going:
+            self._remember()
 
     def _answer(self, request: bytes, given: list[int]) -> tuple[Message, tuple[int, ...]]:
         try:
@@ -201,6 +205,7 @@ class Holder:
 
     def _do(self, asked: Message, given: list[int]) -> tuple[Message, tuple[int, ...]]:
         if asked["op"] == "enter":
+            self._do_later(self._remember)  # then it is inside
             return {"ok": {}}, tuple(self._namespaces.fds.values())
         if asked["op"] == "forward":
             ports = (Forward(*port) for port in asked["ports"])
@@ -213,7 +218,12 @@ class Holder:
         if asked["op"] == "spawn":
             self._spawn(asked["words"], asked["environment"], asked["numbers"], given)
             return {"ok": {}}, ()
-        return {"error": f"the holder knows no {asked['op']}: it is of another version"}, ()
+        return {
+            "error": f"the holder of this user's namespaces, process {os.getpid()} of version"
+            f" {VERSION}, knows no {asked['op']}: after `kill -9 {os.getpid()}` the next command"
+            " starts one of its own version; containers go on, and another apply publishes their"
+            " ports again"
+        }, ()
 
     def _spawn(
         self, words: list[str], environment: dict[str, str], numbers: list[int], fds: list[int]
@@ -238,6 +248,7 @@ class Holder:
             self._forget(pidfd)
             os.close(pidfd)
             os.waitpid(pid, 0)
+            self._remember()  # it was the parent of those that stay
 
         self._watch(pidfd, reap)
 
@@ -289,7 +300,11 @@ class Holder:
 
     def _slirp_ended(self) -> None:
         self._stop_slirp()
-        self._restart_slirp()
+        if time.monotonic() - self._slirp_up < _AGAIN_S:
+            _say("slirp4netns ended as soon as it was up")
+            self._do_later(self._restart_slirp)
+        else:
+            self._restart_slirp()
 
     def _stop_slirp(self) -> None:
         assert self._slirp is not None
@@ -301,6 +316,7 @@ class Holder:
         """Start it again with all that was open; what somebody else took meanwhile stays closed."""
         try:
             self._slirp = Slirp(self._run, self._namespaces)
+            self._slirp_up = time.monotonic()
             self._watch(self._slirp.pidfd, self._slirp_ended)
             self._addresses = []
             self._set_addresses(self._wanted())
@@ -316,6 +332,13 @@ class Holder:
             except (NetworkError, OSError) as error:
                 _say(str(error))
 
+    def _remember(self) -> None:
+        """Note who is inside by now."""
+        try:
+            survival.remember(self._note, self._kept)
+        except OSError as error:
+            _say(str(error))
+
     def _end_if_idle(self) -> None:
         try:
             self._going = self._going and self._is_used()
@@ -328,9 +351,9 @@ class Holder:
         if self._lines or self._survivor >= 0:
             return True
         but = self._slirp.pid if self._slirp else 0
-        for pid in insiders.processes(self._numbers, but=but):
+        for stat in insiders.processes(self._numbers, but=but):
             with suppress(ProcessLookupError):
-                self._survivor = os.pidfd_open(pid)
+                self._survivor = os.pidfd_open(stat.pid)
                 self._watch(self._survivor, self._survivor_ended)
                 return True
         if insiders.look(self._namespaces, insiders.links):
@@ -354,42 +377,18 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _settle() -> None:
-    """Become nobody's child in nobody's folder."""
-    if os.fork():
-        os._exit(0)
-    os.chdir("/")
-    os.umask(0o077)
-    close_range(REPORT_FD + 1, 0x7FFFFFFF)
-    for fd in (LISTEN_FD, LOCK_FD, REPORT_FD):
-        os.set_inheritable(fd, False)
-
-
-def _leave(run: str) -> None:
-    """Take away our files; the lock last, whose taker starts afresh."""
-    names = ["slirp.log", "resolv.conf", protocol.LOCK]
-    with suppress(FileNotFoundError):
-        if not os.stat(os.path.join(run, _LOG)).st_size:
-            names.insert(0, _LOG)
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(run, name))
-    with suppress(OSError):  # there is a log worth keeping, or somebody starts another holder
-        os.rmdir(run)
-
-
 def main(arguments: Iterable[str]) -> None:
     """Hold namespaces for the user; the folder of the holder is given."""
     (run,) = arguments
     with open(REPORT_FD, "w", encoding="utf-8", closefd=True) as report:
         try:
-            _settle()
+            detach(LISTEN_FD, LOCK_FD, REPORT_FD)
             holder = Holder(run)
         except (ContainerError, OSError) as error:
             no_process = isinstance(error, BlockingIOError)  # of fork(2)
             report.write(protocol.NO_PROCESS if no_process else str(error))
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, protocol.SOCKET))
-            _leave(run)
+            leave_holder_folder(run)
             return
     holder.run()

@@ -5,11 +5,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from runtime.kernel.procfs import parse_mountinfo, read_stat
+from runtime.kernel.procfs import Stat, parse_mountinfo, read_stat
 from runtime.rootless import resolver
 from runtime.rootless.namespaces import KINDS, Namespaces
 from runtime.rootless.slirp import LINK
@@ -18,43 +18,48 @@ PROC = "/proc"
 _KILL_S = 10.0
 _PAUSE_S = 0.01
 _OURS = frozenset({"lo", LINK})
-_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What looking at a process ends with if it has ended, or is somebody else's."""
 
 
-def processes(numbers: dict[str, int], *, all_kinds: bool = False, but: int = 0) -> Iterator[int]:
-    """Yield the processes in the user namespace of *numbers*, or with *all_kinds* in all three.
+def processes(numbers: Mapping[str, int], *, but: int = 0) -> Iterator[Stat]:
+    """Yield the processes in the user namespace of *numbers*.
 
     Left out are the pid *but*, and those that are dead. Those in user namespaces below it are not
     named: they have nothing of ours, or end with those who made them.
     """
-    wanted = {kind: f"{kind}:[{numbers[kind]}]" for kind in KINDS}
     for name in os.listdir(PROC):
-        if not name.isdecimal() or int(name) == but:
-            continue
-        with suppress(*_GONE):  # PermissionError: somebody else's
-            kinds = KINDS if all_kinds else ("user",)
-            if all(os.readlink(f"{PROC}/{name}/ns/{kind}") == wanted[kind] for kind in kinds):
-                stat = read_stat(int(name))
-                if stat is not None and stat.state != "Z":
-                    yield int(name)
+        if name.isdecimal() and int(name) != but and is_in(int(name), numbers, ("user",)):
+            stat = read_stat(int(name))
+            if stat is not None and stat.state != "Z":
+                yield stat
 
 
-def kill_all(numbers: dict[str, int], *, timeout_s: float = _KILL_S) -> None:
+def is_in(pid: int, numbers: Mapping[str, int], kinds: Iterable[str] = KINDS) -> bool:
+    """Tell whether a process is in the namespaces of *numbers*, as far as *kinds* names them."""
+    try:
+        return all(
+            os.readlink(f"{PROC}/{pid}/ns/{kind}") == f"{kind}:[{numbers[kind]}]" for kind in kinds
+        )
+    except GONE:
+        return False
+
+
+def kill_all(numbers: Mapping[str, int], *, timeout_s: float = _KILL_S) -> None:
     """Kill all processes in the user namespace, also while they fork.
 
-    One that sleeps uninterruptibly is given up after *timeout_s*: it dies when it wakes.
+    The caller holds it, or its number could be another one's. A process that sleeps
+    uninterruptibly is given up after *timeout_s*: it dies when it wakes.
     """
     deadline = time.monotonic() + timeout_s
-    while (pids := list(processes(numbers))) and time.monotonic() < deadline:
-        for pid in pids:
+    while (stats := list(processes(numbers))) and time.monotonic() < deadline:
+        for stat in stats:
             with suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(pid)
+                pidfd = os.pidfd_open(stat.pid)
                 try:
                     # Looked at again: the pid may be a stranger's by now.
-                    if os.readlink(f"{PROC}/{pid}/ns/user") == f"user:[{numbers['user']}]":
+                    if is_in(stat.pid, numbers, ("user",)):
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                except FileNotFoundError:
-                    pass
                 finally:
                     os.close(pidfd)
         time.sleep(_PAUSE_S)

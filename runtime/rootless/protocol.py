@@ -22,6 +22,7 @@ from runtime.kernel.passing import receive_fds
 
 SOCKET = "holder.sock"
 LOCK = "holder.lock"
+LOG = "holder.log"
 NOTE = "namespaces.json"
 """By which a holder finds the namespaces of one that was killed."""
 LISTEN_FD, LOCK_FD, REPORT_FD = 3, 4, 5

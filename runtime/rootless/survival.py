@@ -2,14 +2,21 @@
 
 The next one may be started from anywhere. Processes it starts inside must be in that cgroup: a
 cgroup namespace shows no other, and lets nobody move across its border.
+
+Namespaces are told apart by numbers, which the kernel gives out again: that they are still those
+of the note is proven only by a process that was seen inside while a holder had them, and still is.
+Nobody gets from one user namespace into another that is not below it.
 """
 
 import json
 import os
+import sys
 from contextlib import suppress
+from typing import Any
 
 from runtime.documents import read_note
-from runtime.kernel.procfs import boot_id
+from runtime.kernel.procfs import boot_id, is_running
+from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 from runtime.rootless import delegation, insiders, namespaces
 from runtime.rootless.ids import ids_of
@@ -34,41 +41,80 @@ def find_or_make(note: str) -> Kept:
         UnsupportedHostError: the host lets this user make none; says what to change.
         OSError: the host has nothing left for it.
     """
-    known = read_note(note)
-    if known is not None and known["boot"] == boot_id():
-        numbers = {kind: known[kind] for kind in namespaces.KINDS}
-        group = known.get("group")  # notes of older versions have none
-        if (found := _find(numbers, group)) is not None:
-            return Kept(found, frozenset(known["mounts"]), group)
-        insiders.kill_all(numbers)
+    if (known := _read(note)) is not None:
+        if (found := _find(known, whole=True)) is not None:
+            return Kept(found, frozenset(known["mounts"]), known.get("group"))
+        _end_all(known)
     group = delegation.own_group()
     made = namespaces.make(ids_of(os.getuid(), os.getgid()), group=group)
     mounts = insiders.look(made, insiders.own_mounts)
     return Kept(made, frozenset(mounts), group)
 
 
+def are_left(note: str) -> bool:
+    """Tell whether the namespaces told of in the file *note* can be found again."""
+    known = _read(note)
+    found = None if known is None else _find(known, whole=True)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
 def remember(note: str, kept: Kept) -> None:
     """Tell whoever comes after this process; atomic."""
-    numbers, mounts = kept.namespaces.numbers(), sorted(kept.mounts)
-    body = {"boot": boot_id(), **numbers, "mounts": mounts, "group": kept.group}
-    temporary = f"{note}.new"
-    with open(temporary, "w", encoding="ascii") as file:
-        json.dump(body, file)
-    os.replace(temporary, note)
+    numbers = kept.namespaces.numbers()
+    inside = [
+        (stat.pid, stat.start_ticks, insiders.is_in(stat.pid, numbers))
+        for stat in insiders.processes(numbers)
+    ]
+    body = {
+        "boot": boot_id(),
+        **numbers,
+        "mounts": sorted(kept.mounts),
+        "group": kept.group,
+        "insiders": inside,
+    }
+    replace_file(note, json.dumps(body).encode())
 
 
-def _find(numbers: dict[str, int], group: str | None) -> Namespaces | None:
-    """Return namespaces by a process in all of them; None if nobody gets back in.
+def _read(note: str) -> dict[str, Any] | None:
+    known: dict[str, Any] | None = read_note(note)
+    return known if known is not None and known["boot"] == boot_id() else None
 
-    Containers without their keeper have namespaces of their own; and where the *group* is gone,
-    none can be started any more.
+
+def _find(known: dict[str, Any], *, whole: bool) -> Namespaces | None:
+    """Return the namespaces of a process that proves them; None if nobody does.
+
+    Of one in the user namespace, or in the *whole* of them: containers without their keeper have
+    others of their own, by which nobody gets back in. Nor does anybody where the group is gone:
+    none could be started in it any more.
     """
-    if group is not None and not os.path.isdir(group):
+    group = known.get("group")  # notes of older versions have none, nor insiders
+    if whole and group is not None and not os.path.isdir(group):
         return None
-    for pid in insiders.processes(numbers, all_kinds=True):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found = Namespaces.of_process(pid)
-            if found.numbers() == numbers:
-                return found
-            found.close()
+    numbers = {kind: known[kind] for kind in (namespaces.KINDS if whole else ("user",))}
+    for pid, start, was_whole in known.get("insiders", ()):
+        if was_whole or not whole:
+            with suppress(*insiders.GONE):
+                found = Namespaces.of_process(pid)
+                # In this order: so they are not those of a stranger who has the pid by now.
+                if is_running(pid, start) and numbers.items() <= found.numbers().items():
+                    return found
+                found.close()
     return None
+
+
+def _end_all(known: dict[str, Any]) -> None:
+    """Kill who is inside, if it is proven that these are ours; else say who that may be."""
+    proven = _find(known, whole=False)
+    if proven is not None:
+        insiders.kill_all(known)  # as long as it is held, nobody else gets the number
+        proven.close()
+    elif left := " ".join(str(stat.pid) for stat in insiders.processes(known)):
+        print(
+            f"a holder was killed, and none of those it knew inside is left; in a user namespace of"
+            f" that number, which may be another one by now, are the processes {left}: to be ended"
+            " by hand if they are of this user's containers",
+            file=sys.stderr,
+            flush=True,
+        )

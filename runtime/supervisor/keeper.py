@@ -34,7 +34,7 @@ import time
 from contextlib import suppress
 
 from runtime.kernel.passing import receive_fds
-from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, close_range, prctl
+from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, detach, prctl
 from runtime.supervisor import codecopy, leaf, limits, strays
 from runtime.supervisor.names import (
     CONTAINER,
@@ -404,13 +404,7 @@ def _name_of(pid: int, names: dict[str, int]) -> str | None:
 
 def _settle(home: Home) -> None:
     """Become nobody's child in nobody's folder and cgroup."""
-    if os.fork():
-        os._exit(0)
-    os.chdir("/")
-    os.umask(0o077)
-    close_range(LOCK_FD + 1, 0x7FFFFFFF)
-    for fd in (LISTEN_FD, LOCK_FD):
-        os.set_inheritable(fd, False)
+    detach(LISTEN_FD, LOCK_FD)
     leaf.enter(home.cgroup)
     # Needs CAP_SYS_RESOURCE. Containers get a score of their own.
     with suppress(PermissionError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:

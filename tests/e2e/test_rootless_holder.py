@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from runtime.rootless.namespaces import KINDS
 from tests.support.manifests import HEAD, document
-from tests.support.ordinary import Ordinary, delegated_group, ordinary_user
+from tests.support.ordinary import Ordinary, delegated_group, ordinary_user, uid
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -39,6 +42,11 @@ try:
     print(line.recv(100) or "hung up")
 except ConnectionError:
     print("hung up")
+"""
+_SHORT_LIVED = """#!/bin/sh
+date +%s.%N >> {starts}
+case "$(wc -l < {starts})" in 2|3) exec timeout 0.5 {program} "$@" ;; esac
+exec {program} "$@"
 """
 _ENTER = "import sys; from runtime.rootless.client import enter; enter(sys.argv[1], start=False)"
 
@@ -77,7 +85,10 @@ def test_it_answers_its_user_alone_and_whoever_comes_as_it_ends_finds_the_next()
             for nonsense in (b"\xff", b"[]", b"{}", b'{"op": "forward", "world": 1, "ports": [2]}'):
                 line.send(nonsense)
                 assert "error" in json.loads(line.recv(1000))
+            line.send(b'{"op": "of-later"}')
+            refused = json.loads(line.recv(1000))["error"]
         (pid,) = user.pids(_HOLDER)
+        assert f"knows no of-later: after `kill -9 {pid}` the next command" in refused
 
         # Somebody else, for whom a careless user has opened the way, and root who is no such user.
         (user.folder / "session").chmod(0o711)
@@ -119,6 +130,90 @@ def test_the_one_after_a_killed_one_goes_back_to_its_cgroup():
         for words, name in (((), "one"), (other, "two")):
             again(*words, "rm", "-f", name)
             again(*words, "delete", "-p", "test")
+
+
+def test_numbers_of_namespaces_that_others_have_by_now_are_no_proof():
+    with ordinary_user() as user, strange_namespaces(user) as stranger:
+        numbers = {kind: os.stat(f"/proc/{stranger.pid}/ns/{kind}").st_ino for kind in KINDS}
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        note = {"boot": boot, "mounts": [], "group": None, **numbers}
+        somebody = (stranger.pid, 1, True)  # another one had that pid
+        for left in (note | {"mnt": 1, "net": 1}, note, note | {"insiders": [somebody]}):
+            _write_note(user, left)
+            user("ps")
+            assert [*user.pids()] == [stranger.pid]
+            assert stranger.poll() is None
+        user.apply(WEB)
+        log = (user.socket.parent / "holder.log").read_text()
+        assert f"are the processes {stranger.pid}: to be ended by hand" in log
+        (container,) = user.pids("nc -ll")
+        assert os.stat(f"/proc/{container}/ns/user").st_ino != numbers["user"]
+        user.delete("test")
+        wait_until(lambda: [*user.pids()] == [stranger.pid])
+        assert stranger.poll() is None
+
+
+def test_containers_whose_keeper_is_gone_end_before_there_are_new_namespaces():
+    with ordinary_user() as user:
+        user.apply(WEB)
+        (container,) = user.pids("nc -ll")
+        note = user.socket.parent / "namespaces.json"
+        wait_until(lambda: container in _noted(note))
+        for pid in user.pids("runtime."):  # keeper and holder are followed by nobody then
+            os.kill(pid, signal.SIGSTOP)
+        for pid in user.pids("runtime."):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not user.pids("runtime."))
+        note.with_name("namespaces.json.1.tmp").touch()
+
+        user("ps")
+        assert container in user.pids()
+        user.apply(WEB)
+        assert container not in user.pids("nc -ll")
+        user.delete("test")
+        wait_until(lambda: not user.socket.parent.exists())
+
+
+def test_a_network_program_that_does_not_stay_is_not_started_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with ordinary_user() as user:
+        starts = user.folder / "home" / "starts"
+        program = user.folder / "slirp4netns"
+        program.write_text(_SHORT_LIVED.format(starts=starts, program=shutil.which("slirp4netns")))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{user.folder}:{os.environ['PATH']}")
+        user.apply(WEB)
+        user.kill("slirp4netns --configure")
+        wait_until(lambda: len(starts.read_text().split()) > 3 and _says(user) == "hello")
+        times = [float(time) for time in starts.read_text().split()[1:]]
+        assert all(later - time > 1 for time, later in pairwise(times)), times
+        user.delete("test")
+
+
+@contextmanager
+def strange_namespaces(user: Ordinary) -> Iterator[subprocess.Popen]:
+    """Yield a process of the user in namespaces that have nothing to do with us."""
+    words = ["unshare", "--user", "--cgroup", "--mount", "--net", "sleep", "1000"]
+    with subprocess.Popen([*user.as_user, *words]) as stranger:
+        try:
+            wait_until(lambda: stranger.pid in user.pids("sleep 1000"))
+            wait_until(lambda: stranger.pid not in user.pids("unshare"))
+            yield stranger
+        finally:
+            stranger.kill()
+
+
+def _noted(note: Path) -> list[int]:
+    return [pid for pid, *_ in json.loads(note.read_text())["insiders"]]
+
+
+def _write_note(user: Ordinary, body: dict[str, object]) -> None:
+    folder = user.socket.parent
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "namespaces.json").write_text(json.dumps(body))
+    for path in (folder, folder / "namespaces.json"):
+        os.chown(path, uid(), uid())
 
 
 @contextmanager
