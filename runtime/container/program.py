@@ -124,10 +124,11 @@ def compile_program(
         operations += plan.host
     if keyring is not None:
         operations.append(("keyring", keyring))
+    # Before hooks mount anything: a host that systemd runs would get it, too.
+    operations.append(("private",) if kept == kernel.MS_PRIVATE else ("private", kept))
     if stages is not None:
         operations += stages.before_root()
     operations += plan.fresh
-    operations.append(("private",) if kept == kernel.MS_PRIVATE else ("private", kept))
     operations.append(root)
     operations.append(("pivot",) if stages is None or stages.pivot else ("change_root",))
     operations += plan.inside

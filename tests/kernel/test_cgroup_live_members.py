@@ -35,7 +35,7 @@ def test_members_join_are_listed_and_counted(group: Cgroup) -> None:
         stats = group.stats()
         assert stats.pids == 1
         assert (stats.cpu_ns or 0) > 1_000_000
-        assert (stats.memory_peak_bytes or 0) >= (stats.memory_bytes or 0) > 100_000
+        assert (stats.memory_peak_bytes or 0) >= (stats.memory_bytes or 0) > 0
         assert stats.oom_kills == 0
 
 

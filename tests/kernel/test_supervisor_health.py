@@ -82,7 +82,8 @@ def test_a_probe_that_cannot_even_die_holds_up_nobody(host, flags):
         told = host.wait_status("a", lambda s: s.health == "unhealthy")
         assert "no end within 0.2 s" in told.health_output
         assert host.client.status("a").state == "running"
-        assert len(group.pids()) >= 1
+        if "freezer" in group.hierarchy.places:  # with version 2 SIGKILL ends who is frozen
+            assert len(group.pids()) >= 1
         host.client.stop("a", signal=signal.SIGKILL, grace=0)
         group.thaw()
         assert wait_until(lambda: not group.pids())
