@@ -24,7 +24,9 @@ from runtime.supervisor.loop import IN, Timer
 from runtime.supervisor.spawn import collect
 
 _UNKNOWN_AFTER_S = 2.0
-"""How long the keeper may take to tell how a child of its own ended."""
+"""How long after an end it is that nobody will tell of it any more."""
+_KEEPER_TELLS_S = 60.0
+"""The same of a child of the keeper's, who may be at a thousand others, on a busy host."""
 _DEATH_S = 5.0
 """How long a launch that was given up may take to go, before that is told."""
 _PROCESS_GROUP = 1 << 2
@@ -246,9 +248,9 @@ class Process:
 
     def _give_up_later(self) -> None:
         if self._timer is None:
-            self._timer = self._context.loop.call_later(
-                _UNKNOWN_AFTER_S, lambda: self._finish(None)
-            )
+            is_keepers = self._name in self._context.link.children
+            patience = _KEEPER_TELLS_S if is_keepers else _UNKNOWN_AFTER_S
+            self._timer = self._context.loop.call_later(patience, lambda: self._finish(None))
 
     def _finish(self, code: int | None) -> None:
         ended, self._ended = self._ended, None

@@ -24,6 +24,7 @@ def test_for_another_python_it_is_another_one(tmp_path, monkeypatch):
     ours = codecopy.keep(str(tmp_path), own_code()).folder
     others = codecopy.keep(str(tmp_path), Code("/usr/bin/another", own_code().folder)).folder
     monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-999")
+    monkeypatch.setattr(codecopy, "_bytecode", lambda *_: None)  # it would be left in the tree
     newer = codecopy.keep(str(tmp_path), own_code()).folder
     assert len({ours, others, newer}) == 3
     assert {codecopy.name_of(each) for each in (ours, others, newer)} == {codecopy.name_of(ours)}
