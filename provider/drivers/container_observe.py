@@ -235,7 +235,7 @@ class _View:
         if wanted == "running" and not running and not is_done(status, effective):
             cause, lost = how_it_ended(status), self._lost_ports(status.id)
             if status.resumes or (status.state == "created" and is_before_boot(config.created_at)):
-                cause = "it ended with the host, which was started anew"
+                cause = "it ended with the host, or by `bayplan agent --shutdown`"
                 if lost_secrets(self._containers.root, config):
                     cause += "; its secrets were on no disk, and are given again by an apply"
             elif attempted and status.stop_requested:

@@ -59,7 +59,7 @@ def find(root: Root, name_or_id: str) -> Summary:
     exact = [c for c in everything if name_or_id in (c.name, c.id)]
     if exact:
         return max(exact, key=lambda c: c.created_at)
-    found = [c for c in everything if c.id.startswith(name_or_id)]
+    found = [c for c in everything if name_or_id and c.id.startswith(name_or_id)]
     if len(found) == 1:
         return found[0]
     if found:

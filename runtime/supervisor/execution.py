@@ -125,7 +125,8 @@ class Executions:
             self._context.link.gone(EXEC + name)
             return lambda: None
         if name not in self._running:
-            raise NotFoundError(f"no exec {name}")
+            lost = "keeper and supervisor were killed, or somebody has asked before"
+            raise NotFoundError(f"how the command ended is not known any more: {lost}")
         waiting = self._waiting.setdefault(name, [])
         waiting.append(ended)
 
