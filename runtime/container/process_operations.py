@@ -67,8 +67,8 @@ def process_operations(
     if not process.args:
         raise ContainerError("there is no command to run")
     for item in process.env:
-        if not item.partition("=")[1] or item.startswith("="):
-            raise ContainerError(f"environment variable {item!r} is not NAME=VALUE")
+        if item.startswith("="):
+            raise ContainerError(f"environment variable {item!r} has no name")
     operations: list[Operation] = []
     user = process.user
     operations.append(("umask", DEFAULT_UMASK if user.umask is None else user.umask))
