@@ -38,7 +38,7 @@ def manifest(word: str, *, subnet: str = "", env: str = "") -> str:
             f"{{replicas: 2, publish: [{{port: {PORTS[word]}, targetPort: 8080}}], "
             "container: {image: box, command: [busybox, httpd, -f, -p, '8080', -h, /srv], "
             "stopSignal: SIGKILL, networks: [net], configs: [{name: page, target: /srv}], "
-            "health: {http: {port: 8080, path: /index.html}, interval: 100ms}}, "
+            "health: {http: {port: 8080, path: /index.html}, interval: 100ms, timeout: 20s}}, "
             "dependsOn: [{kind: Job, name: seed, condition: completed}]}",
         )
     )
