@@ -53,7 +53,7 @@ from runtime.supervisor import boot
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.status import Status
 
-_START_WITHIN_S = 60.0
+_SEEN_TO_WITHIN_S = 60.0
 _SHARED = "shared"
 """In the run folder: others are or were in its network namespace, too."""
 _NO_STREAMS: Mapping[str, int] = MappingProxyType({})
@@ -369,12 +369,15 @@ class Containers:
 def unremoved(root: Root) -> list[str]:
     """Return what was to be removed at its end, and ended, or never began, with nobody to do it.
 
-    One just being made is left alone: it has not run yet either.
+    One just being made, or just ended, is left alone: somebody is about to start or remove it.
     """
-    return [
-        config.id
-        for config in list_configs(root, skip_damaged=True)
-        if config.auto_remove
-        and time.time() - config.created_at > _START_WITHIN_S
-        and (status_of(root, config.id).state == "created" or status_of(root, config.id).ended)
-    ]
+    overdue = time.time() - _SEEN_TO_WITHIN_S
+    found = []
+    for config in list_configs(root, skip_damaged=True):
+        if config.auto_remove and config.created_at < overdue:
+            with suppress(NotFoundError):  # it goes just now
+                told = status_of(root, config.id)
+                over = told.ended or told.state == "created"
+                if over and (told.finished_at or 0.0) < overdue:
+                    found.append(config.id)
+    return found
