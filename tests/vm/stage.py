@@ -75,9 +75,10 @@ def _perform(site: Site, given: argparse.Namespace, host: int) -> str:
 
 def cut(site: Site, what: str, point: int, blow: partial[None]) -> int:
     """Run an apply of a state, or the delete, up to a point; return how many it passed."""
-    words = ["apply", "-f", site.files[what]]
     if what == "delete":
         words = ["delete", "-p", "test", "--delete-volumes"]
+    else:
+        words = ["apply", "-f", site.files[what]]
     ran = run_with_fuse(site.bayplan, words, point, deep=True, blow=blow)
     assert ran.code == 0, f"{ran.out}\n{ran.errors}"
     return int(ran.last.split()[0])
