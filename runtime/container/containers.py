@@ -34,6 +34,7 @@ from runtime.container.folders import (
     run_folder,
     state_folder,
 )
+from runtime.container.layers import ensure_layers
 from runtime.container.making import making
 from runtime.container.requests import cgroup_of, launch_request
 from runtime.container.revival import note_filesystems
@@ -125,6 +126,7 @@ class Containers:
         if self.status(container_id).state in ("running", "restarting"):
             return ()
         self._join_others(config)
+        ensure_layers(self.root, config)
         attachments = connect(self.root, config, avoid=avoid)
         write_etc(self.root, config, attachments)
         note_filesystems(self.root, config)

@@ -12,6 +12,7 @@ from errno import ENOENT
 
 from runtime.container.config import ContainerConfig, read_config, writing_alone
 from runtime.container.folders import state_folder
+from runtime.container.layers import ensure_layers
 from runtime.container.state import status_of
 from runtime.container.tarcopy import pack, unpack
 from runtime.errors import KernelError, NotFoundError, StateError
@@ -198,6 +199,7 @@ def _with_files(
 
 @contextmanager
 def _ended_root(root: Root, config: ContainerConfig, *, writes: bool) -> Iterator[int]:
+    ensure_layers(root, config)
     folder = state_folder(root, config.id)
     upper, work, place = str(folder / "upper"), str(folder / "work"), str(folder)
     if not writes:

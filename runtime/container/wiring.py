@@ -8,7 +8,7 @@ from runtime.container.config import ContainerConfig, Join
 from runtime.container.etc import hosts_file
 from runtime.container.files import rewrite_file
 from runtime.container.folders import netns_path, private_folder, run_folder
-from runtime.network import attachment, dns, netns
+from runtime.network import attachment, dns, netns, network
 from runtime.network.model import Attachment
 from runtime.root import Root
 from runtime.supervisor.client import Supervisor
@@ -33,6 +33,8 @@ def connect(
         return ()
     path = str(netns_path(root, config.id))
     netns.create(path)
+    for join in config.joins:
+        network.ensure_there(root, join.network)
     attachments = tuple(
         _attach(root, config, path, join, position, avoid.get(join.network, ()))
         for position, join in enumerate(config.joins)

@@ -25,20 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ConflictError, ImageError
+from runtime.image import marker
 from runtime.image.applied import Applied
 from runtime.image.blobs import BlobStore
 from runtime.image.digest import hex_of
 from runtime.image.folders import FOLDER_FLAGS
 from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
+from runtime.image.marker import read_marker
 from runtime.image.model import Descriptor
 from runtime.kernel.flock import flock_within
 from runtime.kernel.procfs import boot_id
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 
-# Raise it together with the folders' names: containers may still run from the old ones.
-_VERSION = 1
-_MARKER = "layer.json"
 # Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
 _WRITTEN_BACK_S = 300.0
 _WAIT_S = 600.0
@@ -117,18 +116,14 @@ class LayerFolders:
 
     def find(self, name: str) -> UnpackedLayer | None:
         """Return the layer folder *name*, None if it is not there or did not survive a crash."""
-        try:
-            tree = json.loads((self.folder / name / _MARKER).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        if tree.pop("version", None) != _VERSION:
+        tree = read_marker(self.folder / name)
+        if tree is None:
             return None
         applied: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in tree.pop("applied").items()
         }
-        found = UnpackedLayer(applied=Applied(**applied), **tree)
-        return found if found.boot in ("", boot_id()) else None
+        return UnpackedLayer(applied=Applied(**applied), **tree)
 
     def _ensure_one(
         self,
@@ -209,8 +204,8 @@ class LayerFolders:
             os.close(fd)
 
     def _is_written_back(self, found: UnpackedLayer) -> bool:
-        marker = self.folder / found.name / _MARKER
-        return time.time() - marker.stat().st_mtime > _WRITTEN_BACK_S
+        path = self.folder / found.name / marker.NAME
+        return time.time() - path.stat().st_mtime > _WRITTEN_BACK_S
 
 
 def folder_names(diff_ids: Sequence[str]) -> tuple[str, ...]:
@@ -227,8 +222,8 @@ def variant_name(chain: Sequence[str]) -> str:
 
 
 def _write_marker(folder: Path, layer: UnpackedLayer) -> None:
-    tree = {"version": _VERSION, **asdict(layer)}
-    replace_file(folder / _MARKER, json.dumps(tree).encode())
+    tree = {"version": marker.VERSION, **asdict(layer)}
+    replace_file(folder / marker.NAME, json.dumps(tree).encode())
 
 
 def _inherited(implicit: Sequence[str], lower: Sequence[str]) -> dict[str, os.stat_result]:

@@ -61,6 +61,18 @@ def ensure_network(
     return network
 
 
+def ensure_there(root: Root, network_id: str) -> None:
+    """Make a network again, as it is recorded, of which a boot of the host has taken the bridge.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    try:
+        socket.if_nametoindex(get_network(root, network_id).bridge)
+    except OSError:
+        ensure_network(root, network_id)
+
+
 def check_subnet(root: Root, subnet: str, *, leaving: Collection[str] = ()) -> None:
     """Refuse what ``ensure_network`` would refuse once the networks *leaving* are gone. Read-only.
 

@@ -166,6 +166,20 @@ def test_those_of_no_project_come_back_by_their_restart_policy(site, world):
     assert sorted(started(site)) == ["always", "always-stopped", "unless-stopped"]
 
 
+def test_what_a_loss_of_power_took_of_a_layer_is_there_before_anything_runs_from_it(site, world):
+    site.apply(HEAD)
+    site("run", "-d", "--name", "a", "--stop-timeout", "0", "test/box", "sleep", "1000")
+    cut_power(world)
+    (marker,) = (world / "lib/layers").glob("*/layer.json")
+    (marker.parent / "fs/bin/busybox").write_bytes(b"")
+    site("cp", "a:/bin/busybox", str(world / "copied"))
+    assert (world / "copied").stat().st_size
+    site("start", "a")
+    # Nor is it changed below what runs.
+    site("run", "--rm", "test/box", "true")
+    assert site("exec", "a", "cat", "/proc/self/comm").stdout == "cat\n"
+
+
 def test_one_that_shares_namespaces_ends_before_the_other_and_comes_after_it(site, world):
     script = "trap 'echo NAME >> /to/ends; exit 0' TERM; while :; do sleep 0.05; done"
     where = world / "to"

@@ -33,8 +33,9 @@ def cut_power(world: Path) -> None:
             group.rmdir()
     (world / "run" / "boot").write_text("of another boot\n")
     this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    for journal in (world / "lib" / "projects").glob("*/journal"):
-        journal.write_text(journal.read_text().replace(this_boot, "another"))
+    of_it = ("projects/*/journal", "layers/*/layer.json")
+    for path in (each for pattern in of_it for each in (world / "lib").glob(pattern)):
+        path.write_text(path.read_text().replace(this_boot, "another"))
 
 
 def _kill(world: Path, killed: set[int]) -> bool:
