@@ -3,11 +3,16 @@
 Those that can be done without are not: they are taken for not there.
 """
 
-import json
-import os
-from typing import Any
+from __future__ import annotations
 
+import os
+
+from runtime import json_text
 from runtime.errors import DamagedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def parse_state(
@@ -19,7 +24,7 @@ def parse_state(
         DamagedError: it is empty, or no JSON.
     """
     try:
-        return json.loads(data)
+        return json_text.loads(data)
     except ValueError:  # of UTF-8, too
         how = "not JSON" if data.strip(b"\0 \n") else "empty"
         raise DamagedError(path, how, remedy) from None
@@ -32,6 +37,6 @@ def read_note(path: str | os.PathLike[str]) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read())
+            return json_text.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None

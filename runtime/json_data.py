@@ -3,14 +3,19 @@
 Keys are the specification's: camelCase, with its exceptions.
 """
 
+from __future__ import annotations
+
 import functools
 import types
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from runtime.record import is_record
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 # Spellings that are not plain camelCase.
 _SPELLING = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP, ERANGE
 
 from runtime.cgroup import files
-from runtime.cgroup.setting import Absent, Setting
+from runtime.cgroup.setting import Setting
 from runtime.errors import ContainerError, KernelError, StateError
 from runtime.record import dataclass
 from runtime.spec import Resources
@@ -101,14 +101,14 @@ def write_setting(folder: str, setting: Setting, *, fresh: bool) -> bool:
     path = f"{folder}/{setting.file}"
     if not fresh:
         actual = files.read_if_there(path)
-        if actual is None and setting.absent is Absent.WARN:
+        if actual is None and setting.may_be_absent:
             return False
         if actual is not None and setting.same(setting.value, actual):
             return True
     try:
         files.write(path, setting.value)
     except KernelError as error:
-        if error.errno == ENOENT and setting.absent is Absent.WARN:
+        if error.errno == ENOENT and setting.may_be_absent:
             return False
         if error.errno in _REFUSALS:
             raise refusal(setting, error) from error

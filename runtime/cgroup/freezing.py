@@ -1,15 +1,18 @@
 """Freezing, whichever version does it."""
 
-from typing import Protocol
+from __future__ import annotations
 
 from runtime.cgroup.v2 import core
 from runtime.cgroup.waiting import Deadline
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class _Version(Protocol):
-    def freeze(self, folder: str) -> None: ...
-    def thaw(self, folder: str) -> None: ...
-    def is_frozen(self, folder: str) -> bool: ...
+    class _Version(Protocol):
+        def freeze(self, folder: str) -> None: ...
+        def thaw(self, folder: str) -> None: ...
+        def is_frozen(self, folder: str) -> bool: ...
 
 
 class Freezer:

@@ -7,7 +7,6 @@ commands that kill, freeze or look at a group take half as long without.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from errno import ESRCH
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.cgroup.stats import Stats
     from runtime.spec import Resources
 
-_NAME = re.compile(r"bayplan(-[^/]+)?(/[^/]+)*")
+_OURS = "bayplan"
 
 
 class Cgroup:
@@ -39,7 +38,9 @@ class Cgroup:
     """
 
     def __init__(self, hierarchy: Hierarchy, name: str) -> None:
-        if not _NAME.fullmatch(name) or {".", ".."}.intersection(name.split("/")):
+        top, *below = name.split("/")
+        is_ours = top == _OURS or (top.startswith(f"{_OURS}-") and top != f"{_OURS}-")
+        if not is_ours or {"", ".", ".."}.intersection(below):
             raise ValueError(f"not the name of a cgroup of ours: {name!r}")
         self.hierarchy = hierarchy
         self.name = name

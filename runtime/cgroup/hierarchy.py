@@ -1,13 +1,18 @@
 """Where this host keeps which controller: all on v1, all on v2, or some here and some there."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Set
-from typing import Literal
 
 from runtime.cgroup import files
 from runtime.errors import UnsupportedHostError
 from runtime.kernel.procfs import MountInfo, is_confined, parse_mountinfo
 from runtime.record import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
 MOUNTINFO = "/proc/self/mountinfo"
 
@@ -58,7 +63,7 @@ class Hierarchy:
     who has it made looks for its files, and systemd for its processes."""
 
     @classmethod
-    def detect(cls, mountinfo: str = MOUNTINFO) -> "Hierarchy":
+    def detect(cls, mountinfo: str = MOUNTINFO) -> Hierarchy:
         """Read *mountinfo*, and ``cgroup.controllers`` of the v2 mount it names.
 
         In a user namespace only what is delegated to its root counts, which may be nothing.

@@ -4,7 +4,7 @@ Everything the host could enforce is listed, also what was not asked for: a limi
 the resources goes back to its default, and one set by hand is found.
 """
 
-from typing import Literal
+from __future__ import annotations
 
 from runtime.cgroup.controller import Controller
 from runtime.cgroup.hierarchy import Hierarchy
@@ -14,6 +14,10 @@ from runtime.cgroup.v2.controllers import CONTROLLERS as V2
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.record import dataclass, replace
 from runtime.spec import Resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
 # The same subject under its two names.
 _V1_NAMES = {"io": "blkio"}
@@ -163,11 +167,13 @@ def _by_controller(
     for file, value in sorted(resources.unified.items()):
         name, dot, _ = file.partition(".")
         if not dot or "/" in file:
-            raise ContainerError(f"unified.{file}: not the name of a cgroup v2 file")
+            text = f"unified: the specified key has not the form CONTROLLER.VALUE `{file}`"
+            raise ContainerError(text)
         if name in hierarchy.on(2) or (name == "cgroup" and hierarchy.uses_unified):
             found.setdefault(name, {})[file] = value
         elif _ON_V1_TOO.get(file) not in hierarchy.places:
-            warnings.append(f"unified.{file}: this host has no {name} controller on cgroup v2")
+            text = f"the requested cgroup controller `{name}` is not available on cgroup v2 here"
+            warnings.append(f"unified.{file}: {text}")
     return found, warnings
 
 

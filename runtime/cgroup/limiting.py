@@ -9,7 +9,7 @@ from errno import ESRCH
 from runtime.cgroup import files, membership
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.layout import Layout, Part, Work
-from runtime.cgroup.setting import Absent, Deviation
+from runtime.cgroup.setting import Deviation
 from runtime.cgroup.stats import Stats
 from runtime.cgroup.v1.controllers import CONTROLLERS as V1
 from runtime.cgroup.v2.controllers import CONTROLLERS as V2
@@ -103,7 +103,7 @@ def _part_deviations(part: Part, folder: str) -> list[Deviation]:
     for work in filter(lambda work: work.needed, part.works):
         for setting in work.settings:
             actual = work.controller.read(folder, setting)
-            if actual is None and setting.absent is Absent.WARN:
+            if actual is None and setting.may_be_absent:
                 continue
             if actual is None or not setting.same(setting.value, actual):
                 path = f"{folder}/{setting.file}"

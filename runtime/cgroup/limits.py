@@ -3,10 +3,9 @@
 Source: OCI runtime-spec config-linux.md, Documentation/admin-guide/cgroup-v2.rst.
 """
 
-import math
 from collections.abc import Iterator
 
-from runtime.cgroup.setting import Absent, Setting
+from runtime.cgroup.setting import Setting
 from runtime.errors import ContainerError
 from runtime.spec import BlockIo, Cpu, Memory, Resources
 
@@ -45,13 +44,11 @@ def memory_limits(memory: Memory | None) -> tuple[int | None, int | None, int | 
 def weight_from_shares(shares: int) -> int:
     """Return the v2 ``cpu.weight`` (1 to 10000) for v1 shares (2 to 262144).
 
-    The curve runs through (2, 1), (1024, 100) and (262144, 10000), the least, default and
-    greatest values of both scales. It is the one runc and crun use, so that the same config.json
-    means the same under all three.
+    A line from (2, 1) to (262144, 10000), the least and greatest values of both scales: that of
+    runc before 1.3.2 and crun before 1.23, so that the same config.json means the same here as
+    under those of the distributions. The default of one, 1024, is not that of the other, 100.
     """
-    exponent = math.log2(min(max(shares, 2), 262144))
-    power = (exponent * exponent + 125 * exponent - 126) / 612
-    return math.ceil(10**power)
+    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
 def cpu_burst(cpu: Cpu, file: str) -> Iterator[Setting]:
@@ -62,7 +59,7 @@ def cpu_burst(cpu: Cpu, file: str) -> Iterator[Setting]:
             file=file,
             value=str(cpu.burst),
             default="0",
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent="the kernel has no burst, which came with Linux 5.14",
             hint="at most the quota",
         )
@@ -76,7 +73,7 @@ def cpu_idle(cpu: Cpu) -> Iterator[Setting]:
             file="cpu.idle",
             value=str(cpu.idle),
             default="0",
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent="the kernel has no idle groups, which came with Linux 5.15",
             hint="0 or 1",
         )
@@ -108,7 +105,7 @@ def leaf_weights(block_io: BlockIo | None) -> Iterator[Setting]:
 
 def not_offered(field: str, file: str, value: object, why: str) -> Setting:
     """Return what is asked for and has no file in this version: the host lacks it, by its name."""
-    return Setting(field, file, str(value), default="", absent=Absent.WARN, why_absent=why)
+    return Setting(field, file, str(value), default="", may_be_absent=True, why_absent=why)
 
 
 def throttles(

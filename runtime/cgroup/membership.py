@@ -5,7 +5,6 @@ Knows neither limits nor names; ``folder`` is a group's full path in one hierarc
 
 import os
 import select
-import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from errno import EBUSY, ENOENT, ENOTEMPTY, EOPNOTSUPP
@@ -15,6 +14,7 @@ from runtime.cgroup.hierarchy import parents, walk
 from runtime.cgroup.v2 import core
 from runtime.cgroup.waiting import Deadline
 from runtime.errors import KernelError
+from runtime.kernel.bare import signal
 
 # The last container of a world may take the shared parent away while a new one is being made.
 _ATTEMPTS = 20

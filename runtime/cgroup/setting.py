@@ -7,7 +7,6 @@ comparison.
 
 import os
 from collections.abc import Callable
-from enum import Enum
 
 from runtime import record
 from runtime.errors import ContainerError
@@ -38,15 +37,6 @@ class Deviation:
         return f"{self.field}: {self.file} {found}, expected {self.expected!r}"
 
 
-class Absent(Enum):
-    """What it means when the kernel does not offer a file."""
-
-    NEVER = 1
-    """It always offers it; without it the group is damaged."""
-    WARN = 2
-    """A build or boot option; a value other than the default cannot be enforced."""
-
-
 @record.dataclass(frozen=True, slots=True)
 class Setting:
     """The wanted content of one file.
@@ -62,7 +52,11 @@ class Setting:
     """What a new group holds; such values are not written to one."""
     same: Callable[[str, str], bool] = record.field(default=lambda a, b: a == b, compare=False)
     """Whether (expected, actual) mean the same."""
-    absent: Absent = Absent.NEVER
+    may_be_absent: bool = False
+    """It is a build or boot option; without it a value other than the default is not enforced.
+
+    Of all others a group that has them not is damaged.
+    """
     why_absent: str = ""
     """Words for a host without the file: ``boot with swapaccount=1``."""
     hint: str = ""

@@ -7,11 +7,12 @@ a member ignored is a limit or a protection somebody believes to have. Members t
 Source: OCI runtime-spec config.md, config-linux.md.
 """
 
-import json
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
-from typing import Any
 
+from runtime import json_text
 from runtime.cli.types import misfit
 from runtime.container.devices import device_rules
 from runtime.errors import ContainerError, UnsupportedHostError
@@ -20,6 +21,10 @@ from runtime.kernel.capability import NAMES
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KEEP_GROUPS = "run.oci.keep_original_groups"
 """Annotation (crun's): the process keeps the supplementary groups of whoever calls us."""
@@ -42,7 +47,7 @@ def read_json(path: str) -> Any:
     """
     with open(path, "rb") as file:
         try:
-            return json.loads(file.read())
+            return json_text.loads(file.read())
         except (ValueError, RecursionError) as error:
             raise ContainerError(f"{path}: {error}") from error
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
 from runtime.cli.arguments import Options, UsageError, one, parse
 from runtime.cli.context import Context
@@ -33,9 +32,8 @@ class _Verb:
 
     def load(self) -> Callable[..., int]:
         """Return the function."""
-        function: Callable[..., int] = getattr(
-            import_module(f"runtime.cli.{self.module}"), self.function
-        )
+        module = __import__(f"runtime.cli.{self.module}", fromlist=[self.function])
+        function: Callable[..., int] = getattr(module, self.function)
         return function
 
 

@@ -1,13 +1,14 @@
 """``create`` and ``run``."""
 
+from __future__ import annotations
+
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import closing, contextmanager, suppress
 
+from runtime import json_text
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, given_descriptors, one, only
@@ -32,6 +33,8 @@ from runtime.supervisor.launch import Launched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from runtime.cgroup.scope import Scope
 
 _PATIENCE_S = 1e6
@@ -81,7 +84,7 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
         return code
 
 
-def _clear_away(making: "_Making") -> None:
+def _clear_away(making: _Making) -> None:
     """Delete the container, unless somebody has; its id may be another's by now."""
     from runtime.cli.ending import destroy
 
@@ -97,7 +100,7 @@ class _Making:
 
     status: Status
     cgroup: str | None = None
-    scope: "Scope | None" = None
+    scope: Scope | None = None
     cgroup_inode: int | None = None
 
     def __init__(self, context: Context, values: Values, container_id: str) -> None:
@@ -205,7 +208,7 @@ class _Making:
             spec, cgroup_join=join, keyring=keyring, stages=stages, confined=is_confined()
         )
         console = spec.process.console_size
-        with self.folder.listen() as listening:
+        with closing(self.folder.listen()) as listening:
             launch = start(
                 program,
                 stdin=0,
@@ -264,7 +267,7 @@ class _Making:
             scope=self.unit,
             cgroup_inode=self.cgroup_inode,
             annotations=spec.annotations,
-            external_descriptors=json.dumps(streams),
+            external_descriptors=json_text.dumps(streams),
             has_keyring="no-new-keyring" not in self.values,
         )
 

@@ -1,12 +1,11 @@
 """``kill`` and ``delete``."""
 
+from __future__ import annotations
+
 import os
-import re
 import select
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
@@ -14,7 +13,12 @@ from runtime.cli.arguments import UsageError, only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
+from runtime.kernel.bare import signal
 from runtime.kernel.procfs import is_running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DEATH_S = 10.0
 _FROZEN_AFTER_S = 0.5
@@ -44,6 +48,8 @@ def delete(context: Context, values: Values, rest: list[str]) -> int:
     """Take away a stopped container, one that was never started, or with force any."""
     force = "force" in values
     if "regex" in values:
+        import re
+
         try:
             pattern = re.compile(only(rest, "regular expression"))
         except re.error as error:
@@ -237,6 +243,6 @@ def signal_number(text: str) -> int:
     if base == "SIGRTMIN" and sign and offset.isdecimal():
         return signal.SIGRTMIN + int(offset)
     found = getattr(signal, name, None)
-    if not isinstance(found, signal.Signals):
+    if not isinstance(found, int) or name.startswith("SIG_"):
         raise UsageError(f"there is no signal {text}")
-    return int(found)
+    return found

@@ -1,9 +1,10 @@
 """``exec``: one more process in a running container."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
@@ -34,6 +35,10 @@ from runtime.rootfs.passwd import resolve_user
 from runtime.spec import Process, Spec
 from runtime.supervisor.interpreter import start
 from runtime.supervisor.launch import Launched
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Values = Mapping[str, list[str]]
 

@@ -15,23 +15,27 @@ A container is ``creating`` without a status, ``created`` while somebody listens
 with it.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
-import json
 import os
-import signal
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import closing, contextmanager, suppress
 
+from runtime import json_text
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, DamagedError, NotFoundError, StateError
+from runtime.kernel.bare import signal, socket
 from runtime.kernel.procfs import is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field
 from runtime.version import OCI_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Folder:
     def write(self, status: Status, *, making: bool = False) -> None:
         """Record *status*; in the *making*, where only a `read` of that finds it."""
         name = "making" if making else "status"
-        replace_file(f"{self.path}/{name}", json.dumps(_record(status)).encode())
+        replace_file(f"{self.path}/{name}", json_text.dumps(_record(status)).encode())
         if not making:
             os.unlink(f"{self.path}/making")
 
@@ -144,7 +148,7 @@ class Folder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Keep the container's config.json."""
-        replace_file(f"{self.path}/config.json", json.dumps(config).encode())
+        replace_file(f"{self.path}/config.json", json_text.dumps(config).encode())
 
     def read_config(self) -> dict[str, Any]:
         """Return the config.json it was made with, or last updated to.
@@ -204,7 +208,7 @@ class Folder:
         # Asks without connecting, which would be a start: the wrong type of socket is told only
         # when there is one to be wrong about.
         other_type = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with suppress(FileNotFoundError), other_type, self._address() as address:
+        with suppress(FileNotFoundError), closing(other_type), self._address() as address:
             return other_type.connect_ex(address) == errno.EPROTOTYPE
         return False
 

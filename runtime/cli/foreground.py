@@ -3,13 +3,12 @@
 import fcntl
 import os
 import select
-import signal
-import socket
 import struct
 import termios
 from contextlib import suppress
 from types import FrameType
 
+from runtime.kernel.bare import signal, socket
 from runtime.kernel.replace import write_all
 from runtime.kernel.terminal import resize_terminal
 

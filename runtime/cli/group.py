@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy, parents
@@ -18,6 +17,8 @@ from runtime.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from runtime.spec import Resources
 
 _PARENT = "bayplan-oci"

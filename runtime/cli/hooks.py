@@ -1,14 +1,19 @@
 """Hooks that run outside the container."""
 
-import json
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from typing import Any
 
+from runtime import json_text
 from runtime.cli.folder import Folder
 from runtime.spec import Hook
 from runtime.supervisor.child import environment
 from runtime.supervisor.hook import run_hook
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run_all(hooks: Sequence[Hook], state: dict[str, Any], folder: Folder | None = None) -> None:
@@ -21,7 +26,7 @@ def run_all(hooks: Sequence[Hook], state: dict[str, Any], folder: Folder | None 
         LaunchError: one failed; those after it are not run.
         StateError: the container is being deleted.
     """
-    data = json.dumps(state).encode()
+    data = json_text.dumps(state).encode()
     began = None if folder is None else folder.write_hook
     for hook in hooks:
         env = dict(os.environ) if hook.env is None else environment(hook.env)

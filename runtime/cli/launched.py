@@ -1,11 +1,10 @@
 """What becomes of a process just launched: whoever asked gets its terminal, or it is given up."""
 
 import os
-import signal
-import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from runtime.errors import LaunchError
+from runtime.kernel.bare import send_fds, signal, socket
 from runtime.supervisor.launch import Launched
 
 
@@ -18,11 +17,9 @@ def send_terminal(path: str, launched: Launched) -> None:
     if (master := launched.terminal) is None:
         return
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as console:
             console.connect(path)
-            socket.send_fds(
-                console, [os.fsencode(os.readlink(f"/proc/self/fd/{master}"))], [master]
-            )
+            send_fds(console, os.fsencode(os.readlink(f"/proc/self/fd/{master}")), [master])
     except OSError as error:
         raise LaunchError(f"console socket {path}: {error.strerror}") from error
     os.close(master)

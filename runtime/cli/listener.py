@@ -1,12 +1,18 @@
 """Handing a seccomp listener to the agent that decides the calls."""
 
-import json
-import os
-import socket
-from typing import Any
+from __future__ import annotations
 
+import os
+from contextlib import closing
+
+from runtime import json_text
 from runtime.errors import LaunchError
+from runtime.kernel.bare import send_fds, socket
 from runtime.spec import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SECCOMP_STATE_VERSION = "0.2.0"
 
@@ -31,9 +37,9 @@ def send_listener(spec: Spec, state: dict[str, Any], pid: int, fds: tuple[int, .
         "state": state,
     }
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as agent:
             agent.connect(seccomp.listener_path)
-            socket.send_fds(agent, [json.dumps(message).encode()], list(fds))
+            send_fds(agent, json_text.dumps(message).encode(), fds)
     except OSError as error:
         where = f"seccomp listenerPath {seccomp.listener_path}"
         raise LaunchError(f"{where}: {error.strerror}") from error

@@ -1,17 +1,22 @@
 """``state``, ``list`` and ``ps``."""
 
-import json
+from __future__ import annotations
+
 import os
 import pwd
 from collections.abc import Mapping
-from typing import Any
 
+from runtime import json_text
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import Options, UsageError, one, only, parse
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import ContainerError, DamagedError, NotFoundError
 from runtime.kernel.procfs import is_running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Values = Mapping[str, list[str]]
 
@@ -25,8 +30,10 @@ def state(context: Context, values: Values, rest: list[str]) -> int:
         "created": status.created,
         "cgroup": status.cgroup,
     }
+    if status.scope is not None:
+        more["systemd-scope"] = status.scope
     word = _condition(folder, status)
-    print(json.dumps({**state_of(status, word), **more}, indent=2))
+    print(json_text.dumps_indented({**state_of(status, word), **more}))
     return 0
 
 
@@ -48,7 +55,7 @@ def list_all(context: Context, values: Values, rest: list[str]) -> int:
             context.report.warning(str(error))
     if _format(values) == "json":
         # Some read it with patterns: as runc writes it.
-        print(json.dumps(rows, separators=(",", ":")))
+        print(json_text.dumps(rows, compact=True))
         return 0
     columns = ("id", "pid", "status", "bundle", "created", "owner")
     table = [[c.upper() for c in columns], *([str(row[c]) for c in columns] for row in rows)]
@@ -90,7 +97,7 @@ def ps(context: Context, values: Values, rest: list[str]) -> int:
     if others:
         _run_ps(words, found)
     elif _format({**values, **more}) == "json":
-        print(json.dumps(found))
+        print(json_text.dumps(found))
     else:
         print("\n".join(("PID", *map(str, found))))
     return 0

@@ -10,11 +10,11 @@ Source: sd_notify(3), sd_notify_barrier in it.
 
 import os
 import select
-import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from runtime.cli.folder import Folder, Status
+from runtime.kernel.bare import send_fds, socket
 from runtime.kernel.procfs import is_running
 from runtime.record import replace
 from runtime.spec import Mount, Spec
@@ -54,7 +54,7 @@ class Notification:
         self._status = status
         self._manager = manager
         self._warn = warn
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket = _datagrams()
         place = os.open(f"{folder.path}/notify", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             address = f"/proc/self/fd/{place}/{_NAME}"
@@ -113,7 +113,7 @@ class Notification:
         if _READY not in self._socket.recv(_MOST_BYTES).split(b"\n"):
             return False
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            with closing(_datagrams()) as manager:
                 manager.connect(_address(self._manager))
                 manager.send(_READY)
                 manager.send(b"MAINPID=%d" % self._status.pid)
@@ -122,6 +122,10 @@ class Notification:
         except OSError as error:
             self._warn(f"{_VARIABLE} {self._manager}: {error.strerror or error}")
         return True
+
+
+def _datagrams() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def _address(manager: str) -> str:
@@ -134,7 +138,7 @@ def _barrier(manager: socket.socket) -> None:
     ours, theirs = os.pipe()
     try:
         try:
-            socket.send_fds(manager, [b"BARRIER=1"], [theirs])
+            send_fds(manager, b"BARRIER=1", [theirs])
         finally:
             os.close(theirs)
         poll = select.poll()

@@ -1,11 +1,11 @@
 """Saying what went wrong: in words on standard error, and a line in ``--log``."""
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 
+from runtime import json_text
 from runtime.cli.arguments import UsageError, one
 from runtime.errors import ContainerError
 
@@ -51,7 +51,7 @@ class Report:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{now} {level}: {text}"
         if self._format == "json":
-            line = json.dumps({"msg": text, "level": level, "time": now})
+            line = json_text.dumps({"msg": text, "level": level, "time": now})
         try:
             self._append(line.encode(errors="backslashreplace") + b"\n")
         except OSError as error:

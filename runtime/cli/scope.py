@@ -1,7 +1,6 @@
 """The cgroup of a container as a scope of systemd."""
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -12,6 +11,7 @@ from runtime.cgroup.scope import Scope, limit_properties, start_properties
 from runtime.cgroup.variant import annotated_properties
 from runtime.cli.report import clear_up
 from runtime.errors import ContainerError, UnsupportedHostError
+from runtime.kernel.bare import signal
 from runtime.kernel.process import PR_SET_PDEATHSIG, prctl
 from runtime.spec import Resources
 

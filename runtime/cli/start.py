@@ -1,10 +1,10 @@
 """``start``."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 
+from runtime import json_text
 from runtime.cli.arguments import only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, state_of
@@ -62,10 +62,10 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
     except ConnectionRefusedError:
         raise StateError(f"the process of container {folder.id} is gone") from None
     through = False
-    with connection:
+    with closing(connection):
         # Its end is closed by exec, and by death.
         while data := connection.recv(_MOST_BYTES):
-            message = json.loads(data)
+            message = json_text.loads(data)
             if "error" in message:
                 raise LaunchError(message["error"], exit_code=message["exitCode"])
             if "warning" in message:

@@ -3,11 +3,16 @@
 `from_json` trusts its data: those of our own engine were looked at long before.
 """
 
+from __future__ import annotations
+
 import types
-from typing import Any
 
 from runtime.json_data import json_key
 from runtime.record import is_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def misfit(hint: Any, value: Any) -> str | None:

@@ -33,6 +33,21 @@ _MEMBERS = {
     "pids-limit": ("pids", "limit"),
 }
 """Option to where it is in the resources of the specification."""
+_UNIFIED = {
+    ("blockIO", "weight"): "io.weight",
+    ("cpu", "burst"): "cpu.max.burst",
+    ("cpu", "cpus"): "cpuset.cpus",
+    ("cpu", "idle"): "cpu.idle",
+    ("cpu", "mems"): "cpuset.mems",
+    ("cpu", "period"): "cpu.max",
+    ("cpu", "quota"): "cpu.max",
+    ("cpu", "shares"): "cpu.weight",
+    ("memory", "limit"): "memory.max",
+    ("memory", "reservation"): "memory.low",
+    ("memory", "swap"): "memory.swap.max",
+    ("pids", "limit"): "pids.max",
+}
+"""What is the same in the words of version 2, which go first."""
 _TEXTS = ("cpuset-cpus", "cpuset-mems")
 
 
@@ -49,21 +64,33 @@ def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -
             raise StateError(f"container {folder.id} has no cgroup")
         config = folder.read_config()
         linux = config.setdefault("linux", {})
-        linux["resources"] = merged(linux.get("resources") or {}, change)
+        linux["resources"] = changed(linux.get("resources") or {}, change)
         spec = to_spec(config, status.bundle, warn=context.report.warning)
         cgroups.limit(status, group, spec.linux.resources)
         folder.write_config(config)
     return 0
 
 
-def merged(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+def changed(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return *resources* with what *change* gives, whatever words it was given in before. Pure."""
+    outdone = {
+        file
+        for (section, member), file in _UNIFIED.items()
+        if isinstance(change.get(section), dict) and change[section].get(member) is not None
+    }
+    unified = resources.get("unified") or {}
+    kept = {file: value for file, value in unified.items() if file not in outdone}
+    return _merged({**resources, "unified": kept}, change)
+
+
+def _merged(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """Return *resources* with what *change* gives; null and empty members change nothing. Pure."""
     result = dict(resources)
     for name, value in change.items():
         if value is None or value in ({}, []):
             continue
         if isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name] = merged(result[name], value)
+            result[name] = _merged(result[name], value)
         else:
             result[name] = value
     return result

@@ -6,9 +6,10 @@ other: a branch is taken by falling into the next piece or by jumping over it.
 Source: seccomp(2), linux/bpf_common.h, linux/filter.h, Documentation/networking/filter.rst.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
-from typing import Literal
 
 from runtime.record import dataclass
 
@@ -43,7 +44,11 @@ class Instruction:
 
 Code = list[Instruction]
 
-Comparison = Literal["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Comparison = Literal["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"]
 
 
 @dataclass(frozen=True, slots=True)

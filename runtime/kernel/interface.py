@@ -2,9 +2,11 @@
 
 import ctypes
 import fcntl
-import socket
 import struct
 from collections.abc import Iterable
+from contextlib import closing
+
+from runtime.kernel.bare import socket
 
 _SIOCSIFFLAGS = 0x8914
 _SIOCGIFCONF = 0x8912
@@ -17,7 +19,7 @@ _ROOM = 512 * _IFREQ_BYTES
 
 def set_loopback_up() -> None:
     """Set the loopback interface of this network namespace up."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+    with closing(_any_socket()) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
 
 
@@ -27,7 +29,7 @@ def set_extra_addresses(link: str, addresses: Iterable[str]) -> None:
     Each has a label of its own, by which it is known again; *link* has at most six characters.
     """
     wanted = {f"{link}:{socket.inet_aton(ip).hex()}": ip for ip in addresses}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+    with closing(_any_socket()) as any_socket:
         there = [label for label in _labels(any_socket) if label.startswith(f"{link}:")]
         for label in set(there) - wanted.keys():
             fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", label.encode(), 0))
@@ -38,6 +40,10 @@ def set_extra_addresses(link: str, addresses: Iterable[str]) -> None:
             ):
                 address = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(ip))
                 fcntl.ioctl(any_socket, request, struct.pack("16s16s8x", label.encode(), address))
+
+
+def _any_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def _labels(any_socket: socket.socket) -> list[str]:

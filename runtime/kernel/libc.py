@@ -9,11 +9,16 @@ All calls release the GIL except those bound with ``keep_gil``, which is for cal
 twice: a child must not have to take the GIL back from a thread it does not have.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Callable
-from typing import Any
 
 from runtime.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 c_int = ctypes.c_int
 c_long = ctypes.c_long

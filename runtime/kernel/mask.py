@@ -9,7 +9,7 @@ import os
 VARIABLE = "BAYPLAN_KERNEL_MASK"
 
 LOWERDIR_BY_FD = "lowerdir+"
-DETACHED_LAYERS = "detached-layers"
+DETACHED_CLONES = "detached-clones"
 CGROUP_KILL = "cgroup.kill"
 MEMORY_RECLAIM = "memory.reclaim"
 PIDFD_INFO_EXIT = "PIDFD_INFO_EXIT"
@@ -19,7 +19,7 @@ KEYRINGS = "keyctl"
 
 FEATURES = {
     LOWERDIR_BY_FD: "layers of an overlay by descriptor (Linux 6.13); else by mount(2)",
-    DETACHED_LAYERS: "layers mounted nowhere (6.15); else by folders, which mountinfo tells",
+    DETACHED_CLONES: "clones of what is mounted nowhere (6.15); else mountinfo tells of folders",
     CGROUP_KILL: "a version 2 cgroup killed at once (5.14); else its members one by one",
     MEMORY_RECLAIM: "memory had back before a version 2 limit is lowered (5.19); else not",
     PIDFD_INFO_EXIT: "the exit code of what another process has reaped (6.15); else unknown",

@@ -6,10 +6,10 @@ Source: namespaces(7), unshare(2), setns(2), clone(2); constants from linux/sche
 import ctypes
 import errno
 import os
-import signal
 from collections.abc import Iterable
 
 from runtime.errors import KernelError
+from runtime.kernel.bare import signal
 from runtime.kernel.libc import bind, bind_number, c_int, c_uint64, c_ulong, c_void_p, check
 
 CLONE_NEWTIME = 0x80

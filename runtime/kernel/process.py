@@ -6,10 +6,10 @@ sigaction(2); constants from linux/prctl.h, linux/capability.h and linux/close_r
 
 import ctypes
 import os
-import signal
 import struct
 
 from runtime.errors import UnsupportedHostError
+from runtime.kernel.bare import signal
 from runtime.kernel.libc import (
     Binding,
     bind,

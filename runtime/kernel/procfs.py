@@ -9,14 +9,10 @@ Source: proc(5), Documentation/filesystems/proc.rst.
 import errno
 import functools
 import os
-import re
 
 from runtime.record import dataclass
 
 PROC = "/proc"
-
-# The kernel writes blank, tab, newline and backslash as three octal digits (mangle_path).
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 _PF_EXITING = 0x4
 
@@ -119,9 +115,13 @@ def _mount(line: str) -> MountInfo:
 
 
 def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    # The kernel writes blank, tab, newline and backslash as three octal digits (mangle_path).
+    before, *escaped = text.split("\\")
+    for part in escaped:
+        digits = part[:3]
+        is_octal = len(digits) == 3 and not digits.strip("01234567")
+        before += chr(int(digits, 8)) + part[3:] if is_octal else f"\\{part}"
+    return before
 
 
 def read_mountinfo(pid: int | str = "self", *, proc: str = PROC) -> tuple[MountInfo, ...] | None:

@@ -74,9 +74,13 @@ system call, so that a list can be printed, compared, stored and one day run by 
       init ARGUMENTS ENVIRONMENT          last; below an init that reaps and forwards signals
 """
 
-from typing import Any
+from __future__ import annotations
 
-Operation = tuple[Any, ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Operation = tuple["Any", ...]
 
 
 class Program:
@@ -122,7 +126,7 @@ class Program:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Program":
+    def from_json(cls, data: dict[str, Any]) -> Program:
         """Return the program that `to_json` made *data* of."""
         return cls(
             data["namespaces"],

@@ -19,7 +19,6 @@ Source: OCI runtime-spec config-linux.md (seccomp), seccomp(2), linux/audit.h.
 import functools
 import os
 from errno import ENOSYS, EPERM
-from typing import cast
 
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel import bpf
@@ -182,7 +181,7 @@ def _test(argument: SeccompArg) -> bpf.Test:
     if comparison == "MASKED_EQ":
         # The specification keeps the mask in `value` and what it is compared with in `valueTwo`.
         return bpf.Test(argument.index, "MASKED_EQ", argument.value_two, argument.value)
-    return bpf.Test(argument.index, cast(bpf.Comparison, comparison), argument.value)
+    return bpf.Test(argument.index, comparison, argument.value)  # type: ignore[arg-type] # as above
 
 
 def _action_names(profile: Seccomp) -> set[str]:

@@ -3,13 +3,10 @@
 Source: crun(1), "idmap mount options".
 """
 
-import re
 from collections.abc import Sequence
 
 from runtime.errors import ContainerError
 from runtime.spec import IdMapping
-
-_RANGE = re.compile(r"(@?)\+?(\d+)-(\d+)-(\d+)")
 
 
 def parse_idmap(
@@ -33,11 +30,11 @@ def parse_idmap(
 
 
 def _mapping(text: str, own: Sequence[IdMapping]) -> IdMapping:
-    match = _RANGE.fullmatch(text)
-    if match is None:
+    numbers = text.removeprefix("@").removeprefix("+").split("-")
+    if len(numbers) != 3 or not all(each.isdecimal() for each in numbers):
         raise ContainerError(f"mount option idmap: {text} is no range, as 0-1000-10")
-    inside, host, size = map(int, match.group(2, 3, 4))
-    if match[1]:
+    inside, host, size = map(int, numbers)
+    if text.startswith("@"):
         for mapping in own:
             if mapping.container_id <= inside < mapping.container_id + mapping.size:
                 host += mapping.host_id - mapping.container_id

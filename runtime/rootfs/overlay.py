@@ -56,7 +56,7 @@ def overlay(
     """
     if mask.is_masked(mask.LOWERDIR_BY_FD):
         raise KernelError(errno.EINVAL, "fsconfig", "lowerdir+ (masked)")
-    if not mask.is_masked(mask.DETACHED_LAYERS):
+    if not mask.is_masked(mask.DETACHED_CLONES):
         try:
             return _overlay(lowers, upper, work, volatile=volatile, open_folder=_clone)
         except KernelError as error:

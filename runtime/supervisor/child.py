@@ -1,9 +1,15 @@
 """What one launch's child knows while it runs its operations, and how it tells its parent."""
 
-import json
+from __future__ import annotations
+
 import os
-import socket
-from typing import Any
+
+from runtime import json_text
+from runtime.kernel.bare import send_fds, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_BYTES = 65536
 """A message on the report channel is at most this long."""
@@ -62,9 +68,9 @@ class Child:
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Tell the parent."""
-        data = json.dumps(message).encode()
+        data = json_text.dumps(message).encode()
         if fds:
-            socket.send_fds(self.channel, [data], fds)
+            send_fds(self.channel, data, fds)
         else:
             self.channel.send(data)
 

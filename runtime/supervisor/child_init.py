@@ -6,9 +6,8 @@ same as `runtime.kernel.init_elf`, whose docstring describes it.
 
 import contextlib
 import os
-import signal
-import socket
 
+from runtime.kernel.bare import signal, socket
 from runtime.kernel.process import close_range
 from runtime.kernel.terminal import take_terminal
 

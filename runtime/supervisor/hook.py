@@ -6,10 +6,10 @@ last words are in the error if it fails.
 
 import os
 import select
-import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from runtime.errors import LaunchError
+from runtime.kernel.bare import signal
 
 _SHOWN_BYTES = 400
 

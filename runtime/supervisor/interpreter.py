@@ -11,19 +11,19 @@ operation, the child cannot be traced (CVE-2016-9962), and it ends by exec or os
 through Python's own exit.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
 import functools
 import gc
 import os
-import signal
-import socket
 import sys
-from typing import NoReturn
 
 from runtime.errors import ContainerError, KernelError, LaunchError
 from runtime.kernel import process
+from runtime.kernel.bare import signal, socket
 from runtime.kernel.capability import host_bounding
 from runtime.kernel.init_elf import NAME, has_init, init_program
 from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3
@@ -38,6 +38,10 @@ from runtime.supervisor import (
 )
 from runtime.supervisor.child import Child
 from runtime.supervisor.launch import TIMEOUT_S, Admit, Answer, Launch, Launched
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 OPERATIONS = {
     **operations_host.OPERATIONS,

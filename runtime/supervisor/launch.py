@@ -5,25 +5,29 @@ end of file when exec has closed it. An event loop calls `Launch.advance` whenev
 ``Launch.fileno()`` is readable; `Launch.finish` waits.
 """
 
+from __future__ import annotations
+
 import contextlib
-import json
 import os
 import select
-import signal
-import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any
 
+from runtime import json_text
 from runtime.errors import LaunchError
+from runtime.kernel.bare import send_fds, signal, socket
 from runtime.supervisor.child import GO, MOST_BYTES
 from runtime.supervisor.executable import execution_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TIMEOUT_S = 60.0
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)  # a struct ucred, a descriptor
 
-Answer = Callable[[str, int, tuple[int, ...]], dict[str, Any]]
+Answer = Callable[[str, int, tuple[int, ...]], dict[str, "Any"]]
 """Does what is due at a ``stop``: its name, the child's pid and what it sent. Returns the state."""
 
 Admit = Callable[[int], None]
@@ -177,7 +181,7 @@ class Launch:
                     self._follow(packet.sender)
                 self.kill()
             elif b'"sibling"' in packet.data:
-                self._sibling = int(json.loads(packet.data)["sibling"])
+                self._sibling = int(json_text.loads(packet.data)["sibling"])
             for fd in packet.fds:
                 os.close(fd)
 
@@ -232,7 +236,7 @@ class Launch:
     def _take(self, packet: _Packet) -> None:
         if len(packet.data) == 4:  # from the built-in init: its exec failed with this errno
             raise execution_error(self._program, int.from_bytes(packet.data, sys.byteorder))
-        message: dict[str, Any] = json.loads(packet.data)
+        message: dict[str, Any] = json_text.loads(packet.data)
         if packet.fds and not {"terminal", "listener"} & message.keys():
             raise ValueError("descriptors nobody asked for")
         if "error" in message:
@@ -274,8 +278,8 @@ class Launch:
         memory = os.memfd_create("state", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(memory), "wb") as file:
-                file.write(json.dumps(state).encode())
-            socket.send_fds(self._channel, [b"state"], [memory])
+                file.write(json_text.dumps(state).encode())
+            send_fds(self._channel, b"state", [memory])
         finally:
             os.close(memory)
 

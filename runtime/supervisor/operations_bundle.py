@@ -5,14 +5,13 @@ Such a container is made in steps between which the parent acts, and its hooks w
 
 import contextlib
 import errno
-import json
 import os
-import signal
-import socket
 from collections.abc import Callable
 
+from runtime import json_text
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import lsm, mask, process
+from runtime.kernel.bare import accept, receive_fds, signal, socket
 from runtime.kernel.capability import host_bounding
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.hook import run_hook
@@ -23,12 +22,12 @@ _MODULES = {lsm.APPARMOR: "AppArmor", lsm.SELINUX: "SELinux"}
 def stop(child: Child, name: str) -> None:
     """Wait until the parent has done what is due at this point, and take the state it sends."""
     child.send({"stop": name})
-    answer, fds, _, _ = socket.recv_fds(child.channel, 16, 1, socket.MSG_CMSG_CLOEXEC)
+    answer, fds = receive_fds(child.channel, 16, 1)
     if not answer:
         raise LaunchError(f"nobody answered at {name}")
     with os.fdopen(fds[0], "rb") as file:
         file.seek(0)
-        child.state = json.loads(file.read())
+        child.state = json_text.loads(file.read())
 
 
 def hooks(
@@ -37,7 +36,7 @@ def hooks(
     items: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int | None], ...],
 ) -> None:
     """Run hooks one after the other, in whatever is in view now."""
-    state = json.dumps({**child.state, "status": status}).encode()
+    state = json_text.dumps({**child.state, "status": status}).encode()
     for path, args, env, timeout_s in items:
         run_hook(path, args, environment(env), state, timeout_s=timeout_s)
 
@@ -52,15 +51,15 @@ def await_start(child: Child) -> None:
     """
     try:
         # Now, while somebody is told. It waits for nobody: this socket does not listen.
-        child.channel.accept()
+        accept(child.channel)
     except OSError as error:
         if error.errno != errno.EINVAL:
             text = f"the seccomp profile refuses accept4, with which start is waited for: {error}"
             raise LaunchError(text) from error
     child.send({"waiting": True})
     child.channel.close()
-    with socket.socket(fileno=child.start_fd) as listening:
-        child.channel, _ = listening.accept()
+    with contextlib.closing(socket.socket(fileno=child.start_fd)) as listening:
+        child.channel = accept(listening)
     child.start_fd = -1
 
 
@@ -68,7 +67,7 @@ def started(child: Child) -> None:
     """Tell whoever connected that the hooks are through: end of file alone might be our death."""
     # They may be gone; and the filter in force may know this call only as write(2).
     with contextlib.suppress(OSError):
-        os.write(child.channel.fileno(), json.dumps({"started": True}).encode())
+        os.write(child.channel.fileno(), json_text.dumps({"started": True}).encode())
 
 
 def identity(child: Child) -> None:

@@ -4,17 +4,26 @@ They handle paths of ours and of the operator, while these are in view: what the
 of the host is cloned, its root is put together and made the root.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
 
 from runtime.errors import KernelError, LaunchError
+from runtime.kernel import mask
 from runtime.kernel import mount as kernel
-from runtime.kernel.namespaces import mapped_namespace
+from runtime.kernel.bare import receive_fds, send_fds, socket
+from runtime.kernel.namespaces import CLONE_NEWNS, mapped_namespace, unshare
 from runtime.kernel.procfs import parse_mountinfo
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.supervisor.child import Child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def tree(child: Child, slot: int, source: str, recursive: bool) -> None:
@@ -148,14 +157,50 @@ def filesystem(
 def device(child: Child, slot: int, mode: int, major: int, minor: int, uid: int, gid: int) -> None:
     """Make a device node on a file system of its own, for where no node can be made.
 
-    That is a user namespace. Needs Linux 6.15: nothing below a detached mount is cloned before.
+    That is a user namespace.
     """
     filesystem(child, slot, "tmpfs", "tmpfs", 0, ("mode=755",))
     place = child.slots[slot]
     os.mknod("node", mode, os.makedev(major, minor), dir_fd=place)
     os.chown("node", uid, gid, dir_fd=place)
-    child.slots[slot] = kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)
+    child.slots[slot] = _clone_of_node(child, place)
     os.close(place)
+
+
+def _clone_of_node(child: Child, place: int) -> int:
+    """Return a clone of what is called so on the detached mount *place*."""
+    if not mask.is_masked(mask.DETACHED_CLONES):
+        try:
+            return kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    # Before Linux 6.15 only of what is attached somewhere, in whose mount namespace one is.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with closing(ours):
+        with closing(theirs):
+            pid = os.fork()
+            if pid == 0:
+                _send_clone_of_attached(child, place, theirs)
+        _, fds = receive_fds(ours, 16, 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not fds:
+        raise KernelError(max(code, 0), "open_tree", "node")
+    return fds[0]
+
+
+def _send_clone_of_attached(child: Child, place: int, channel: socket.socket) -> NoReturn:
+    """Be the child: attach *place* where nobody else sees it; the exit code is an errno."""
+    code = 0
+    try:
+        unshare(CLONE_NEWNS)
+        private(child)
+        kernel.attach(place, os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        send_fds(channel, b"node", [kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)])
+    except (OSError, LaunchError) as error:
+        code = getattr(error, "errno", None) or errno.EINVAL
+    finally:
+        os._exit(code)
 
 
 def host_device(child: Child, slot: int, path: str, mode: int, major: int, minor: int) -> None:

@@ -3,12 +3,12 @@
 import errno
 import os
 import resource
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.errors import ContainerError, KernelError, LaunchError
 from runtime.kernel import process
+from runtime.kernel.bare import signal
 from runtime.kernel.capability import host_bounding, to_names
 from runtime.kernel.interface import set_loopback_up
 from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare

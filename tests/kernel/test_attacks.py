@@ -300,7 +300,7 @@ def test_cve_2022_29162_capabilities_of_an_exec_are_not_inheritable(bundle):
 @pytest.mark.parametrize("clones", [True, False], ids=["6.15", "before"])
 def test_mountinfo_tells_nothing_of_the_hosts_paths(box, monkeypatch, clones):
     if not clones:
-        monkeypatch.setattr(mask, "_masked", frozenset({mask.DETACHED_LAYERS}))
+        monkeypatch.setattr(mask, "_masked", frozenset({mask.DETACHED_CLONES}))
     out = box.sh("cat /proc/self/mountinfo; touch /there").out
     assert (box.upper / "there").exists()
     root = next(line for line in out.splitlines() if line.split()[4] == "/")

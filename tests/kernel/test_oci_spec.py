@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from runtime.kernel import mask
 from tests.support.bundle import ID, bundle_in
 from tests.support.host import cannot
 
@@ -153,6 +154,17 @@ def test_device_rules_hold_and_the_basic_devices_stay(bundle):
         " head -c2 /dev/zeros | wc -c; echo x > /dev/null && echo null"
     )
     assert out.split("\n")[:4] == ["600 3", "not permitted", "2", "null"]
+
+
+@pytest.mark.parametrize("without", ["", mask.DETACHED_CLONES])
+def test_a_device_in_a_user_namespace_belongs_to_whom_it_should(bundle, monkeypatch, without):
+    monkeypatch.setenv(mask.VARIABLE, without)
+    bundle.with_user_namespace()
+    device = {"path": "/dev/mem0", "type": "b", "major": 1, "minor": 5, "fileMode": 0o640}
+    bundle.config["linux"]["devices"] = [{**device, "uid": 100010, "gid": 100011}]
+    assert bundle.run("stat -c '%F %t:%T %a %u:%g' /dev/mem0") == (
+        "block special file 1:5 640 10:11\n"
+    )
 
 
 def test_limits_of_the_cgroup(bundle):

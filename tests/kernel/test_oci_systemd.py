@@ -53,11 +53,13 @@ def test_a_scope_has_the_container_and_its_limits_from_create_to_delete(bundle):
         "memory": {"limit": 64 << 20},
         "cpu": {"shares": 512, "quota": 50000, "period": 100000},
         "pids": {"limit": 33},
+        "unified": {"cpu.weight": "1234"},
     }
     bundle.config["annotations"] = {"org.systemd.property.TimeoutStopSec": "7"}
     bundle.do(SYSTEMD, "run", "--detach", ID, **QUIET)
     with open(f"/proc/{bundle.state()['pid']}/cgroup") as file:
         assert f"/{bundle.cgroup}\n" in file.read()
+    assert bundle.state()["systemd-scope"] == bundle.unit
     assert len(json.loads(bundle.do("ps", "--format", "json", ID))) == 1
     shown = {
         "ActiveState": "active",
@@ -77,7 +79,9 @@ def test_a_scope_has_the_container_and_its_limits_from_create_to_delete(bundle):
     )
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     assert bundle.limit("memory.max") == str(32 << 20)
-    assert bundle.limit("cpu.weight") == "59"
+    assert bundle.limit("cpu.weight") == "1234"
+    bundle.do("update", "--cpu-share", "4321", ID)
+    assert (bundle.limit("cpu.weight"), _property(bundle, "CPUWeight")) == ("165", "165")
 
 
 def test_a_scope_goes_with_its_container_even_if_the_status_is_damaged(bundle):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, device_lines, write_lines, write_setting
 from runtime.cgroup.limits import bfq_weight, device_weights, leaf_weights, throttles
-from runtime.cgroup.setting import Absent, Setting, same_lines
+from runtime.cgroup.setting import Setting, same_lines
 from runtime.spec import BlockIo, Resources
 
 _THROTTLE_FILES = {
@@ -30,7 +30,7 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
         file="blkio.bfq.weight",
         value=str(bfq_weight(resources) or 100),
         default="100",
-        absent=Absent.WARN,
+        may_be_absent=True,
         why_absent="weights need the bfq scheduler, which the kernel lacks",
         hint="1 to 1000",
     )
@@ -46,7 +46,7 @@ def _device_weights(block: BlockIo) -> Iterator[Setting]:
             value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
             default="",
             same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent="weights need the bfq scheduler, which the kernel lacks",
             hint="1 to 1000, of disks that have the bfq scheduler",
         )
@@ -60,7 +60,7 @@ def _throttle_settings(block: BlockIo) -> Iterator[Setting]:
             value="\n".join(f"{a}:{b} {rate}" for (a, b), rate in sorted(rates.items())),
             default="",
             same=same_lines,
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent="the kernel has no I/O throttling",
             hint="whole disks only, by major:minor",
         )

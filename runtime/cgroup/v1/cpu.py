@@ -15,7 +15,7 @@ from runtime.cgroup.limits import (
     shares_from_weight,
     weight_from_unified,
 )
-from runtime.cgroup.setting import Absent, Setting
+from runtime.cgroup.setting import Setting
 from runtime.spec import Cpu, Resources
 
 _DEFAULT_SHARES = 1024
@@ -68,7 +68,7 @@ def _realtime(cpu: Cpu) -> Iterator[Setting]:
             file="cpu.rt_period_us",
             value=str(cpu.realtime_period),
             default=str(_DEFAULT_REALTIME_PERIOD_US),
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent=why_absent,
         )
     if cpu.realtime_runtime is not None:
@@ -77,7 +77,7 @@ def _realtime(cpu: Cpu) -> Iterator[Setting]:
             file="cpu.rt_runtime_us",
             value=str(cpu.realtime_runtime),
             default="0",
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent=why_absent,
             hint="at most what the groups above have, within the period",
         )

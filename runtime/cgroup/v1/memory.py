@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, number, table, write_setting
 from runtime.cgroup.limits import memory_limits
-from runtime.cgroup.setting import PAGE_SIZE, Absent, Setting, same_size
+from runtime.cgroup.setting import PAGE_SIZE, Setting, same_size
 from runtime.errors import StateError
 from runtime.spec import Memory, Resources
 
@@ -56,7 +56,7 @@ def _size(field: str, file: str, value: int | None, why_absent: str = "") -> Set
         value="-1" if value is None else str(value),
         default="-1",
         same=same_size,
-        absent=Absent.WARN if why_absent else Absent.NEVER,
+        may_be_absent=bool(why_absent),
         why_absent=why_absent,
     )
 

@@ -8,17 +8,16 @@ Documentation/admin-guide/cgroup-v1/hugetlb.rst.
 """
 
 import functools
-import re
 from collections.abc import Iterator
 
 from runtime.cgroup.controller import Controller
-from runtime.cgroup.setting import Absent, Setting, parse_size
+from runtime.cgroup.setting import Setting, parse_size
 from runtime.errors import ContainerError
 from runtime.spec import Resources
 
-_PAGE_SIZE = re.compile(r"[1-9][0-9]*[KMG]B")
 # What v1 shows for "no limit" depends on the page size, and is less than 2**63 by a page at most.
 _UNLIMITED_FROM = 2**62
+_UNITS = ("KB", "MB", "GB")
 
 
 def is_wanted(resources: Resources) -> bool:
@@ -43,7 +42,8 @@ def settings_of(resources: Resources, *, file: str, default: str) -> tuple[Setti
 def _settings(resources: Resources, file: str, default: str) -> Iterator[Setting]:
     for limit in resources.hugepage_limits:
         size = limit.page_size
-        if not _PAGE_SIZE.fullmatch(size):
+        digits = size[:-2]
+        if size[-2:] not in _UNITS or not digits.isdecimal() or digits.startswith("0"):
             raise ContainerError(f"hugepageLimits: {size!r} is no page size like 64KB, 2MB or 1GB")
         same = functools.partial(_same, page=parse_size(size.removesuffix("B")) or 1)
         for name in (f"hugetlb.{size}.rsvd.{file}", f"hugetlb.{size}.{file}"):
@@ -53,7 +53,7 @@ def _settings(resources: Resources, file: str, default: str) -> Iterator[Setting
                 value=str(limit.limit),
                 default=default,
                 same=same,
-                absent=Absent.WARN,
+                may_be_absent=True,
                 why_absent="the host has no huge pages of this size",
             )
 

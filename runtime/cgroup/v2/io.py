@@ -23,7 +23,7 @@ from runtime.cgroup.limits import (
     throttles,
     weight_from_unified,
 )
-from runtime.cgroup.setting import Absent, Setting, same_lines
+from runtime.cgroup.setting import Setting, same_lines
 from runtime.errors import ContainerError, KernelError
 from runtime.record import replace
 from runtime.spec import BlockIo, Resources
@@ -58,7 +58,7 @@ def settings(resources: Resources) -> tuple[Setting, ...]:
             value=_limits(block),
             default="",
             same=lambda expected, actual: _parse(expected) == _parse(actual),
-            absent=Absent.WARN,
+            may_be_absent=True,
             why_absent="the kernel has no I/O throttling",
             hint="whole disks only, by major:minor",
         ),
@@ -79,7 +79,7 @@ def _device_weights(resources: Resources, block: BlockIo) -> Iterator[Setting]:
                 value="\n".join(f"{device} {weight}" for device, weight in weights.items()),
                 default="",
                 same=lambda expected, actual: same_lines(expected, "\n".join(device_lines(actual))),
-                absent=Absent.WARN,
+                may_be_absent=True,
                 why_absent="the disk has no bfq scheduler, and the kernel no io cost model",
                 hint="10 to 1000, of whole disks by major:minor",
             )
@@ -92,7 +92,7 @@ def _weight(field: str, file: str, weight: int) -> Setting:
         value=f"default {weight}",
         default="default 100",
         same=lambda expected, actual: _default_weight(expected) == _default_weight(actual),
-        absent=Absent.WARN,
+        may_be_absent=True,
         why_absent="weights need the bfq scheduler or the io cost model, the kernel has neither",
         hint="10 to 1000" if field == "blockIO.weight" else "1 to 10000",
     )

@@ -9,7 +9,7 @@ from errno import EAGAIN, EINVAL
 from runtime.cgroup import files
 from runtime.cgroup.controller import Controller, number, table, write_changed
 from runtime.cgroup.limits import memory_limits, not_offered
-from runtime.cgroup.setting import Absent, Setting, parse_size, same_size
+from runtime.cgroup.setting import Setting, parse_size, same_size
 from runtime.errors import KernelError, StateError
 from runtime.kernel import mask
 from runtime.spec import Memory, Resources
@@ -48,7 +48,7 @@ def _size(field: str, file: str, value: int | None, why_absent: str = "") -> Set
         value="max" if value is None else str(value),
         default="0" if file == "memory.low" else "max",
         same=same_size,
-        absent=Absent.WARN if why_absent else Absent.NEVER,
+        may_be_absent=bool(why_absent),
         why_absent=why_absent,
     )
 

@@ -54,7 +54,7 @@ def test_limits_on_v2():
         "MemoryMax": ("t", 1 << 26),
         "MemorySwapMax": ("t", 1 << 25),
         "MemoryLow": ("t", 1 << 20),
-        "CPUWeight": ("t", 100),
+        "CPUWeight": ("t", 39),
         "CPUQuotaPeriodUSec": ("t", 100_000),
         "CPUQuotaPerSecUSec": ("t", 340_000),
         "AllowedCPUs": ("ay", b"\x03\x02"),

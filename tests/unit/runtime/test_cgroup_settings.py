@@ -123,14 +123,14 @@ def test_swap_is_a_sum_in_the_specification_and_on_v1(
 
 @pytest.mark.parametrize(
     ("shares", "weight"),
-    [(2, 1), (1024, 100), (262144, 10000), (0, 1), (10**9, 10000), (512, 59), (2048, 174)],
+    [(2, 1), (1024, 39), (262144, 10000), (0, 1), (10**9, 10000), (512, 20), (4321, 165)],
 )
 def test_weight_from_shares(shares: int, weight: int) -> None:
     assert weight_from_shares(shares) == weight
 
 
 def test_weight_rises_with_shares() -> None:
-    weights = [weight_from_shares(shares) for shares in range(2, 262145, 61)]
+    weights = [weight_from_shares(shares) for shares in (*range(2, 262145, 61), 262144)]
     assert weights == sorted(weights)
     assert (min(weights), max(weights)) == (1, 10000)
 
@@ -248,7 +248,9 @@ def test_io_weight_in_v2_words_works_everywhere(weight: str, bfq: int) -> None:
     assert on_1.warnings == ()
     assert "/cg/blkio" in {part.mount for part in on_1.parts if part.needed}
     (warning,) = lay_out(hierarchy(1, "memory"), resources).warnings
-    assert warning == "unified.io.weight: this host has no io controller on cgroup v2"
+    assert warning == (
+        "unified.io.weight: the requested cgroup controller `io` is not available on cgroup v2 here"
+    )
     for bad in ("0", "10001", "8:0 100"):
         with pytest.raises(ContainerError, match=r"unified\.io\.weight"):
             values(1, Resources(unified={"io.weight": bad}))
@@ -270,13 +272,13 @@ def test_unified_overrides_and_adds_files_on_v2() -> None:
 
 def test_unified_on_a_v1_host_is_a_warning() -> None:
     found = lay_out(hierarchy(1, "memory"), Resources(unified={"memory.high": "1M"}))
-    expected = "unified.memory.high: this host has no memory controller on cgroup v2"
-    assert found.warnings == (expected,)
+    expected = "unified.memory.high: the requested cgroup controller `memory` is not available"
+    assert found.warnings == (f"{expected} on cgroup v2 here",)
 
 
 @pytest.mark.parametrize("file", ["../memory.max", "memory", "a.b/c"])
 def test_unified_takes_file_names_only(file: str) -> None:
-    with pytest.raises(ContainerError, match="not the name of a cgroup v2 file"):
+    with pytest.raises(ContainerError, match="has not the form CONTROLLER"):
         lay_out(hierarchy(2, "memory"), Resources(unified={file: "1"}))
 
 

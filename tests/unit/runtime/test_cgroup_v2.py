@@ -65,7 +65,7 @@ def test_create_writes_every_limit(host: Host) -> None:
     assert host.read("memory.swap.max") == str(32 * MIB)
     assert host.read("memory.low") == str(32 * MIB)
     assert host.read("cpu.max") == "50000 100000"
-    assert host.read("cpu.weight") == "59"
+    assert host.read("cpu.weight") == "20"
     assert host.read("pids.max") == "100"
     assert host.read("io.weight") == "default 1920"
     assert host.read("io.max") == "8:0 rbps=1000 wbps=max riops=max wiops=max"

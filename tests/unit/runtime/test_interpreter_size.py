@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 HEAVY = {"argparse", "asyncio", "dataclasses", "inspect", "logging", "pathlib", "subprocess"}
+PYTHON_HALVES = {"enum", "re", "signal", "socket", "typing"}
 
 
 def test_it_imports_nothing_big():
@@ -19,3 +20,18 @@ def test_it_imports_nothing_big():
     modules, resident_kib = done.stdout.splitlines()
     assert not HEAVY & set(modules.split())
     assert int(resident_kib) < 16 << 10
+
+
+def test_a_command_of_the_oci_runtime_imports_no_python_half_of_what_it_needs():
+    """Each of these takes longer than some commands; `runtime.kernel.bare`, `json_text`."""
+    script = (
+        "import os, sys; sys.path.insert(0, os.getcwd())\n"
+        "import runtime.cli.main, runtime.cli.commands\n"
+        "for verb in runtime.cli.commands._VERBS.values():\n"
+        "    if verb.module not in ('features', 'template', 'update'): verb.load()\n"
+        "import runtime.cli.foreground, runtime.cgroup.limiting\n"
+        "print(*sys.modules)\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=os.getcwd())
+    assert not (HEAVY | PYTHON_HALVES) & set(done.stdout.split())
