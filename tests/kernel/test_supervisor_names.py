@@ -35,6 +35,13 @@ def is_served(address):
         return connection.recv(1) == b""
 
 
+def ask_on(address):
+    """Ask until it is refused: the socket may go a moment after the server."""
+    while True:
+        with suppress(ConnectionResetError):
+            is_served(address)
+
+
 def wait_other(host, before):
     deadline = time.monotonic() + 5
     while (now := host.client.ping()["dns"]) in (0, before):
@@ -57,9 +64,7 @@ def test_it_is_started_once_and_replaced_when_it_dies(host, address):
     host.client.dns([], close=[address])
     assert host.client.ping()["dns"] == 0
     with pytest.raises(ConnectionRefusedError):
-        while True:  # its socket may go a moment later
-            with suppress(ConnectionResetError):
-                is_served(address)
+        ask_on(address)
 
 
 def test_one_that_cannot_even_die_holds_up_nobody(host, address):
