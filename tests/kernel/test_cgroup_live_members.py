@@ -3,8 +3,7 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from runtime.spec import (
     Resources,
 )
 from tests.support.livegroup import HOST, LIMITS, MIB, group_of, member
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -53,7 +53,7 @@ def test_kill_wins_against_a_fork_bomb(group: Cgroup) -> None:
     group.create(LIMITS)
     bomb = "pid = os.fork()\nwhile pid == 0:\n  try: os.fork()\n  except OSError: pass"
     with member(group, bomb):
-        until(lambda: len(group.pids()) > 20)
+        wait_until(lambda: len(group.pids()) > 20)
         group.kill()
         assert group.pids() == ()
     group.delete()
@@ -146,14 +146,6 @@ def test_shared_parent_goes_with_the_last_group(group: Cgroup) -> None:
     group.delete()
     parent.delete(nested=False)
     assert not parent.exists()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """There is no event for a v1 group that grows."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_tracking_puts_the_supervisor_into_every_hierarchy(group: Cgroup) -> None:

@@ -11,6 +11,7 @@ from runtime.errors import StateError, SupervisorError
 from runtime.supervisor import record, status
 from runtime.supervisor.request import Restart
 from tests.support.supervised import Supervised
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -93,9 +94,11 @@ def test_files_emptied_by_a_loss_of_power_are_none(host):
     told = host.client.ping()
     for pid in (told["keeper"], told["pid"], *pids.values()):
         os.kill(pid, 9)
-    deadline = time.monotonic() + 5
-    while host.processes() or any(os.path.exists(f"/proc/{pid}") for pid in pids.values()):
-        assert time.monotonic() < deadline
+    wait_until(
+        lambda: (
+            not (host.processes() or any(os.path.exists(f"/proc/{pid}") for pid in pids.values()))
+        )
+    )
     run = host.root.run
     (run / "containers/a" / status.FILE).write_bytes(b"")
     (run / "containers/b" / record.LAUNCH_FILE).write_bytes(b"")

@@ -80,9 +80,7 @@ def test_a_stop_under_way_is_finished_by_the_successor(host):
     if child == 0:
         host.client.stop("a", grace=0.5)
         os._exit(0)
-    deadline = time.monotonic() + 5
-    while status.read(host.root, "a").kill_at is None:
-        assert time.monotonic() < deadline
+    wait_until(lambda: status.read(host.root, "a").kill_at is not None)
     host.kill_supervisor()
     assert host.client.wait("a", 5) == 137
     assert host.client.status("a").stop_requested
@@ -112,9 +110,7 @@ def test_both_killed_the_next_client_adopts(host):
     host.launch("c", "sleep 0.1; exit 0")
     pid = host.client.status("a").pid
     _kill_both(host)
-    deadline = time.monotonic() + 5
-    while status.read_all(host.root)["c"].state != "exited":
-        assert time.monotonic() < deadline
+    wait_until(lambda: status.read_all(host.root)["c"].state == "exited")
     assert status.read_all(host.root)["a"].state == "running"
     assert host.client.status("a").pid == pid
     # How it ended nobody may have seen: unknown counts as a failure, so b runs again.
@@ -233,6 +229,4 @@ def _kill_both(host):
     told = host.client.ping()
     for pid in (told["keeper"], told["pid"]):
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while host.processes():
-        assert time.monotonic() < deadline
+    wait_until(lambda: not host.processes())

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from runtime.kernel.namespaces import CLONE_NEWNET, setns
 from runtime.spec import Mount, Resources
 from runtime.supervisor.request import Health, Restart, Stop
 from tests.support.supervised import Supervised
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -86,19 +86,12 @@ def test_a_probe_that_cannot_even_die_holds_up_nobody(host, flags):
             assert len(group.pids()) >= 1
         host.client.stop("a", signal=signal.SIGKILL, grace=0)
         group.thaw()
-        assert wait_until(lambda: not group.pids())
-        assert wait_until(lambda: not host.zombies())
+        wait_until(lambda: not group.pids())
+        wait_until(lambda: not host.zombies())
     finally:
         group.kill()
         group.delete()
         Cgroup(group.hierarchy, host.root.cgroup).delete(nested=False)
-
-
-def wait_until(condition, *, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_unhealthy_without_restart_is_only_told(host, flags):
@@ -132,14 +125,13 @@ def test_failures_in_the_start_period_do_not_count(host, flags):
 
 
 def test_a_probe_that_hangs_is_killed_whole(host, flags):
-    check = exec_check(host, "echo before; sleep 98761 & sleep 98761", timeout=0.2)
+    patience = 0.2 * SLOWNESS
+    check = exec_check(host, "echo before; sleep 98761 & sleep 98761", timeout=patience)
     launch(host, flags, check)
     told = host.wait_status("a", lambda s: s.health == "unhealthy")
-    assert told.health_output == "no end within 0.2 s: before"
+    assert told.health_output == f"no end within {patience:g} s: before"
     host.client.configure("a", health=None)
-    deadline = time.monotonic() + 5
-    while host.processes("sleep", "98761"):
-        assert time.monotonic() < deadline
+    wait_until(lambda: not host.processes("sleep", "98761"))
     assert host.client.status("a").health == "none"
 
 
@@ -207,9 +199,7 @@ def test_http_health_from_inside_the_network(host):
     told = host.wait_status("a", lambda s: s.health == "unhealthy")
     assert told.health_output.startswith("503 Busy: try more")
     server.close()
-    deadline = time.monotonic() + 5
-    while "refused" not in host.client.status("a").health_output:
-        assert time.monotonic() < deadline
+    wait_until(lambda: "refused" in host.client.status("a").health_output)
     worker = host.client.ping()["probes"]
     with open(f"/proc/{worker}/status") as file:
         ids = dict(line.rstrip("\n").split(":\t") for line in file)
@@ -224,10 +214,7 @@ def test_tcp_health_and_the_probe_process_is_replaced(host):
     host.wait_status("a", lambda s: s.health == "healthy")
     before = host.client.ping()["probes"]
     os.kill(before, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while (now := host.client.ping()["probes"]) in (0, before):
-        assert time.monotonic() < deadline
-    assert now
+    wait_until(lambda: host.client.ping()["probes"] not in (0, before))
     host.wait_status("a", lambda s: s.health == "healthy")
     server.close()
     host.wait_status("a", lambda s: s.health == "unhealthy")
@@ -236,15 +223,16 @@ def test_tcp_health_and_the_probe_process_is_replaced(host):
 def test_a_probe_process_that_cannot_even_die_holds_up_nobody(host):
     host.launch("a", "exec sleep 98762")
     server = Answering(host, b"")
-    host.client.configure("a", health=network_check(host, "tcp", server.port, timeout=0.2))
+    patience = 0.2 * SLOWNESS
+    host.client.configure("a", health=network_check(host, "tcp", server.port, timeout=patience))
     host.wait_status("a", lambda s: s.health == "healthy")
     stuck = host.client.ping()["probes"]
     with host.frozen(stuck):
         told = host.wait_status("a", lambda s: s.health == "unhealthy")
-        assert told.health_output == "no answer within 0.2 s"
+        assert told.health_output == f"no answer within {patience:g} s"
         host.wait_status("a", lambda s: s.health == "healthy")
         assert host.client.ping()["probes"] != stuck
-    assert wait_until(lambda: not host.zombies())
+    wait_until(lambda: not host.zombies())
     server.close()
 
 

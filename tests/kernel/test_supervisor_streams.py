@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import time
 from contextlib import closing
 
 import pytest
@@ -14,6 +13,7 @@ from runtime.spec import User
 from runtime.supervisor.client import Exec
 from runtime.supervisor.request import ExecRequest, Logs
 from tests.support.supervised import Supervised
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -53,9 +53,7 @@ def read_all(fd: int) -> bytes:
 
 
 def wait_for_process(host: Supervised, *arguments: str) -> None:
-    deadline = time.monotonic() + 10
-    while not host.processes(*arguments):
-        assert time.monotonic() < deadline
+    wait_until(lambda: host.processes(*arguments))
 
 
 def small_log(host: Supervised, id: str) -> Logs:
@@ -101,8 +99,11 @@ def test_a_terminal_has_its_size_from_the_first_moment(host, pipe):
     host.client.launch(request, stdout=stdout)
     assert os.read(out, 100) == b"33 99\r\n"
     with attached(host, "a", "stty", "size", terminal=True, rows=11, columns=22) as run:
-        assert select.select([run.terminal], [], [], 10)[0]
-        assert os.read(run.terminal, 100) == b"11 22\r\n"
+        assert select.select([run.terminal], [], [], 10 * SLOWNESS)[0]
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(run.terminal, 100)
+        assert said == b"11 22\r\n"
 
 
 def test_an_attached_exec_is_hung_up_when_its_client_vanishes(host):

@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.waiting import SLOWNESS
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -60,7 +62,7 @@ class Snapshot:
         The kernel destroys network namespaces, and with them veth pairs, in its own time; so
         links alone get a bounded grace.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * SLOWNESS
         old = before.objects if before else frozenset()
         leaks = self.objects - old
         while leaks and time.monotonic() < deadline:

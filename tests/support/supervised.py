@@ -20,6 +20,7 @@ from runtime.supervisor.client import Exec, Supervisor
 from runtime.supervisor.request import ExecRequest, LaunchRequest, Logs
 from runtime.supervisor.status import Status
 from tests.support.box import Box, with_process
+from tests.support.waiting import SLOWNESS, wait_until
 
 COUNT = (
     'trap stop=1 TERM; i=0; while [ -z "$stop" ]; do echo $i; '
@@ -84,7 +85,7 @@ class Supervised:
 
     def wait_line(self, id: str, text: str, *, timeout_s: float = 10.0) -> None:
         """Wait until the container has written that line."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * SLOWNESS
         going = lambda: time.monotonic() < deadline  # noqa: E731
         for line in logs.read(self.log_folder(id), follow=True, going=going):
             if line.data.decode() == text:
@@ -95,7 +96,7 @@ class Supervised:
         self, id: str, wanted: Callable[[Status], bool], *, timeout_s: float = 10.0
     ) -> Status:
         """Wait for an event after which the container is as *wanted*."""
-        for event in self.client.events(timeout=timeout_s):
+        for event in self.client.events(timeout=timeout_s * SLOWNESS):
             if event.status.id == id and wanted(event.status):
                 return event.status
         raise AssertionError
@@ -108,10 +109,8 @@ class Supervised:
 
     def wait_successor(self, pid: int) -> int:
         """Wait until another process than *pid* answers."""
-        deadline = time.monotonic() + 10
-        while (now := self.client.ping()["pid"]) == pid:
-            assert time.monotonic() < deadline
-        return now
+        wait_until(lambda: self.client.ping()["pid"] != pid)
+        return self.client.ping()["pid"]
 
     def processes(self, *arguments: str) -> set[int]:
         """Return the processes with exactly these arguments, or else those of our own kind."""

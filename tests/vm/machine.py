@@ -27,6 +27,8 @@ from tests.vm.image import image
 BOOT_S = 600.0
 """Bounds are for a busy host without KVM; an idle one needs a fiftieth."""
 COMMAND_S = 900.0
+_SLOWNESS = 5
+"""How many times longer what tests wait for may take in here."""
 _CONSOLE_LINES = 25
 
 
@@ -166,7 +168,8 @@ class Machine:
 
     def pytest(self, *arguments: str, timeout_s: float = 3600) -> Ran:
         """Run tests of the project in the machine; shows their output if one fails."""
-        command = ["python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        command = ["env", f"BAYPLAN_SLOWNESS={_SLOWNESS}", "python3", "-B", "-m", "pytest"]
+        command += ["-p", "no:cacheprovider", "-q", "--tb=short", f"--timeout={300 * _SLOWNESS}"]
         return self.run([*command, *arguments], timeout_s=timeout_s)
 
     def write(self, path: str, content: bytes | str, *, sync: bool = False) -> None:
