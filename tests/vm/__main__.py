@@ -8,14 +8,14 @@ import signal
 import sys
 
 from tests.vm.channel import Command, MachineGone
-from tests.vm.machine import Machine
+from tests.vm.machine import DEFAULT_MEMORY_MIB, Machine
 from tests.vm.wire import Kind
 
 
 def main() -> int:
     """Run what the command line says; the exit code is that of the command in the machine."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
-    parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
+    parser.add_argument("--memory", type=int, default=DEFAULT_MEMORY_MIB, metavar="MIB")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("build", help="make image and disks, and boot once")
     running = verbs.add_parser("run", help="boot, run a command as root, and power off")

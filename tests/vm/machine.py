@@ -24,6 +24,7 @@ from tests.vm.channel import Channel, Command, MachineGone, Ran
 from tests.vm.disks import packages_disk, project_disk
 from tests.vm.image import image
 
+DEFAULT_MEMORY_MIB = 1024
 BOOT_S = 600.0
 """Bounds are for a busy host without KVM; an idle one needs a fiftieth."""
 COMMAND_S = 900.0
@@ -35,7 +36,7 @@ _CONSOLE_LINES = 25
 class Machine:
     """A context: powered on in it, and gone with all its files after it."""
 
-    def __init__(self, *, memory_mib: int = 1024, processors: int = 2) -> None:
+    def __init__(self, *, memory_mib: int = DEFAULT_MEMORY_MIB, processors: int = 2) -> None:
         self._memory_mib, self._processors = memory_mib, processors
         self._qemu: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None

@@ -6,13 +6,19 @@ import pytest
 
 from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.machine, pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.machine, pytest.mark.long, pytest.mark.timeout(15000)]
+
+MEMORY_MIB = 2048
+"""A thousand containers are among the tests."""
+_MOST_S = 14000.0
+"""Under emulation it is an hour and more."""
 
 
 def test_kernel_suite(machine: Machine) -> None:
-    print(machine.pytest("tests/kernel", timeout_s=7000))
+    print(machine.pytest("tests/kernel", "--workers=2", timeout_s=_MOST_S))
 
 
 def test_end_to_end(machine: Machine) -> None:
     tests = ("converge", "drift", "living", "update", "leaks", "crash")
-    print(machine.pytest(*(f"tests/e2e/test_{name}.py" for name in tests), timeout_s=7000))
+    files = (f"tests/e2e/test_{name}.py" for name in tests)
+    print(machine.pytest(*files, "--workers=2", timeout_s=_MOST_S))
