@@ -120,11 +120,14 @@ class _Work:
         from provider.drivers import single_boot
         from provider.engine.crew import all_at_once
         from runtime.container.containers import Containers
+        from runtime.image.store import ImageStore
 
         containers = Containers(self.session.root)
         single_boot.take_down_sharers(containers, self._told)
         all_at_once(*(self._each_project(name, self._end) for name in projects(self.session)))
         single_boot.take_down(containers, self._told)
+        # Else the next boot takes them for what a loss of power has left, and unpacks them again.
+        self._attempt(ImageStore(self.session.root).unpacked.settle_all)
 
     def report(self, output: Output) -> int:
         """Show what came of it, and return the exit code."""

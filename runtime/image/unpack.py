@@ -36,7 +36,8 @@ from runtime.image.model import Descriptor
 from runtime.kernel.flock import flock_within
 from runtime.kernel.procfs import boot_id
 from runtime.kernel.replace import replace_file
-from runtime.record import dataclass
+from runtime.kernel.sync import syncfs
+from runtime.record import dataclass, replace
 
 # Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
 _WRITTEN_BACK_S = 300.0
@@ -125,6 +126,27 @@ class LayerFolders:
         }
         return UnpackedLayer(applied=Applied(**applied), **tree)
 
+    def settle_all(self) -> None:
+        """Have all layers written to the disk: where the host goes down, and comes up again.
+
+        Raises:
+            KernelError: they could not be.
+        """
+        if not self.paths():
+            return  # nor need there be a lock
+        with self._lock.shared():
+            layers = [self.find(path.name) for path in self.paths()]
+            fresh = [layer for layer in layers if layer is not None and layer.boot]
+            if not fresh:
+                return
+            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                syncfs(fd)
+            finally:
+                os.close(fd)
+            for layer in fresh:
+                self._write_settled(layer)
+
     def _ensure_one(
         self,
         layer: Descriptor,
@@ -199,9 +221,12 @@ class LayerFolders:
         try:
             # Several containers of one image start at once: one of them is enough.
             if flock_within(fd, fcntl.LOCK_EX, 0) and self._is_written_back(found):
-                _write_marker(folder, UnpackedLayer(found.name, found.diff_id, found.applied, ""))
+                self._write_settled(found)
         finally:
             os.close(fd)
+
+    def _write_settled(self, layer: UnpackedLayer) -> None:
+        _write_marker(self.folder / layer.name, replace(layer, boot=""))
 
     def _is_written_back(self, found: UnpackedLayer) -> bool:
         path = self.folder / found.name / marker.NAME

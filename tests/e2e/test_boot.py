@@ -127,9 +127,12 @@ def test_a_shutdown_ends_dependents_first_and_does_not_count_as_by_hand(site, wo
     site("agent", "--shutdown")
     assert set(states(site).values()) == {"exited"}
     assert (where / "ends").read_text() == "user\nbase\n"
+    (layer,) = (world / "lib/layers").glob("*/fs")
+    unpacked = layer.stat().st_ino
     cut_power(world)
     site("agent")
     assert started(site) == ["test.base", "test.user"]
+    assert layer.stat().st_ino == unpacked
     assert todo(site, shop) == {}
 
 

@@ -171,6 +171,15 @@ def test_layer_that_had_time_to_reach_the_disk_survives_a_boot(store: ImageStore
     assert '"boot": ""' in marker.read_text()
 
 
+def test_layers_are_on_the_disk_when_the_host_goes_down_in_order(store: ImageStore) -> None:
+    store.unpacked.settle_all()  # nothing is there yet
+    folders = [store.layers(put_image(store, content))[0] for content in (b"one", b"two")]
+    for _ in range(2):
+        store.unpacked.settle_all()
+        for folder in folders:
+            assert '"boot": ""' in (Path(folder).parent / "layer.json").read_text()
+
+
 def test_containers_of_one_image_started_at_once_note_it_once(store: ImageStore) -> None:
     image = put_image(store, b"one")
     (folder,) = store.layers(image)
