@@ -6,6 +6,7 @@ controller: each changes one of two lists of exceptions, or empties them.
 Source: security/device_cgroup.c.
 """
 
+from runtime.errors import ContainerError
 from runtime.record import dataclass
 from runtime.spec import DeviceRule
 
@@ -22,11 +23,16 @@ class Verdict:
 
 
 def verdict(rules: tuple[DeviceRule, ...]) -> Verdict:
-    """Return what is allowed once all *rules* are applied; without any, everything is."""
+    """Return what is allowed once all *rules* are applied; without any, everything is.
+
+    Raises:
+        ContainerError: a rule for devices of every type is about some of them, or of what is done.
+    """
     allow = True
     exceptions: dict[Device, str] = {}
     for rule in rules:
         if rule.type in (None, "a"):
+            _must_be_all(rule)
             allow, exceptions = rule.allow, {}
             continue
         device = device_of(rule)
@@ -36,6 +42,15 @@ def verdict(rules: tuple[DeviceRule, ...]) -> Verdict:
         if now:
             exceptions[device] = "".join(letter for letter in "rwm" if letter in now)
     return Verdict(allow, exceptions)
+
+
+def _must_be_all(rule: DeviceRule) -> None:
+    """Refuse what the kernel's lists cannot say; others would allow or deny everything by it."""
+    if device_of(rule)[1:] != ("*", "*") or set(rule.access or "rwm") != set("rwm"):
+        raise ContainerError(
+            "a device rule of type a is about all devices: give it without numbers and with"
+            " access rwm, or one rule of type c and one of type b"
+        )
 
 
 def device_of(rule: DeviceRule) -> Device:

@@ -171,6 +171,7 @@ class Cgroup:
                 this very process is a member.
         """
         deadline = Deadline(timeout_s)
+        at_once = True
         while pids := self.pids():
             if os.getpid() in pids:
                 raise StateError(f"will not kill cgroup {self.name}: this process is in it")
@@ -178,9 +179,10 @@ class Cgroup:
                 raise StateError(
                     f"processes in cgroup {self.name} survive SIGKILL: {', '.join(map(str, pids))}"
                 )
-            unified = self.birth_folder()
+            unified = self.birth_folder() if at_once else None
             if unified is None or not core.kill(unified):
                 self._kill_each()
+            at_once = False  # who is left is in a part of version 1 only
             membership.wait_for_exit(pids, deadline)
 
     def _kill_each(self) -> None:

@@ -80,7 +80,10 @@ def cpu_idle(cpu: Cpu) -> Iterator[Setting]:
 
 
 def shares_from_weight(weight: int) -> int:
-    """Return v1 shares that stand in the same ratio to the default as a v2 ``cpu.weight`` does."""
+    """Return v1 shares that stand in the same ratio to the default as a v2 ``cpu.weight`` does.
+
+    Not the inverse of `weight_from_shares`, which others have drawn.
+    """
     return min(max((weight * 1024 + 50) // 100, 2), 262144)
 
 

@@ -53,9 +53,9 @@ class Setting:
     same: Callable[[str, str], bool] = record.field(default=lambda a, b: a == b, compare=False)
     """Whether (expected, actual) mean the same."""
     may_be_absent: bool = False
-    """It is a build or boot option; without it a value other than the default is not enforced.
+    """Kernels may lack the file, which then enforce no value but the default; the caller is told.
 
-    Of all others a group that has them not is damaged.
+    A group without one of the other files is damaged.
     """
     why_absent: str = ""
     """Words for a host without the file: ``boot with swapaccount=1``."""

@@ -240,9 +240,11 @@ def signal_number(text: str) -> int:
     name = text.upper()
     name = name if name.startswith("SIG") else f"SIG{name}"
     base, sign, offset = name.partition("+")
+    found: object
     if base == "SIGRTMIN" and sign and offset.isdecimal():
-        return signal.SIGRTMIN + int(offset)
-    found = getattr(signal, name, None)
-    if not isinstance(found, int) or name.startswith("SIG_"):
+        found = signal.SIGRTMIN + int(offset)
+    else:
+        found = getattr(signal, name, None)
+    if not isinstance(found, int) or name.startswith("SIG_") or found >= signal.NSIG:
         raise UsageError(f"there is no signal {text}")
     return found

@@ -59,9 +59,13 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     console = one(values, "console-socket")
     if process.terminal and "detach" in values and console is None:
         raise UsageError("the process has a terminal: use --console-socket")
-    pidfd = os.pidfd_open(status.pid)
+    gone = StateError(f"container not running: {folder.id}")
+    try:
+        pidfd = os.pidfd_open(status.pid)
+    except ProcessLookupError:
+        raise gone from None
     if not is_running(status.pid, status.start):
-        raise StateError(f"container not running: {folder.id}")
+        raise gone
     group = cgroups.open_group(status)
     prelude: list[Operation] = []
     if status.has_keyring:

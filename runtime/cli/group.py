@@ -107,11 +107,12 @@ def make(name: str, resources: Resources) -> Cgroup:
 
 
 def limit(status: Status, group: Cgroup, resources: Resources) -> None:
-    """Change a container's group to have these limits.
+    """Change a container's group to have these limits; not atomic, see `Cgroup.update`.
 
     Raises:
-        UnsupportedHostError: this host cannot enforce one of them.
+        UnsupportedHostError: this host cannot enforce one of them; mostly before any is changed.
     """
+    refuse_limits(resources)
     if status.scope is None:
         _must_be_all(group.update(resources))
     else:

@@ -76,8 +76,15 @@ def _row(folder: Folder) -> dict[str, Any]:
         "rootfs": _rootfs(folder, status),
         "created": status.created,
         "annotations": status.annotations,
-        "owner": pwd.getpwuid(os.stat(folder.path).st_uid).pw_name,
+        "owner": _user_name(os.stat(folder.path).st_uid),
     }
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # no account: as runc shows it
+        return f"#{uid}"
 
 
 def ps(context: Context, values: Values, rest: list[str]) -> int:
@@ -129,7 +136,7 @@ def _condition(folder: Folder, status: Status) -> str:
 
 def _rootfs(folder: Folder, status: Status) -> str:
     root = folder.read_config().get("root") or {}
-    return os.path.join(status.bundle, root.get("path", "rootfs"))
+    return os.path.join(status.bundle, root.get("path") or "rootfs")
 
 
 def _format(values: Values) -> str:

@@ -1,10 +1,11 @@
 """``update``: change the limits of a living container."""
 
-import json
+from __future__ import annotations
+
 import sys
 from collections.abc import Mapping
-from typing import Any
 
+from runtime import json_text
 from runtime.cgroup.setting import parse_size
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one, only
@@ -12,7 +13,13 @@ from runtime.cli.bundle import read_json, to_spec
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import condition
+from runtime.cli.report import clear_up
+from runtime.cli.unified import changed
 from runtime.errors import ContainerError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MEMBERS = {
     "blkio-weight": ("blockIO", "weight"),
@@ -33,26 +40,11 @@ _MEMBERS = {
     "pids-limit": ("pids", "limit"),
 }
 """Option to where it is in the resources of the specification."""
-_UNIFIED = {
-    ("blockIO", "weight"): "io.weight",
-    ("cpu", "burst"): "cpu.max.burst",
-    ("cpu", "cpus"): "cpuset.cpus",
-    ("cpu", "idle"): "cpu.idle",
-    ("cpu", "mems"): "cpuset.mems",
-    ("cpu", "period"): "cpu.max",
-    ("cpu", "quota"): "cpu.max",
-    ("cpu", "shares"): "cpu.weight",
-    ("memory", "limit"): "memory.max",
-    ("memory", "reservation"): "memory.low",
-    ("memory", "swap"): "memory.swap.max",
-    ("pids", "limit"): "pids.max",
-}
-"""What is the same in the words of version 2, which go first."""
 _TEXTS = ("cpuset-cpus", "cpuset-mems")
 
 
 def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -> int:
-    """Change the limits that are given; the others stay."""
+    """Change the limits that are given; the others stay, and all if one cannot be had."""
     folder = context.folder(only(rest))
     change = _given(values)
     with folder.locked():
@@ -63,37 +55,18 @@ def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -
         if group is None:
             raise StateError(f"container {folder.id} has no cgroup")
         config = folder.read_config()
-        linux = config.setdefault("linux", {})
-        linux["resources"] = changed(linux.get("resources") or {}, change)
-        spec = to_spec(config, status.bundle, warn=context.report.warning)
-        cgroups.limit(status, group, spec.linux.resources)
+        before = to_spec(config, status.bundle, warn=lambda _text: None).linux.resources
+        linux = config.get("linux") or {}
+        resources = changed(linux.get("resources") or {}, change)
+        config["linux"] = {**linux, "resources": resources}
+        after = to_spec(config, status.bundle, warn=context.report.warning).linux.resources
+        try:
+            cgroups.limit(status, group, after)
+        except (ContainerError, OSError) as error:
+            clear_up(error, lambda: cgroups.limit(status, group, before))
+            raise
         folder.write_config(config)
     return 0
-
-
-def changed(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Return *resources* with what *change* gives, whatever words it was given in before. Pure."""
-    outdone = {
-        file
-        for (section, member), file in _UNIFIED.items()
-        if isinstance(change.get(section), dict) and change[section].get(member) is not None
-    }
-    unified = resources.get("unified") or {}
-    kept = {file: value for file, value in unified.items() if file not in outdone}
-    return _merged({**resources, "unified": kept}, change)
-
-
-def _merged(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Return *resources* with what *change* gives; null and empty members change nothing. Pure."""
-    result = dict(resources)
-    for name, value in change.items():
-        if value is None or value in ({}, []):
-            continue
-        if isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name] = _merged(result[name], value)
-        else:
-            result[name] = value
-    return result
 
 
 def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -101,7 +74,7 @@ def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
     change: Any = {}
     if source == "-":
         try:
-            change = json.loads(sys.stdin.read())
+            change = json_text.loads(sys.stdin.read())
         except (ValueError, RecursionError) as error:
             raise UsageError(f"standard input: {error}") from error
     elif source is not None:

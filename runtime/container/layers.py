@@ -3,7 +3,7 @@
 import os
 
 from runtime.container.config import ContainerConfig
-from runtime.image.marker import read_marker
+from runtime.image.marker import is_written_back, read_marker
 from runtime.root import Root
 
 
@@ -16,8 +16,14 @@ def ensure_layers(root: Root, config: ContainerConfig) -> None:
     Raises:
         ImageError, NotFoundError: the image is damaged or gone, too.
     """
-    if all(read_marker(os.path.dirname(layer)) is not None for layer in config.layers):
+    if all(_is_sound(os.path.dirname(layer)) for layer in config.layers):
         return
     from runtime.image.store import ImageStore
 
     ImageStore(root).layers(config.image)
+
+
+def _is_sound(folder: str) -> bool:
+    """Tell whether nothing is to be done about a layer; else it is noted, once, that it is kept."""
+    marker = read_marker(folder)
+    return marker is not None and (not marker["boot"] or not is_written_back(folder))

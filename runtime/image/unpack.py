@@ -5,8 +5,9 @@ A layer appears by rename, complete, or not at all; two processes that want the 
 each other on the blob's own lock.
 
 Files are not synced one by one (for 30,000 of them that costs more than unpacking). Instead the
-marker carries the boot it was made in; after a crash of the machine a layer from an earlier boot
-that had no time to reach the disk is unpacked again from its blob, which is synced.
+marker carries the boot it was made in, until there was time to reach the disk or the host went down
+in order; of an earlier boot, which may have ended in a crash, it is unpacked again from its blob,
+which is synced.
 
 A layer that uses folders it does not describe (``a/b`` without ``a/``) depends on what lies below
 it. Where the plain defaults would be wrong, that combination gets a folder of its own.
@@ -18,7 +19,6 @@ import json
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,7 @@ from runtime.image.blobs import BlobStore
 from runtime.image.digest import hex_of
 from runtime.image.folders import FOLDER_FLAGS
 from runtime.image.lock import TEMPORARY, StoreLock, create_temporary_folder, writer_of
-from runtime.image.marker import read_marker
+from runtime.image.marker import is_written_back, read_marker
 from runtime.image.model import Descriptor
 from runtime.kernel.flock import flock_within
 from runtime.kernel.procfs import boot_id
@@ -39,8 +39,6 @@ from runtime.kernel.replace import replace_file
 from runtime.kernel.sync import syncfs
 from runtime.record import dataclass, replace
 
-# Dirty pages are written after 30 s (vm.dirty_expire_centisecs); be generous.
-_WRITTEN_BACK_S = 300.0
 _WAIT_S = 600.0
 """For another who unpacks the same layer, which may be large."""
 
@@ -206,31 +204,27 @@ class LayerFolders:
         target = self.folder / name
         with self._lock.shared():
             if target.exists():
-                # Not usable, or `find` had returned it. Nothing runs from it: it is from an
-                # earlier boot, or of a version we do not know.
+                # Not usable, or `find` had returned it. Nothing runs from it: whoever starts a
+                # container has such layers unpacked again before.
                 target.rename(temporary.with_name(f"{temporary.name}-old"))
             temporary.rename(target)
         shutil.rmtree(temporary.with_name(f"{temporary.name}-old"), ignore_errors=True)
 
     def _settle(self, found: UnpackedLayer) -> None:
         """Note that the kernel has had time to write the layer to the disk."""
-        if not found.boot or not self._is_written_back(found):
-            return
         folder = self.folder / found.name
+        if not found.boot or not is_written_back(folder):
+            return
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # Several containers of one image start at once: one of them is enough.
-            if flock_within(fd, fcntl.LOCK_EX, 0) and self._is_written_back(found):
+            if flock_within(fd, fcntl.LOCK_EX, 0) and is_written_back(folder):
                 self._write_settled(found)
         finally:
             os.close(fd)
 
     def _write_settled(self, layer: UnpackedLayer) -> None:
         _write_marker(self.folder / layer.name, replace(layer, boot=""))
-
-    def _is_written_back(self, found: UnpackedLayer) -> bool:
-        path = self.folder / found.name / marker.NAME
-        return time.time() - path.stat().st_mtime > _WRITTEN_BACK_S
 
 
 def folder_names(diff_ids: Sequence[str]) -> tuple[str, ...]:

@@ -47,9 +47,12 @@ def test_burst_and_idle_groups_from_create_to_update(bundle):
     bundle.do("update", "--cpu-quota", "10000", "--cpu-burst", "5000", "--cpu-idle", "0", ID)
     assert (_limit(bundle, *burst), _limit(bundle, "cpu.idle")) == ("5000", "0")
     assert _limit(bundle, "cpu.shares", "cpu.weight") in ("512", "20")
-    change = json.dumps({"cpu": {"burst": 50000}})
+    quota = ("cpu.cfs_quota_us", "cpu.max")
+    before = _limit(bundle, *quota)
+    change = json.dumps({"cpu": {"quota": 20000, "burst": 50000}, "pids": {"limit": 44}})
     assert "cpu.burst cannot be '50000'" in bundle.fails("update", "-r", "-", ID, input=change)
-    assert _limit(bundle, *burst) == "5000"
+    assert (_limit(bundle, *burst), _limit(bundle, *quota)) == ("5000", before)
+    assert _limit(bundle, "pids.max") == "max"
 
 
 def test_what_only_one_version_has_is_set_or_named(bundle):

@@ -10,7 +10,7 @@ from runtime.errors import KernelError
 
 
 def freeze(folder: str) -> None:
-    """Ask for the group to be frozen; ask again while ``is_settled`` says no."""
+    """Ask for the group to be frozen; ask again until ``is_frozen``."""
     files.write(f"{folder}/freezer.state", "FROZEN")
 
 

@@ -34,6 +34,7 @@ _KEYS = {
     "throttleReadIOPSDevice": "riops",
     "throttleWriteIOPSDevice": "wiops",
 }
+_WEIGHTS = ("io.weight", "io.bfq.weight")
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
@@ -134,7 +135,10 @@ def apply(folder: str, wanted: tuple[Setting, ...], *, fresh: bool) -> list[Sett
     """Write weights where the kernel has them, then device by device what differs."""
     bfq, cost, limits, *devices = wanted
     missing = [s for s in (bfq, cost) if not write_setting(folder, s, fresh=fresh)]
-    missing += [s for s in devices if not _write_weights(folder, s, fresh=fresh)]
+    for setting in devices:
+        write = _write_weights if setting.file in _WEIGHTS else write_setting
+        if not write(folder, setting, fresh=fresh):
+            missing.append(setting)
     if fresh and limits.is_default:
         return missing
     actual = files.read_if_there(f"{folder}/{limits.file}")

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from provider.model import specs
+from runtime.cgroup.devices import verdict
 from runtime.cgroup.hierarchy import Hierarchy, Place
 from runtime.cgroup.layout import DEFAULT_PIDS, lay_out, refuse
 from runtime.cgroup.limits import (
@@ -191,6 +192,20 @@ def rule(text: str) -> DeviceRule:
 )
 def test_device_rules_come_to_what_the_kernel_lists(rules: list[str], expected: str) -> None:
     assert resulting(tuple(map(rule, rules))) == expected
+
+
+@pytest.mark.parametrize(
+    "partly",
+    [
+        DeviceRule(True, "a", 10, 200, "r"),
+        DeviceRule(True, "a", minor=3),
+        DeviceRule(True, None, access="r"),
+        DeviceRule(False, "a", access="w"),
+    ],
+)
+def test_a_rule_for_all_devices_that_is_about_some_is_refused(partly: DeviceRule) -> None:
+    with pytest.raises(ContainerError, match="type a is about all devices"):
+        verdict((DeviceRule(False), partly))
 
 
 def test_denying_single_devices_while_all_are_allowed_is_refused() -> None:

@@ -154,6 +154,13 @@ def test_update_takes_limits_off_again(host: Host) -> None:
     assert host.group.deviations(Resources()) == ()
 
 
+def test_files_of_io_that_we_know_nothing_of_are_written_as_they_are(host: Host) -> None:
+    host.make(io_latency="")
+    for value in ("8:0 target=100", "8:0 target=200"):
+        assert host.group.update(Resources(unified={"io.latency": value})) == ()
+        assert host.read("io.latency") == value
+
+
 def test_update_writes_only_the_device_that_differs(host: Host) -> None:
     same = "8:0 rbps=5 wbps=max riops=max wiops=max"
     host.make(io_max=f"{same}\n8:16 rbps=1 wbps=max riops=max wiops=max\n")

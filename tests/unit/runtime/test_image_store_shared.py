@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
+from runtime.container.config import ContainerConfig
+from runtime.container.layers import ensure_layers
 from runtime.errors import ConflictError
 from runtime.image import apply, unpack, unswept
 from runtime.image import lock as lock_module
 from runtime.image.lock import StoreLock
 from runtime.image.store import ImageStore
 from runtime.root import Root
+from runtime.spec import Process, Spec
 from tests.support.stored import put_image
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -160,6 +163,33 @@ def test_layer_of_an_earlier_boot_is_unpacked_again(store: ImageStore) -> None:
     assert store.layers(image) == (folder,)
     assert (Path(folder) / "content").read_bytes() == b"one"
     assert os.listdir(store.unpacked.folder) == [Path(folder).parent.name]
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"[]", b"null", b"5", b'{"version": 1}', b'{"version"', b"\xff"]
+)
+def test_a_layer_whose_marker_is_torn_is_unpacked_again(store: ImageStore, torn: bytes) -> None:
+    image = put_image(store, b"one")
+    (folder,) = store.layers(image)
+    (Path(folder).parent / "layer.json").write_bytes(torn)
+    (Path(folder) / "content").write_bytes(b"")
+    ensure_layers(store.root, _config(image, folder))
+    assert (Path(folder) / "content").read_bytes() == b"one"
+
+
+def test_a_start_notes_that_layers_had_time_to_reach_the_disk(store: ImageStore) -> None:
+    image = put_image(store, b"one")
+    (folder,) = store.layers(image)
+    marker = Path(folder).parent / "layer.json"
+    ensure_layers(store.root, _config(image, folder))
+    assert '"boot": ""' not in marker.read_text()
+    os.utime(marker, (1, 1))
+    ensure_layers(store.root, _config(image, folder))
+    assert '"boot": ""' in marker.read_text()
+
+
+def _config(image: str, folder: str) -> ContainerConfig:
+    return ContainerConfig("a", "a", Spec(Process(("true",))), layers=(folder,), image=image)
 
 
 def test_layer_that_had_time_to_reach_the_disk_survives_a_boot(store: ImageStore) -> None:
