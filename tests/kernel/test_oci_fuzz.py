@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.bundle import ID, bundle_in
 from tests.support.mutation import mutated
+from tests.support.waiting import SLOWNESS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.long, pytest.mark.timeout(1800)]
 
-CASES = 500
+CASES = round(500 / SLOWNESS)
 # What would make it another container's, or the host's, than the one that is looked at.
 KEPT = frozenset(("cgroupsPath", "args"))
 

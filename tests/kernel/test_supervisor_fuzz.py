@@ -15,11 +15,11 @@ from runtime.errors import NotFoundError
 from runtime.supervisor import protocol
 from tests.support.mutation import mutated
 from tests.support.supervised import Supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.long, pytest.mark.timeout(900)]
 
-CASES = 3000
+CASES = round(3000 / SLOWNESS)
 # Whose members are what our own code makes of what it has checked.
 KEPT = frozenset(("restart", "stop", "balanced"))
 # Not what runs programs that are given, or ends the supervisor when asked properly.
