@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 
-from runtime import json_text
 from runtime.cli.arguments import only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, state_of
 from runtime.errors import LaunchError, StateError
+from runtime.supervisor.report import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
     with closing(connection):
         # Its end is closed by exec, and by death.
         while data := connection.recv(_MOST_BYTES):
-            message = json_text.loads(data)
+            message = parse(data)
             if "error" in message:
                 raise LaunchError(message["error"], exit_code=message["exitCode"])
             if "warning" in message:

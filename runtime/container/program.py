@@ -2,7 +2,8 @@
 
 The order is what makes it right:
 
-1. in the host's view: join the cgroups, then namespaces, then clone what will be bound;
+1. in the host's view: join the cgroups, then namespaces, then clone what will be bound (with a
+   user or time namespace of its own the other way round: to clone may take helper processes);
 2. mount the root and pivot into it, at once: from here on no path can lead to the host;
 3. in the container's view: mounts, devices, terminal, sysctls, masks, read-only;
 4. the process (`runtime.container.process_operations`).
@@ -171,7 +172,8 @@ def _late_operations(spec: Spec, own: "_Namespaces", host: list[Operation]) -> l
 
     Only children are in a new pid or time namespace, so all ends in a fork.
     """
-    operations = [*own.setns_operations(fork=False), *host, *rlimit_operations(spec.process)]
+    # First what forks helpers with the host in view: no other pid namespace is to see them.
+    operations = [*host, *own.setns_operations(fork=False), *rlimit_operations(spec.process)]
     if "user" in own.fresh:
         if not spec.linux.uid_mappings or not spec.linux.gid_mappings:
             raise ContainerError("a user namespace needs uidMappings and gidMappings")

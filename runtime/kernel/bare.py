@@ -20,9 +20,12 @@ __all__ = ["accept", "receive_fds", "send_fds", "signal", "socket"]
 
 
 def accept(listening: socket.socket) -> socket.socket:
-    """Return the next connection, which closes on exec; as ``socket.socket.accept`` does."""
+    """Return the next connection, which closes on exec; as ``socket.socket.accept`` does.
+
+    Nothing is asked of the kernel but accept4(2) and getsockname(2), which may fail.
+    """
     fd, _ = listening._accept()  # type: ignore[attr-defined] # not in its stub
-    return socket.socket(fileno=fd)
+    return socket.socket(listening.family, listening.type, listening.proto, fd)
 
 
 def send_fds(channel: socket.socket, data: bytes, fds: Sequence[int]) -> None:

@@ -54,3 +54,12 @@ def take_terminal(fd: int) -> None:
 def resize_terminal(fd: int, *, rows: int, columns: int) -> None:
     """Set the window size; the foreground process group gets SIGWINCH."""
     fcntl.ioctl(fd, TIOCSWINSZ, struct.pack("=4H", rows, columns, 0, 0))
+
+
+def is_master(fd: int) -> bool:
+    """Tell whether *fd* is a terminal's master, without asking whoever serves it if it is not.
+
+    An ioctl(2), and fstat(2) too, wait for the process behind a file of FUSE; proc(5), fdinfo.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+        return b"\ntty-index:" in file.read()

@@ -145,7 +145,7 @@ def start(
             )
             _run(child, program, standard)
     ours.setblocking(False)
-    started = Launch(pid, pidfd, ours, answer, admit=admit, will_wait=start_fd >= 0)
+    started = Launch(pid, pidfd, ours, program, answer, admit=admit, will_wait=start_fd >= 0)
     try:
         started.let_go_on()
     except BaseException:

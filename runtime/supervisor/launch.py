@@ -11,20 +11,26 @@ import contextlib
 import os
 import select
 import struct
-import sys
 from collections.abc import Callable
 
 from runtime import json_text
 from runtime.errors import LaunchError
 from runtime.kernel.bare import send_fds, signal, socket
+from runtime.kernel.terminal import is_master
 from runtime.supervisor.child import GO, MOST_BYTES
 from runtime.supervisor.executable import execution_error
+from runtime.supervisor.report import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runtime.kernel.program import Program
+
 TIMEOUT_S = 60.0
+_WARNING_CHARS = 4096
+_PACKETS_EACH = 2
+"""More than that no operation has to say."""
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)  # a struct ucred, a descriptor
 
 Answer = Callable[[str, int, tuple[int, ...]], dict[str, "Any"]]
@@ -35,7 +41,10 @@ Admit = Callable[[int], None]
 
 
 class _Packet:
-    """What came in one packet; *sender* is a pid as this process sees it."""
+    """What came in one packet, whose descriptors are its own until somebody takes them.
+
+    *sender* is a pid as this process sees it.
+    """
 
     __slots__ = ("data", "fds", "sender")
 
@@ -43,6 +52,16 @@ class _Packet:
         self.data = data
         self.fds = fds
         self.sender = sender
+
+    def take(self) -> tuple[int, ...]:
+        """Return the descriptors: the caller's now."""
+        fds, self.fds = self.fds, ()
+        return fds
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        for fd in self.take():
+            os.close(fd)
 
 
 class Launched:
@@ -73,6 +92,7 @@ class Launch:
         pid: int,
         pidfd: int,
         channel: socket.socket,
+        program: Program,
         answer: Answer | None = None,
         *,
         admit: Admit,
@@ -86,6 +106,10 @@ class Launch:
         self._answer = answer
         self._waits = False
         self._will_wait = will_wait
+        names = [operation[0] for operation in program.operations]
+        self._packets_left = _PACKETS_EACH * (len(names) + 1)
+        self._forks_left = names.count("fork")
+        self._consoles_left = names.count("console")
         self._former: list[int] = []
         self._sibling = 0
         """Pid of one that the child goes on as, from when it is there."""
@@ -112,16 +136,12 @@ class Launch:
                 packet = _receive(self._channel)
             except BlockingIOError:
                 return None
-            if not packet.data:
-                return self._ended()
-            try:
+            with contextlib.closing(packet):
+                if not packet.data:
+                    return self._ended()
+                if self._is_too_much():
+                    raise LaunchError("the child says more than its program has to say")
                 self._take(packet)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                # Who may trace what enters his container may speak for it, too.
-                for fd in packet.fds:
-                    os.close(fd)
-                text = f"the child does not speak our language: {type(error).__name__}: {error}"
-                raise LaunchError(text) from error
             if self._waits:
                 self._waits = False
                 return self._launched()
@@ -172,18 +192,12 @@ class Launch:
                 packet = _receive(self._channel)
             except BlockingIOError:
                 return False
-            if not packet.data:
-                self._follow_silent()
-                return True
-            if b'"forked"' in packet.data:
-                # It had gone on as a sibling in the meantime.
-                with contextlib.suppress(LaunchError):
-                    self._follow(packet.sender)
-                self.kill()
-            elif b'"sibling"' in packet.data:
-                self._sibling = int(json_text.loads(packet.data)["sibling"])
-            for fd in packet.fds:
-                os.close(fd)
+            with contextlib.closing(packet):
+                if not packet.data or self._is_too_much():
+                    self._follow_silent()
+                    return True
+                with contextlib.suppress(LaunchError):  # who is given up may say what he likes
+                    self._take_late(packet)
 
     def leave(self) -> tuple[int, ...]:
         """Close everything but the pidfds of what is still to be collected: the caller's now."""
@@ -200,6 +214,29 @@ class Launch:
         for pidfd in self.leave():
             _collect(pidfd)
 
+    def _is_too_much(self) -> bool:
+        """Count a packet. Whoever has the channel may hold up others by nothing but talk."""
+        self._packets_left -= 1
+        return self._packets_left < 0
+
+    def _take_late(self, packet: _Packet) -> None:
+        message = parse(packet.data, len(packet.fds))
+        if "forked" in message:
+            # It had gone on as a sibling in the meantime.
+            self._follow(packet.sender)
+            self.kill()
+        elif "sibling" in message:
+            self._announce(packet.sender, message["sibling"])
+
+    def _announce(self, sender: int, sibling: int) -> None:
+        """Note the sibling the child will go on as, if it may know.
+
+        One that has gone on says so for itself; after the last fork nobody has a sibling. What runs
+        by then is in view of the container, and the number might be of another child of ours.
+        """
+        if sender == self.pid and self._forks_left:
+            self._sibling = sibling
+
     def _follow_silent(self) -> None:
         """Take the sibling in the child's place that has died before it could say anything."""
         if self._sibling:
@@ -213,15 +250,21 @@ class Launch:
             LaunchError: it is no other child of ours.
         """
         self._sibling = 0
+        if pid == self.pid or not self._forks_left:
+            raise LaunchError("the child says it goes on as another, and has no fork to do so")
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            pid = self.pid
-        if pid == self.pid:
-            raise LaunchError("the child says it goes on as a process that is no sibling of it")
+        except OSError as error:
+            text = "the child says it goes on as a process that is no sibling of it"
+            raise LaunchError(text) from error
+        try:
+            pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)  # it would wait for us
+            raise LaunchError(f"pidfd_open(2) of the child's sibling: {error.strerror}") from error
+        self._forks_left -= 1
         self._former.append(self._pidfd)
-        self.pid = pid
-        self._pidfd = os.pidfd_open(pid)  # a child of ours not collected yet: it is that process
+        self.pid, self._pidfd = pid, pidfd
 
     def _ended(self) -> Launched:
         if self._sibling or not self._program or self._will_wait:
@@ -234,46 +277,45 @@ class Launch:
         return Launched(self.pid, self._pidfd, self._terminal, tuple(self._warnings))
 
     def _take(self, packet: _Packet) -> None:
-        if len(packet.data) == 4:  # from the built-in init: its exec failed with this errno
-            raise execution_error(self._program, int.from_bytes(packet.data, sys.byteorder))
-        message: dict[str, Any] = json_text.loads(packet.data)
-        if packet.fds and not {"terminal", "listener"} & message.keys():
-            raise ValueError("descriptors nobody asked for")
+        message = parse(packet.data, len(packet.fds))
+        if "errno" in message:  # from the built-in init, whose exec failed
+            raise execution_error(self._program, message["errno"])
         if "error" in message:
             raise LaunchError(message["error"], exit_code=message["exitCode"])
         if "warning" in message:
-            self._warnings.append(message["warning"])
+            self._warnings.append(message["warning"][:_WARNING_CHARS])
         elif "terminal" in message:
-            self._take_terminal(packet.fds)
+            self._take_terminal(packet)
         elif "sibling" in message:
-            if message["sibling"] != self.pid:  # else it has announced itself already
-                self._sibling = int(message["sibling"])
+            self._announce(packet.sender, message["sibling"])
         elif "forked" in message:
             self._follow(packet.sender)
             self.let_go_on()
         elif "ready" in message:
             self._program = message["ready"]
-        elif "waiting" in message:
+        elif "waiting" in message and self._will_wait:
             self._waits = True
             self._will_wait = False
+        elif self._answer is not None and "listener" in message:
+            self._answer("listener", self.pid, packet.take())
+        elif self._answer is not None and "stop" in message:
+            self._stopped(self._answer, message["stop"])
         else:
-            self._stopped(packet, message)
-
-    def _take_terminal(self, fds: tuple[int, ...]) -> None:
-        if len(fds) != 1 or self._terminal is not None:
-            raise ValueError("a terminal is one descriptor, once")
-        (self._terminal,) = fds
-
-    def _stopped(self, packet: _Packet, message: dict[str, Any]) -> None:
-        """Have done what is due while the child waits."""
-        if self._answer is None:
-            for fd in packet.fds:
-                os.close(fd)
             raise LaunchError(f"nobody is there to answer {message}")
-        if "listener" in message:
-            self._answer("listener", self.pid, packet.fds)
-            return
-        state = self._answer(message["stop"], self.pid, ())
+
+    def _take_terminal(self, packet: _Packet) -> None:
+        try:
+            is_due = self._consoles_left > 0 and is_master(packet.fds[0])
+        except OSError as error:  # out of descriptors
+            raise LaunchError(f"the child's terminal: {error.strerror}") from error
+        if not is_due:
+            raise LaunchError("the child sends a terminal that is none, or that it has not to send")
+        self._consoles_left -= 1
+        (self._terminal,) = packet.take()
+
+    def _stopped(self, answer: Answer, name: str) -> None:
+        """Have done what is due while the child waits."""
+        state = answer(name, self.pid, ())
         # Its annotations are as many as somebody likes; a packet holds no more than 200 KB.
         memory = os.memfd_create("state", os.MFD_CLOEXEC)
         try:

@@ -49,8 +49,10 @@ def await_start(child: Child) -> None:
     Raises:
         LaunchError: the system call filter, which may be in force already, keeps us from it.
     """
+    # All that a filter could refuse is done now, while somebody is told.
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, child.start_fd)
     try:
-        # Now, while somebody is told. It waits for nobody: this socket does not listen.
+        # It waits for nobody: this socket does not listen.
         accept(child.channel)
     except OSError as error:
         if error.errno != errno.EINVAL:
@@ -58,7 +60,7 @@ def await_start(child: Child) -> None:
             raise LaunchError(text) from error
     child.send({"waiting": True})
     child.channel.close()
-    with contextlib.closing(socket.socket(fileno=child.start_fd)) as listening:
+    with contextlib.closing(listening):
         child.channel = accept(listening)
     child.start_fd = -1
 

@@ -19,7 +19,7 @@ from runtime.kernel.bare import receive_fds, send_fds, socket
 from runtime.kernel.namespaces import CLONE_NEWNS, mapped_namespace, unshare
 from runtime.kernel.procfs import parse_mountinfo
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
-from runtime.supervisor.child import Child
+from runtime.supervisor.child import MOST_BYTES, Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,25 +182,31 @@ def _clone_of_node(child: Child, place: int) -> int:
             pid = os.fork()
             if pid == 0:
                 _send_clone_of_attached(child, place, theirs)
-        _, fds = receive_fds(ours, 16, 1)
+        words, fds = receive_fds(ours, MOST_BYTES, 1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if not fds:
-        raise KernelError(max(code, 0), "open_tree", "node")
-    return fds[0]
+    if fds:
+        return fds[0]
+    if words:
+        raise LaunchError(words.decode(errors="surrogateescape"))
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    raise LaunchError(f"the process that was to clone a device's node {how}, without a word")
 
 
 def _send_clone_of_attached(child: Child, place: int, channel: socket.socket) -> NoReturn:
-    """Be the child: attach *place* where nobody else sees it; the exit code is an errno."""
-    code = 0
+    """Be the child: attach *place* where nobody else sees it, and send the clone or what is wrong.
+
+    It has the host in view with all of root's privileges: it must be born into a pid namespace
+    of the host's, so this comes before any other is entered.
+    """
     try:
         unshare(CLONE_NEWNS)
         private(child)
         kernel.attach(place, os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         send_fds(channel, b"node", [kernel.open_tree(place, "node", kernel.OPEN_TREE_CLONE)])
     except (OSError, LaunchError) as error:
-        code = getattr(error, "errno", None) or errno.EINVAL
+        channel.send(str(error).encode(errors="surrogateescape"))
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
 def host_device(child: Child, slot: int, path: str, mode: int, major: int, minor: int) -> None:

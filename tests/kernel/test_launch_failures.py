@@ -4,6 +4,7 @@ import dataclasses
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 
 from runtime.container.program import compile_enter
 from runtime.errors import LaunchError
+from runtime.kernel import mask
 from runtime.kernel.namespaces import CLONE_NEWPID
 from runtime.kernel.program import Program
 from runtime.spec import Mount, Process
-from runtime.supervisor import interpreter
+from runtime.supervisor import interpreter, operations_host
 from runtime.supervisor.interpreter import launch, start
 from tests.support.box import Box
 
@@ -69,6 +71,30 @@ def test_a_missing_bind_source_is_named(box):
     spec = dataclasses.replace(spec, mounts=(missing,))
     with pytest.raises(LaunchError, match=f"{box.folder}/gone: No such file"):
         box.run(spec)
+
+
+def _refuse(*_):
+    raise LaunchError("/ is no mount point here")
+
+
+def _die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "said"),
+    [
+        ("private", _refuse, "/ is no mount point here (operation 0: device)"),
+        ("unshare", _die, "was killed by signal 9, without a word (operation 0: device)"),
+    ],
+)
+def test_the_helper_that_clones_a_device_is_heard(monkeypatch, name, act, said):
+    monkeypatch.setattr(mask, "_masked", {mask.DETACHED_CLONES})
+    monkeypatch.setattr(operations_host, name, act)
+    node = stat.S_IFCHR | 0o600
+    with pytest.raises(LaunchError) as caught:
+        launch(Program(0, (("device", 0, node, 1, 5, 0, 0),)))
+    assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize("name", ["unshare", "overlay", "pivot", "mask", "capabilities", "find"])

@@ -284,6 +284,15 @@ def test_a_filter_that_forbids_to_wait_for_the_start_fails_the_create(bundle, ac
     assert bundle.run("echo ok") == "ok\n"
 
 
+def test_a_filter_that_forbids_to_ask_of_sockets_does_not_end_the_container_at_its_start(bundle):
+    calls = {"names": ["getsockname", "getsockopt"], "action": "SCMP_ACT_ERRNO"}
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [calls]}
+    bundle.config["process"]["noNewPrivileges"] = False
+    assert bundle.run("echo ok") == "ok\n"
+    calls["action"] = "SCMP_ACT_KILL_PROCESS"
+    assert "died before" in bundle.fails("create", ID, stdin=subprocess.DEVNULL)
+
+
 def _with_listener(bundle, path: str) -> None:
     bundle.config["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

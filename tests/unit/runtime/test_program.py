@@ -13,10 +13,22 @@ from runtime.container.defaults import (
     default_namespaces,
 )
 from runtime.container.program import compile_enter, compile_program
+from runtime.container.stages import Stages
 from runtime.errors import ContainerError, UnsupportedHostError
 from runtime.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID
 from runtime.kernel.program import Program
-from runtime.spec import Linux, Mount, Namespace, Process, Rlimit, RootFs, Seccomp, Spec
+from runtime.spec import (
+    IdMapping,
+    Linux,
+    LinuxDevice,
+    Mount,
+    Namespace,
+    Process,
+    Rlimit,
+    RootFs,
+    Seccomp,
+    Spec,
+)
 
 SECCOMP = Seccomp("SCMP_ACT_ALLOW")
 LAYERS = ("/l/base", "/l/top")
@@ -74,6 +86,23 @@ def test_the_host_is_out_of_view_before_any_path_of_the_image_is_used():
     assert {"mount", "attach", "node", "symlink", "mask", "readonly", "workdir"}.isdisjoint(
         order[:pivot]
     )
+
+
+def test_what_forks_with_the_host_in_view_comes_before_another_pid_namespace():
+    spaces = [n for n in default_namespaces() if n.type != "pid"]
+    mappings = (IdMapping(0, 100000, 1000),)
+    linux = {
+        "namespaces": (*spaces, Namespace("pid", "/proc/9/ns/pid"), Namespace("user")),
+        "uid_mappings": mappings,
+        "gid_mappings": mappings,
+        "devices": (LinuxDevice("/dev/x", "c", 1, 5),),
+    }
+    program = compile_program(make(linux=linux), layers=("/l",), stages=Stages())
+    enters = only(program, "setns")
+    assert enters == ("setns", "/proc/9/ns/pid", CLONE_NEWPID)
+    order = names(program)
+    last = max(n for n, name in enumerate(order) if name in ("tree", "attributes", "device"))
+    assert last < order.index("setns") < order.index("unshare") < order.index("fork")
 
 
 def test_privileges_are_lost_in_an_order_that_works():
