@@ -47,7 +47,7 @@ class LaunchError(ContainerError):
     """A step between fork and exec failed.
 
     *exit_code* is what a shell would report: 126 found but not executable, 127 not found,
-    125 anything of ours.
+    125 anything of ours, 128 + n where signal n had it given up.
     """
 
     def __init__(self, message: str, *, exit_code: int = 125) -> None:

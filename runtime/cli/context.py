@@ -8,6 +8,7 @@ from runtime.cli.folder import Folder
 from runtime.cli.report import Report
 from runtime.errors import UnsupportedHostError
 from runtime.kernel.procfs import is_confined
+from runtime.kernel.readable import Wait, wait_readable
 
 _ROOT = "/run/bayplan-oci"
 
@@ -35,6 +36,8 @@ class Context:
                 "not root: an ordinary user is root in a user namespace (as of `podman unshare`)"
             )
         self.report = report
+        self.wait: Wait = wait_readable
+        """For what may take as long as it likes; a command in the foreground has its own way."""
         self.root = os.path.abspath(one(options, "root") or _default_root())
         manager = one(options, "cgroup-manager") or "cgroupfs"
         if "systemd-cgroup" in options:

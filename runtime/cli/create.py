@@ -69,7 +69,7 @@ def run(context: Context, values: Values, rest: list[str]) -> int:
             clear_up(cause, lambda: _clear_away(making))
             raise
         return 0
-    with Foreground() as foreground:
+    with Foreground(context) as foreground:
         launched = making.make(needs_socket=False)
         try:
             with notification(context, making.folder, making.status) as notify:
@@ -219,7 +219,7 @@ class _Making:
                 start_fd=listening.fileno(),
                 kept=self.kept,
             )
-            return launch.finish(timeout_s=_PATIENCE_S)
+            return launch.finish(timeout_s=_PATIENCE_S, wait=self.context.wait)
 
     def _answer(self, spec: Spec, name: str, pid: int, fds: tuple[int, ...]) -> dict[str, Any]:
         """Do what is due while the child waits at *name*."""
@@ -233,7 +233,8 @@ class _Making:
         elif name == "runtime":
             # From here on the child outlives us, as long as a hook of its own takes.
             self.folder.write(self._found(spec, pid), making=True)
-            run_all((*spec.hooks.prestart, *spec.hooks.create_runtime), state, self.folder)
+            hooks = (*spec.hooks.prestart, *spec.hooks.create_runtime)
+            run_all(hooks, state, self.context.wait, self.folder)
         elif name == "listener":
             send_listener(spec, state, pid, fds)
         elif name == "scheduling":

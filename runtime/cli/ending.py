@@ -166,7 +166,7 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
         spec = to_spec(config, status.bundle, warn=lambda _text: None)
         for hook in spec.hooks.poststop:
             try:
-                run_all((hook,), state_of(status, "stopped"))
+                run_all((hook,), state_of(status, "stopped"), context.wait)
             except LaunchError as error:
                 context.report.warning(f"poststop {error}")
 

@@ -86,7 +86,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
         from runtime.cli.scheduling import set_affinity
 
         set_affinity(0, cpus.initial, "initial")  # ours is the child's until it is in its cgroups
-    with Foreground() as foreground:
+    with Foreground(context) as foreground:
         size = process.console_size
         launched = start(
             program,
@@ -97,7 +97,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
             size=None if size is None else (size.height, size.width),
             answer=_Answer(spec, process, state_of(status, word)),
             kept=kept,
-        ).finish()
+        ).finish(wait=context.wait)
         try:
             _hand_out(context, values, launched, console)
         except BaseException as cause:

@@ -5,26 +5,40 @@ import os
 import select
 import struct
 import termios
-from contextlib import suppress
+import time
+from collections.abc import Set
+from contextlib import closing, suppress
 from types import FrameType
 
+from runtime.cli.context import Context
+from runtime.errors import LaunchError
 from runtime.kernel.bare import signal, socket
-from runtime.kernel.replace import write_all
+from runtime.kernel.readable import wait_readable
 from runtime.kernel.terminal import resize_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.cli.notify import Notification
+    from runtime.cli.relay import Relay
 
 _BYTES = 65536
 _OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Foreground:
-    """From entering on, signals are taken for the process that is to be followed."""
+    """From entering on, signals are taken for the process that is to be followed.
 
-    def __init__(self) -> None:
+    Until that is followed, those that end a command end what the *context* waits for. They do so
+    there alone: nothing is left half done between two waits, and it is known what came first.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._reader, self._writer = socket.socketpair()
+        self._came: list[int] = []
+        """Signals nothing has been done about yet, in order."""
+        self._ending = {n for n in _ENDING if signal.getsignal(n) != signal.SIG_IGN}  # nohup(1)
         self._saved: list[object] | None = None
 
     def __enter__(self) -> "Foreground":
@@ -33,6 +47,7 @@ class Foreground:
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in signal.valid_signals() - set(_OURS) - {signal.SIGTTOU, signal.SIGTSTP}:
             signal.signal(number, _nothing)
+        self._context.wait = self._wait
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -42,44 +57,101 @@ class Foreground:
     def follow(self, pidfd: int, master: int | None, notify: "Notification | None" = None) -> int:
         """Return the exit code of our child *pidfd*, 128 + n if signal n ended it.
 
-        Signals we get it gets; with the *master* of its terminal, ours is connected to that. What
-        it sends to *notify* is taken until it was ready.
+        Signals we get it gets, those that came since it was started, too; with the *master* of its
+        terminal, ours is connected to that. What it sends to *notify* is taken until it was ready.
         """
-        watched = {self._reader.fileno(), pidfd}
-        if notify is not None:
-            watched.add(notify.fileno())
-        if master is not None:
+        self._pass_on(pidfd, master)
+        if master is None:
+            self._watch(pidfd, None, None, notify)
+        else:
+            from runtime.cli.relay import Relay
+
             self._resize(master)
             self._make_raw()
-            watched |= {master, 0}
-        while True:
-            ready = set(select.select(watched, [], [])[0])
-            if self._reader.fileno() in ready:
-                self._pass_on(pidfd, master)
-            if notify is not None and notify.fileno() in watched and notify.take_all():
-                watched.discard(notify.fileno())
-            if master is not None:
-                if 0 in ready and not _copy(0, master):
-                    watched.discard(0)
-                if master in ready and not _copy(master, 1):
-                    watched.discard(master)
-            if pidfd in ready:
-                break
-        if master is not None:
-            while master in watched and select.select([master], [], [], 0)[0]:
-                if not _copy(master, 1):
-                    break
+            with closing(Relay(master)) as relay:
+                self._watch(pidfd, master, relay, notify)
+                self._drain(relay)
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         assert ended is not None
         return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
+    def _watch(
+        self,
+        pidfd: int,
+        master: int | None,
+        relay: "Relay | None",
+        notify: "Notification | None",
+    ) -> None:
+        """Do what is due until the process has ended."""
+        watched = {self._reader.fileno(), pidfd}
+        if notify is not None:
+            watched.add(notify.fileno())
+        readable: set[int] = set()
+        while pidfd not in readable:
+            reading = watched if relay is None else watched | relay.reading
+            writing = set() if relay is None else relay.writing
+            readable, writable = _select(reading, writing, None)
+            if self._reader.fileno() in readable:
+                self._take()
+                self._pass_on(pidfd, master)
+            if notify is not None and notify.fileno() in watched and notify.take_all():
+                watched.discard(notify.fileno())
+            if relay is not None and pidfd not in readable:
+                relay.advance(readable, writable)
+
+    def _drain(self, relay: "Relay") -> None:
+        """Give out what the process has written, as long as who takes that is to be waited for."""
+        relay.end_input()
+        while True:
+            reading = {self._reader.fileno(), *relay.reading}
+            timeout_s = None if relay.writing else 0
+            readable, writable = _select(reading, relay.writing, timeout_s)
+            if not readable and not writable:
+                return
+            if self._reader.fileno() in readable:
+                self._take()
+                if self._taken_to_end():
+                    return
+            relay.advance(readable, writable)
+
+    def _wait(self, fd: int, timeout_s: float | None) -> bool:
+        """Wait as `wait_readable`, until a signal comes that ends commands.
+
+        If both have happened, the signal is the next wait's, or goes to the process: it may run.
+
+        Raises:
+            LaunchError: there was such a signal.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not wait_readable(fd, 0):
+            if number := self._taken_to_end():
+                raise LaunchError(f"interrupted by signal {number}", exit_code=128 + number)
+            left = None if deadline is None else max(0, deadline - time.monotonic())
+            if not _select({fd, self._reader.fileno()}, set(), left)[0]:
+                return False
+            self._take()
+        return True
+
+    def _take(self) -> None:
+        """Take the signals that came."""
+        with suppress(BlockingIOError):
+            self._came += self._reader.recv(_BYTES)
+
+    def _taken_to_end(self) -> int:
+        """Return a signal taken that ends commands, and forget about all; 0 if there is none."""
+        number = next((n for n in self._came if n in self._ending), 0)
+        if number:
+            self._came.clear()
+        return number
+
     def _pass_on(self, pidfd: int, master: int | None) -> None:
-        for number in self._reader.recv(_BYTES):
+        for number in self._came:
             if number == signal.SIGWINCH and master is not None:
                 self._resize(master)
                 continue
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, number)
+        self._came.clear()
 
     def _resize(self, master: int) -> None:
         with suppress(OSError):
@@ -96,14 +168,12 @@ class Foreground:
         tty.setraw(0)
 
 
-def _copy(source: int, target: int) -> bool:
-    """Copy what is there; False at the end."""
-    try:
-        data = os.read(source, _BYTES)
-    except OSError:  # EIO: nobody has the terminal open any more
-        return False
-    write_all(target, data)
-    return bool(data)
+def _select(
+    reading: Set[int], writing: Set[int], timeout_s: float | None
+) -> tuple[set[int], set[int]]:
+    """Return which of them are readable, and which are writable; none if the time is over."""
+    readable, writable, _ = select.select(reading, writing, [], timeout_s)
+    return set(readable), set(writable)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

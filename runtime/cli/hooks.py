@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from runtime import json_text
 from runtime.cli.folder import Folder
+from runtime.kernel.readable import Wait
 from runtime.spec import Hook
 from runtime.supervisor.child import environment
 from runtime.supervisor.hook import run_hook
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def run_all(hooks: Sequence[Hook], state: dict[str, Any], folder: Folder | None = None) -> None:
+def run_all(
+    hooks: Sequence[Hook], state: dict[str, Any], wait: Wait, folder: Folder | None = None
+) -> None:
     """Run *hooks* in order, each told the container's *state*.
 
     With the *folder* of the container, which is locked meanwhile, each can be found there by
     `delete --force`.
 
     Raises:
-        LaunchError: one failed; those after it are not run.
+        LaunchError: one failed, or *wait* gave it up; those after it are not run.
         StateError: the container is being deleted.
     """
     data = json_text.dumps(state).encode()
     began = None if folder is None else folder.write_hook
     for hook in hooks:
         env = dict(os.environ) if hook.env is None else environment(hook.env)
-        run_hook(hook.path, hook.args, env, data, timeout_s=hook.timeout, began=began)
+        run_hook(hook.path, hook.args, env, data, timeout_s=hook.timeout, began=began, wait=wait)

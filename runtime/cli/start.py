@@ -8,6 +8,7 @@ from runtime.cli.arguments import only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, state_of
 from runtime.errors import LaunchError, StateError
+from runtime.kernel.bare import socket
 from runtime.supervisor.report import parse
 
 TYPE_CHECKING = False
@@ -54,7 +55,8 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
 
     Raises:
         LaunchError: a startContainer hook or the exec failed, and the process has ended; or it was
-            killed before; or a poststart hook failed, and the process was killed.
+            killed before; or a poststart hook failed, or one of these was given up, and the
+            process was killed.
         StateError: the process is gone.
     """
     try:
@@ -64,7 +66,7 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
     through = False
     with closing(connection):
         # Its end is closed by exec, and by death.
-        while data := connection.recv(_MOST_BYTES):
+        while data := _hear(context, status, connection):
             message = parse(data)
             if "error" in message:
                 raise LaunchError(message["error"], exit_code=message["exitCode"])
@@ -78,6 +80,18 @@ def start_process(context: Context, folder: Folder, status: Status) -> None:
         _run_poststart(context, folder, status)
 
 
+def _hear(context: Context, status: Status, connection: socket.socket) -> bytes:
+    """Return what the process says next, nothing when it executes its program or has ended."""
+    try:
+        context.wait(connection.fileno(), None)
+    except LaunchError:
+        from runtime.cli.ending import kill_process
+
+        kill_process(status)
+        raise
+    return connection.recv(_MOST_BYTES)
+
+
 def _run_poststart(context: Context, folder: Folder, status: Status) -> None:
     from runtime.cli.bundle import to_spec
     from runtime.cli.ending import kill_process
@@ -85,7 +99,7 @@ def _run_poststart(context: Context, folder: Folder, status: Status) -> None:
 
     spec = to_spec(folder.read_config(), status.bundle, warn=lambda _text: None)
     try:
-        run_all(spec.hooks.poststart, state_of(status, "running"), folder)
+        run_all(spec.hooks.poststart, state_of(status, "running"), context.wait, folder)
     except (LaunchError, StateError):
         kill_process(status)
         raise

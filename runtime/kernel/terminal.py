@@ -16,7 +16,7 @@ TIOCSCTTY = 0x540E
 TIOCSWINSZ = 0x5414
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
-_PTMX = os.makedev(5, 2)
+PTMX = os.makedev(5, 2)
 
 
 def open_terminal(root_fd: int) -> tuple[int, int]:
@@ -35,7 +35,7 @@ def open_terminal(root_fd: int) -> tuple[int, int]:
         status = os.fstat(probe)
     finally:
         os.close(probe)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _PTMX:
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != PTMX:
         raise KernelError(errno.ENODEV, "openat2", "/dev/pts/ptmx")
     master = openat2(root_fd, "dev/pts/ptmx", flags, resolve=inside)
     try:

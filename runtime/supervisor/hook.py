@@ -5,11 +5,11 @@ last words are in the error if it fails.
 """
 
 import os
-import select
 from collections.abc import Callable, Mapping, Sequence
 
 from runtime.errors import LaunchError
 from runtime.kernel.bare import signal
+from runtime.kernel.readable import Wait, wait_readable
 
 _SHOWN_BYTES = 400
 
@@ -22,10 +22,12 @@ def run_hook(
     *,
     timeout_s: float | None = None,
     began: Callable[[int], None] | None = None,
+    wait: Wait | None = None,
 ) -> None:
     """Run the program at *path* with the container's *state* on its standard input.
 
-    *began* is told its pid while it runs; should that raise, it is killed.
+    *began* is told its pid while it runs; should that raise, or the *wait* for its end, it is
+    killed.
 
     Raises:
         LaunchError: it does not exist, fails, or is killed after *timeout_s*.
@@ -49,7 +51,7 @@ def run_hook(
         try:
             if began is not None:
                 began(pid)
-            status = _wait(pid, timeout_s)
+            status = _wait(pid, timeout_s, wait)
         except BaseException:
             _kill(pid)
             raise
@@ -66,12 +68,13 @@ def run_hook(
         os.close(said)
 
 
-def _wait(pid: int, timeout_s: float | None) -> int | None:
+def _wait(pid: int, timeout_s: float | None, wait: Wait | None) -> int | None:
     """Return the wait status, or None if it had to be killed."""
-    if timeout_s is not None:
+    # No call more than needed: the system call filter of a container may be in force already.
+    if timeout_s is not None or wait is not None:
         pidfd = os.pidfd_open(pid)
         try:
-            if not select.select([pidfd], [], [], timeout_s)[0]:
+            if not (wait or wait_readable)(pidfd, timeout_s):
                 _kill(pid)
                 return None
         finally:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import struct
 from collections.abc import Callable
 
 from runtime import json_text
 from runtime.errors import LaunchError
 from runtime.kernel.bare import send_fds, signal, socket
+from runtime.kernel.readable import Wait, wait_readable
 from runtime.kernel.terminal import is_master
 from runtime.supervisor.child import GO, MOST_BYTES
 from runtime.supervisor.executable import execution_error
@@ -146,16 +146,15 @@ class Launch:
                 self._waits = False
                 return self._launched()
 
-    def finish(self, *, timeout_s: float = TIMEOUT_S) -> Launched:
+    def finish(self, *, timeout_s: float = TIMEOUT_S, wait: Wait = wait_readable) -> Launched:
         """Wait until the process runs and return it.
 
         Raises:
-            LaunchError: as for `advance`, or *timeout_s* went by; the child is gone and collected.
+            LaunchError: as for `advance`, *timeout_s* went by, or *wait* gave it up; the child is
+                gone and collected.
         """
-        poller = select.poll()
-        poller.register(self._channel, select.POLLIN)
         try:
-            while (launched := self._wait(poller, timeout_s)) is None:
+            while (launched := self._wait(timeout_s, wait)) is None:
                 pass
         except BaseException:  # what is due at a stop may fail in its own way
             self.abandon()
@@ -164,8 +163,8 @@ class Launch:
             _collect(pidfd)
         return launched
 
-    def _wait(self, poller: select.poll, timeout_s: float) -> Launched | None:
-        if not poller.poll(timeout_s * 1000):
+    def _wait(self, timeout_s: float, wait: Wait) -> Launched | None:
+        if not wait(self.fileno(), timeout_s):
             raise LaunchError(f"the launch did not get to exec within {timeout_s:g} s")
         return self.advance()
 

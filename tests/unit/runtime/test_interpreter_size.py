@@ -31,7 +31,7 @@ def test_a_command_of_the_oci_runtime_imports_no_python_half_of_what_it_needs():
         f"import runtime.cli.main, runtime.cli.commands; SELDOM = {SELDOM}\n"
         "for verb in runtime.cli.commands._VERBS.values():\n"
         "    if verb.module not in SELDOM: verb.load()\n"
-        "import runtime.cli.foreground, runtime.cgroup.limiting\n"
+        "import runtime.cli.foreground, runtime.cli.relay, runtime.cgroup.limiting\n"
         "print(*sys.modules)\n"
     )
     command = [sys.executable, "-I", "-S", "-c", script]
