@@ -17,6 +17,7 @@ from runtime.supervisor.child import Child
 from runtime.supervisor.child_process import Starting
 from runtime.supervisor.loop import Loop
 from tests.support.box import Box
+from tests.support.waiting import SLOWNESS
 
 pytestmark = pytest.mark.kernel
 
@@ -81,10 +82,11 @@ def children() -> set[str]:
 def test_one_that_cannot_die_is_told_of_and_collected_when_it_can(site, frozen, monkeypatch):
     monkeypatch.setattr(child_process, "_DEATH_S", 0.1)
     before, fds = children(), set(os.listdir("/proc/self/fd"))
-    site.start(frozen, timeout=0.1)
+    patience = 0.1 * SLOWNESS
+    site.start(frozen, timeout=patience)
     site.run_until(lambda: site.told)
     (text,) = site.told
-    assert text.startswith("the launch did not get to exec within 0.1 s; its process ")
+    assert text.startswith(f"the launch did not get to exec within {patience:g} s; its process ")
     assert text.endswith(" survives SIGKILL")
     assert site.gone == ["it"]
     frozen.thaw()
