@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from runtime.errors import LaunchError, StateError
-from runtime.kernel.procfs import read_stat, start_ticks
+from runtime.kernel.procfs import read_stat
 from runtime.kernel.program import Program
 from runtime.supervisor import adoption, exits, record, status, strays, transition
 from runtime.supervisor.child_process import Process, Starting
@@ -283,7 +283,7 @@ class Container:
 
     def _go_on(self, pid: int, pidfd: int) -> None:
         """Keep the process a former supervisor has started."""
-        self._watch_oom()
+        self._watch_oom(self._oom_count())
         known = self.status if self.status.state == "running" else self._as_started(pid)
         self._process = Process(self._context, self._name, pid, pidfd, self._died)
         # Who only meant to stop it has lost its connection, and asks again.
@@ -325,7 +325,7 @@ class Container:
                 self._launch_failed(LaunchError(reason))
 
     def _forked(self, pid: int) -> None:
-        self._save(replace(self.status, pid=pid, start_time=start_ticks(pid) or 0))
+        self._save(transition.forked(self.status, pid, oom_count=self._oom_count()))
 
     def _launched(self, launched: Launched) -> None:
         self._starting = None
@@ -334,14 +334,15 @@ class Container:
             self._output.take_terminal(launched.terminal)
         again = self.status.state == "restarting"
         self._save(self._as_started(launched.pid))
-        self._watch_oom()
+        self._watch_oom(self.status.oom_count)
         self._process = Process(self._context, self._name, launched.pid, launched.pidfd, self._died)
         self._context.emit("restarted" if again else "started", self.status, {})
+        self._tell_oom()  # it may have been quicker than we
         self._start_probing()
         self._tell_launched(None)
 
     def _as_started(self, pid: int) -> Status:
-        return transition.started(self.status, self.request, pid, oom_count=self._oom_count())
+        return transition.started(self.status, self.request, pid)
 
     def _launch_failed(self, error: LaunchError) -> None:
         self._starting = None
@@ -499,9 +500,10 @@ class Container:
             with suppress(OSError):  # its folder has just gone, or the disk is full
                 status.write_last(self._state_folder, self.status)
 
-    def _watch_oom(self) -> None:
+    def _watch_oom(self, known: int) -> None:
+        """Tell of each kill beyond the *known* number of them."""
         self._end_oom_watch()
-        self._ooms = self._oom_count()
+        self._ooms = known
         self._end_oom_watch = self._context.oom.watch(self.request.oom_files, self._tell_oom)
 
     def _tell_oom(self) -> None:

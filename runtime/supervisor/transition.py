@@ -10,7 +10,12 @@ from runtime.supervisor.request import LaunchRequest
 from runtime.supervisor.status import Status
 
 
-def started(before: Status, request: LaunchRequest, pid: int, *, oom_count: int) -> Status:
+def forked(before: Status, pid: int, *, oom_count: int) -> Status:
+    """Return the status of one whose child *pid* is about to begin; kills from here on are its."""
+    return replace(before, pid=pid, start_time=start_ticks(pid) or 0, oom_count=oom_count)
+
+
+def started(before: Status, request: LaunchRequest, pid: int) -> Status:
     """Return the status of one whose process is *pid* from now on; 0 is one that ended already."""
     return replace(
         before,
@@ -28,7 +33,6 @@ def started(before: Status, request: LaunchRequest, pid: int, *, oom_count: int)
         error="",
         next_start=None,
         oom_killed=False,
-        oom_count=oom_count,
     )
 
 

@@ -17,12 +17,13 @@ import pytest
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.hierarchy import Hierarchy
 from runtime.errors import LaunchError, NotFoundError, StateError, SupervisorError
+from runtime.kernel.procfs import read_stat
 from runtime.spec import Memory, Resources
 from runtime.supervisor import protocol, start, status
 from runtime.supervisor.client import Supervisor
 from runtime.supervisor.request import Restart, Stop
 from tests.support.supervised import Supervised
-from tests.support.waiting import SLOWNESS
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -304,6 +305,34 @@ def test_a_kill_for_memory_is_told(host):
         host.launch("a", command, options={"cgroup_join": join}, oom_files=counts)
         host.client.wait("a", 10)
         assert host.client.status("a").oom_killed is killed
+    group.delete()
+
+
+def test_a_kill_for_memory_before_the_start_was_noticed_is_told(host, tmp_path):
+    counts = tmp_path / "memory.events"
+    counts.write_text("oom_kill 0\n")
+    group = Cgroup(Hierarchy.detect(), f"{host.root.cgroup}/a")
+    group.create(Resources())
+    host.launch("b", "exec sleep 98764")
+    supervisor = host.client.ping()["pid"]
+    group.freeze()  # the child stands still when it has joined
+    options = {"cgroup_join": group.join_files()}
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(
+            host.launch, "a", "exit 3", options=options, oom_files=(str(counts),)
+        )
+        wait_until(group.pids)
+        (child,) = group.pids()
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            counts.write_text("oom_kill 1\n")
+            group.thaw()
+            wait_until(lambda: read_stat(child).state == "Z")
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        launched.result()
+    assert host.client.wait("a", 10) == 3
+    assert host.client.status("a").oom_killed
     group.delete()
 
 
