@@ -171,7 +171,6 @@ class Cgroup:
                 this very process is a member.
         """
         deadline = Deadline(timeout_s)
-        at_once = True
         while pids := self.pids():
             if os.getpid() in pids:
                 raise StateError(f"will not kill cgroup {self.name}: this process is in it")
@@ -179,10 +178,11 @@ class Cgroup:
                 raise StateError(
                     f"processes in cgroup {self.name} survive SIGKILL: {', '.join(map(str, pids))}"
                 )
-            unified = self.birth_folder() if at_once else None
-            if unified is None or not core.kill(unified):
+            unified = self.birth_folder()
+            killed = unified is not None and core.kill(unified)
+            # On a hybrid host a member may be in a part of version 1 only.
+            if not killed or set(self._folders()) != {unified}:
                 self._kill_each()
-            at_once = False  # who is left is in a part of version 1 only
             membership.wait_for_exit(pids, deadline)
 
     def _kill_each(self) -> None:

@@ -10,20 +10,23 @@ from runtime.root import Root
 def ensure_layers(root: Root, config: ContainerConfig) -> None:
     """Unpack again what is missing, or what a crash of the machine may have taken some of.
 
+    Layers that were unpacked in this boot are noted as kept when they have had the time for it.
+
     To be called before anything looks into a container that does not run: whoever unpacks a layer
     next would take away what is there instead, also from under what runs from it. Idempotent.
 
     Raises:
         ImageError, NotFoundError: the image is damaged or gone, too.
     """
-    if all(_is_sound(os.path.dirname(layer)) for layer in config.layers):
+    folders = [os.path.dirname(layer) for layer in config.layers]
+    markers = [read_marker(folder) for folder in folders]
+    if None in markers:
+        from runtime.image.store import ImageStore
+
+        ImageStore(root).layers(config.image)
         return
-    from runtime.image.store import ImageStore
+    due = [f for f, marker in zip(folders, markers, strict=True) if marker and marker["boot"]]
+    if any(map(is_written_back, due)):
+        from runtime.image.store import ImageStore
 
-    ImageStore(root).layers(config.image)
-
-
-def _is_sound(folder: str) -> bool:
-    """Tell whether nothing is to be done about a layer; else it is noted, once, that it is kept."""
-    marker = read_marker(folder)
-    return marker is not None and (not marker["boot"] or not is_written_back(folder))
+        ImageStore(root).unpacked.settle(map(os.path.basename, due))

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,12 @@ class LayerFolders:
             for key, value in tree.pop("applied").items()
         }
         return UnpackedLayer(applied=Applied(**applied), **tree)
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Note of these layers that they are on the disk, where the kernel had time for that."""
+        with self._lock.shared():
+            for found in filter(None, map(self.find, names)):
+                self._settle(found)
 
     def settle_all(self) -> None:
         """Have all layers written to the disk: where the host goes down, and comes up again.
