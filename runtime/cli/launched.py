@@ -4,7 +4,8 @@ import os
 from contextlib import closing, suppress
 
 from runtime.errors import LaunchError
-from runtime.kernel.bare import send_fds, signal, socket
+from runtime.kernel.bare import signal, socket
+from runtime.kernel.passing import send_fds
 from runtime.supervisor.launch import Launched
 
 

@@ -7,7 +7,8 @@ from contextlib import closing
 
 from runtime import json_text
 from runtime.errors import LaunchError
-from runtime.kernel.bare import send_fds, socket
+from runtime.kernel.bare import socket
+from runtime.kernel.passing import send_fds
 from runtime.spec import Spec
 
 TYPE_CHECKING = False

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from runtime.cli.folder import Folder, Status
-from runtime.kernel.bare import send_fds, socket
+from runtime.kernel.bare import socket
+from runtime.kernel.passing import send_fds
 from runtime.kernel.procfs import is_running
 from runtime.record import replace
 from runtime.spec import Mount, Spec

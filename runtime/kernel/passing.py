@@ -1,13 +1,21 @@
-"""Receiving descriptors.
+"""Sending and receiving descriptors, unix(7).
 
-socket.recv_fds ignores its *flags* (CPython 3.11), so what it receives would be inherited by
-every program started later.
+By our own hand, as ``socket.recv_fds`` ignores its *flags* (CPython 3.11): what it receives would
+be inherited by every program started later.
 """
 
-import array
-import socket
+import struct
+from collections.abc import Sequence
 
-_INT = array.array("i").itemsize
+from runtime.kernel.bare import socket
+
+_INT_BYTES = struct.calcsize("i")
+
+
+def send_fds(channel: socket.socket, data: bytes, fds: Sequence[int]) -> None:
+    """Send *data* and *fds* at once, as ``socket.send_fds`` does."""
+    packed = struct.pack(f"{len(fds)}i", *fds)
+    channel.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
 
 
 def receive_fds(
@@ -20,10 +28,10 @@ def receive_fds(
         ConnectionError: the peer is gone.
     """
     data, ancillary, _flags, _address = channel.recvmsg(
-        size, socket.CMSG_SPACE(most * _INT), socket.MSG_CMSG_CLOEXEC | flags
+        size, socket.CMSG_LEN(most * _INT_BYTES), socket.MSG_CMSG_CLOEXEC | flags
     )
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % _INT])
-    return data, list(fds)
+            fds += struct.unpack_from(f"{len(payload) // _INT_BYTES}i", payload)
+    return data, fds

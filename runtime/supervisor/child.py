@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from runtime import json_text
-from runtime.kernel.bare import send_fds, socket
+from runtime.kernel.bare import socket
+from runtime.kernel.passing import send_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from runtime import json_text
 from runtime.errors import LaunchError
-from runtime.kernel.bare import send_fds, signal, socket
+from runtime.kernel.bare import signal, socket
+from runtime.kernel.passing import send_fds
 from runtime.kernel.readable import Wait, wait_readable
 from runtime.kernel.terminal import is_master
 from runtime.supervisor.child import GO, MOST_BYTES

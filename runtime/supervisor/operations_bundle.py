@@ -11,8 +11,9 @@ from collections.abc import Callable
 from runtime import json_text
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import lsm, mask, process
-from runtime.kernel.bare import accept, receive_fds, signal, socket
+from runtime.kernel.bare import accept, signal, socket
 from runtime.kernel.capability import host_bounding
+from runtime.kernel.passing import receive_fds
 from runtime.supervisor.child import Child, environment
 from runtime.supervisor.hook import run_hook
 

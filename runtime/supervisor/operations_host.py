@@ -15,8 +15,9 @@ from contextlib import closing
 from runtime.errors import KernelError, LaunchError
 from runtime.kernel import mask
 from runtime.kernel import mount as kernel
-from runtime.kernel.bare import receive_fds, send_fds, socket
+from runtime.kernel.bare import socket
 from runtime.kernel.namespaces import CLONE_NEWNS, mapped_namespace, unshare
+from runtime.kernel.passing import receive_fds, send_fds
 from runtime.kernel.procfs import parse_mountinfo
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.supervisor.child import MOST_BYTES, Child
