@@ -1,7 +1,7 @@
 """Reading a command line, and which descriptors came with it.
 
 argparse costs more to import than most commands take; so little is imported here because what
-only starts again from a sealed copy pays for it, too.
+only starts again, out of containers' reach, pays for it, too.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"bayplan-oci: {wrong}", file=sys.stderr)
             sys.exit(1)
     if rest and rest[0] in _ENTERING:
-        _seal(words)
+        _out_of_reach(words)
     from runtime.cli.commands import run
 
     code = run(options, rest)
@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(code)
 
 
-def _seal(words: list[str]) -> None:
-    """Start again from a copy of Python nobody can write to, unless this is one."""
-    from runtime.kernel.selfexe import command, is_sealed, sealed_interpreter
+def _out_of_reach(words: list[str]) -> None:
+    """Start again from a Python that nobody can write to, unless this is one."""
+    from runtime.kernel.selfexe import command, is_out_of_reach, read_only_interpreter
 
-    if not is_sealed():
-        os.execve(sealed_interpreter(), command(__name__, *words), os.environ)
+    if not is_out_of_reach():
+        os.execve(read_only_interpreter(), command(__name__, *words), os.environ)

@@ -4,13 +4,12 @@ Source: bpf(2), linux/bpf.h, Documentation/bpf/standardization/instruction-set.r
 for what several programs on one group come to (each must allow).
 """
 
-import ctypes
 import os
 import struct
 from errno import ENOENT
 
 from runtime.errors import KernelError, UnsupportedHostError
-from runtime.kernel.libc import bind_number, c_long, c_void_p, check
+from runtime.kernel.libc import addressof, bind_number, c_long, c_uint, c_void_p, check, room
 
 LDX_W = 0x61
 """Load a word: *dst* = the 32 bits at *src* + *off*."""
@@ -54,13 +53,13 @@ def load(code: bytes, name: str) -> int:
     Raises:
         KernelError: EPERM (CAP_BPF or CAP_SYS_ADMIN), EINVAL or EACCES: the verifier refuses it.
     """
-    instructions, no_license = ctypes.create_string_buffer(code, len(code)), (ctypes.c_char * 1)()
+    instructions, no_license = room(len(code), code), room(1)
     attributes = struct.pack(
         "=IIQQIIQII16s",
         _TYPE_CGROUP_DEVICE,
         len(code) // 8,
-        ctypes.addressof(instructions),
-        ctypes.addressof(no_license),
+        addressof(instructions),
+        addressof(no_license),
         *(0, 0, 0, 0, 0),
         name.encode(),
     )
@@ -82,10 +81,8 @@ def detach(group: int, program: int) -> None:
 
 def attached(group: int) -> dict[int, str]:
     """Return the programs of *group* itself, not those it inherits: id -> name, in order."""
-    ids = (ctypes.c_uint32 * _MOST)()
-    attributes = struct.pack(
-        "=IIIIQI", group, _ATTACH_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MOST
-    )
+    ids = (c_uint * _MOST)()
+    attributes = struct.pack("=IIIIQI", group, _ATTACH_CGROUP_DEVICE, 0, 0, addressof(ids), _MOST)
     _, raw = _bpf(_PROG_QUERY, attributes, "device programs")
     (count,) = struct.unpack_from("=I", raw, _COUNT_AT)
     found = {}
@@ -110,8 +107,8 @@ def open_program(number: int) -> int:
 
 
 def _name(program: int) -> str:
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    attributes = struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info))
+    info = room(_INFO_BYTES)
+    attributes = struct.pack("=IIQ", program, _INFO_BYTES, addressof(info))
     _bpf(_OBJ_GET_INFO_BY_FD, attributes, "a device program")
     return info.raw[_NAME_AT : _NAME_AT + _NAME_BYTES].rstrip(b"\0").decode()
 
@@ -121,7 +118,7 @@ def _bpf(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
     machine = os.uname().machine
     if machine not in _NUMBER:
         raise UnsupportedHostError(f"the number of bpf(2) on {machine} is not known")
-    buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTE_BYTES)
+    buffer = room(_ATTRIBUTE_BYTES, attributes)
     call = bind_number(_NUMBER[machine], c_long, c_void_p, c_long)
-    result = check(call(command, ctypes.addressof(buffer), _ATTRIBUTE_BYTES), "bpf", what)
+    result = check(call(command, addressof(buffer), _ATTRIBUTE_BYTES), "bpf", what)
     return result, buffer.raw

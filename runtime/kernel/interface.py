@@ -1,12 +1,12 @@
 """Network interfaces, as far as ioctl(2) does without netlink; netdevice(7)."""
 
-import ctypes
 import fcntl
 import struct
 from collections.abc import Iterable
 from contextlib import closing
 
 from runtime.kernel.bare import socket
+from runtime.kernel.libc import addressof, c_char
 
 _SIOCSIFFLAGS = 0x8914
 _SIOCGIFCONF = 0x8912
@@ -49,8 +49,8 @@ def _any_socket() -> socket.socket:
 def _labels(any_socket: socket.socket) -> list[str]:
     """Return the label of each address of this network namespace."""
     room = bytearray(_ROOM)
-    address = (ctypes.c_char * _ROOM).from_buffer(room)
-    ifconf = struct.pack("iP", _ROOM, ctypes.addressof(address))
+    address = (c_char * _ROOM).from_buffer(room)
+    ifconf = struct.pack("iP", _ROOM, addressof(address))
     length = struct.unpack("iP", fcntl.ioctl(any_socket, _SIOCGIFCONF, ifconf))[0]
     names = (bytes(room[start : start + 16]) for start in range(0, length, _IFREQ_BYTES))
     return [name.split(b"\0", 1)[0].decode() for name in names]

@@ -1,9 +1,11 @@
 """The C library: how every binding in this package is made, and where errno becomes an error.
 
 The other modules here hold one thin function per system call, named and ordered as in its man
-page, grouped by subject: mount, namespaces, process, path. They are cheap to import (ctypes and
-nothing else), because the supervisor does. Each call shape gets a function object of its own, so
-that no prototype is ever changed under another caller.
+page, grouped by subject: mount, namespaces, process, path. Each call shape gets a function object
+of its own, so that no prototype is ever changed under another caller.
+
+ctypes is here without its Python half, which takes longer to import than all of them, for what
+starts anew at each command (as in `runtime.kernel.bare`).
 
 All calls release the GIL except those bound with ``keep_gil``, which is for calls that return
 twice: a child must not have to take the GIL back from a thread it does not have.
@@ -11,33 +13,85 @@ twice: a child must not have to take the GIL back from a thread it does not have
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
+from _ctypes import (
+    FUNCFLAG_CDECL,
+    FUNCFLAG_PYTHONAPI,
+    FUNCFLAG_USE_ERRNO,
+    CFuncPtr,
+    Structure,
+    addressof,
+    dlopen,
+    dlsym,
+    get_errno,
+    set_errno,
+    sizeof,
+)
 
 from runtime.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ctypes import (
+        Array,
+        c_char,
+        c_char_p,
+        c_int,
+        c_long,
+        c_size_t,
+        c_uint,
+        c_uint64,
+        c_ulong,
+        c_ushort,
+        c_void_p,
+    )
     from typing import Any
 
-c_int = ctypes.c_int
-c_long = ctypes.c_long
-c_uint = ctypes.c_uint
-c_ulong = ctypes.c_ulong
-c_uint64 = ctypes.c_uint64
-c_char_p = ctypes.c_char_p
-c_size_t = ctypes.c_size_t
-c_void_p = ctypes.c_void_p
+    Binding = Callable[..., int]
+else:
+    from _ctypes import _SimpleCData
 
-Binding = Callable[..., int]
+    c_char, c_char_p, c_int, c_long, c_uint, c_uint64, c_ulong, c_ushort, c_void_p = (
+        type(f"c_{code}", (_SimpleCData,), {"_type_": code}) for code in "czilIQLHP"
+    )
+    c_size_t = c_ulong
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_LIBC_WITH_GIL = ctypes.PyDLL(None, use_errno=True)
+__all__ = [
+    "Structure",
+    "addressof",
+    "bind",
+    "bind_number",
+    "c_char",
+    "c_char_p",
+    "c_int",
+    "c_long",
+    "c_size_t",
+    "c_uint",
+    "c_uint64",
+    "c_ulong",
+    "c_ushort",
+    "c_void_p",
+    "check",
+    "get_errno",
+    "room",
+    "set_errno",
+    "sizeof",
+]
+
+_LIBC = dlopen(None, 0)  # type: ignore[arg-type] # dlopen(3) takes NULL: this program itself
+
+
+class _Function(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+
+
+class _FunctionWithGil(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO | FUNCFLAG_PYTHONAPI
 
 
 def bind(name: str, *argtypes: Any) -> Binding:
     """Return the C library's *name* as a function of *argtypes* that returns an int."""
-    function = _LIBC[name]
+    function = _Function(dlsym(_LIBC, name))
     function.argtypes = argtypes
     function.restype = c_int
     return function
@@ -48,7 +102,7 @@ def bind_number(number: int, *argtypes: Any, keep_gil: bool = False) -> Binding:
 
     The arguments must be of register size (c_long, c_ulong, pointers): syscall(2) is variadic.
     """
-    function = (_LIBC_WITH_GIL if keep_gil else _LIBC)["syscall"]
+    function = (_FunctionWithGil if keep_gil else _Function)(dlsym(_LIBC, "syscall"))
     function.argtypes = (c_long, *argtypes)
     function.restype = c_long
 
@@ -66,5 +120,12 @@ def check(result: int, syscall: str, detail: str = "") -> int:
         KernelError: *result* is -1.
     """
     if result == -1:
-        raise KernelError(ctypes.get_errno(), syscall, detail)
+        raise KernelError(get_errno(), syscall, detail)
     return result
+
+
+def room(size: int, content: bytes = b"") -> Array[c_char]:
+    """Return *size* bytes of memory, the first of which are *content*; an array of c_char."""
+    memory = (c_char * size)()
+    memory.raw = content.ljust(size, b"\0")
+    return memory

@@ -14,6 +14,7 @@ CGROUP_KILL = "cgroup.kill"
 MEMORY_RECLAIM = "memory.reclaim"
 PIDFD_INFO_EXIT = "PIDFD_INFO_EXIT"
 MFD_EXEC = "MFD_EXEC"
+OVERLAY_OF_PYTHON = "overlay-of-python"
 O_TMPFILE = "O_TMPFILE"
 KEYRINGS = "keyctl"
 
@@ -24,6 +25,7 @@ FEATURES = {
     MEMORY_RECLAIM: "memory had back before a version 2 limit is lowered (5.19); else not",
     PIDFD_INFO_EXIT: "the exit code of what another process has reaped (6.15); else unknown",
     MFD_EXEC: "executable memfds where others are forbidden (6.3); else plain ones",
+    OVERLAY_OF_PYTHON: "a read-only view of the interpreter for commands; else a copy in memory",
     O_TMPFILE: "files without a name while they are copied; else with a temporary one",
     KEYRINGS: "a session keyring of one's own; else none",
 }

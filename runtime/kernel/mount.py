@@ -8,10 +8,11 @@ fsmount(2), mount_setattr(2); constants from linux/mount.h and linux/fcntl.h. Th
 needed is mount_setattr: Linux 5.12.
 """
 
-import ctypes
 import os
 
 from runtime.kernel.libc import (
+    Structure,
+    addressof,
     bind,
     bind_number,
     c_char_p,
@@ -21,6 +22,9 @@ from runtime.kernel.libc import (
     c_ulong,
     c_void_p,
     check,
+    get_errno,
+    set_errno,
+    sizeof,
 )
 
 # mount(2)
@@ -80,7 +84,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 
-class mount_attr(ctypes.Structure):
+class mount_attr(Structure):
     """Argument of mount_setattr(2)."""
 
     _fields_ = (
@@ -172,9 +176,9 @@ def fsconfig(
         aux,
     )
     if result == -1:
-        code = ctypes.get_errno()
+        code = get_errno()
         words = " ".join(filter(None, (key, value, *fs_messages(fd))))
-        ctypes.set_errno(code)
+        set_errno(code)
         check(result, "fsconfig", words)
 
 
@@ -206,7 +210,5 @@ def mount_setattr(
 ) -> None:
     """Change the mount at *path*, with AT_RECURSIVE also all below it, or none of them."""
     attr = mount_attr(attr_set, attr_clr, propagation, userns_fd)
-    result = _mount_setattr(
-        dirfd, os.fsencode(path), flags, ctypes.addressof(attr), ctypes.sizeof(attr)
-    )
+    result = _mount_setattr(dirfd, os.fsencode(path), flags, addressof(attr), sizeof(attr))
     check(result, "mount_setattr", path)

@@ -3,14 +3,24 @@
 Source: namespaces(7), unshare(2), setns(2), clone(2); constants from linux/sched.h.
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterable
 
 from runtime.errors import KernelError
 from runtime.kernel.bare import signal
-from runtime.kernel.libc import bind, bind_number, c_int, c_uint64, c_ulong, c_void_p, check
+from runtime.kernel.libc import (
+    Structure,
+    addressof,
+    bind,
+    bind_number,
+    c_int,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+    check,
+    sizeof,
+)
 
 CLONE_NEWTIME = 0x80
 CLONE_VM = 0x100
@@ -40,7 +50,7 @@ NAMESPACE_FLAGS = {
 """Names of the OCI runtime-spec to the kernel's flags."""
 
 
-class clone_args(ctypes.Structure):
+class clone_args(Structure):
     """Argument of clone3(2)."""
 
     _fields_ = tuple(
@@ -92,11 +102,11 @@ def clone3(flags: int, *, exit_signal: int = 0, cgroup: int = 0) -> tuple[int, i
     pidfd = c_int(-1)
     arguments = clone_args(
         flags=flags | CLONE_PIDFD,
-        pidfd=ctypes.addressof(pidfd),
+        pidfd=addressof(pidfd),
         exit_signal=exit_signal,
         cgroup=cgroup,
     )
-    pid = check(_clone3(ctypes.addressof(arguments), ctypes.sizeof(arguments)), "clone3")
+    pid = check(_clone3(addressof(arguments), sizeof(arguments)), "clone3")
     return pid, pidfd.value if pid else -1
 
 

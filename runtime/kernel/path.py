@@ -3,12 +3,13 @@
 Source: openat2(2), statfs(2); constants from linux/openat2.h (Linux 5.6) and linux/magic.h.
 """
 
-import ctypes
 import errno
 import os
 import struct
 
 from runtime.kernel.libc import (
+    Structure,
+    addressof,
     bind,
     bind_number,
     c_char_p,
@@ -18,6 +19,9 @@ from runtime.kernel.libc import (
     c_ulong,
     c_void_p,
     check,
+    get_errno,
+    room,
+    sizeof,
 )
 
 RESOLVE_NO_MAGICLINKS = 0x2
@@ -40,7 +44,7 @@ _STATFS_BYTES = 256
 """At least: struct statfs is 120 bytes on 64-bit machines."""
 
 
-class open_how(ctypes.Structure):
+class open_how(Structure):
     """Argument of openat2(2)."""
 
     _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
@@ -54,19 +58,19 @@ _fstatfs = bind("fstatfs", c_int, c_char_p)
 def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     """Open *path* relative to *dirfd* as *resolve* allows; the descriptor closes on exec."""
     how = open_how(flags | os.O_CLOEXEC, mode, resolve)
-    address, size = ctypes.addressof(how), ctypes.sizeof(how)
+    address, size = addressof(how), sizeof(how)
     result = -1
     for _ in range(_MOST_TRIES):
         result = _openat2(dirfd, os.fsencode(path), address, size)
         # A ".." on the way, and somebody renames or mounts anywhere: not known to be inside.
-        if result != -1 or ctypes.get_errno() != errno.EAGAIN:
+        if result != -1 or get_errno() != errno.EAGAIN:
             break
     return check(result, "openat2", path)
 
 
 def filesystem_magic(fd: int) -> int:
     """Return what kind of file system *fd* is on, by its number in linux/magic.h."""
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    buffer = room(_STATFS_BYTES)
     check(_fstatfs(fd, buffer), "fstatfs")
     magic: int = struct.unpack_from("l", buffer.raw)[0]
     return magic

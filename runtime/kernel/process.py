@@ -4,23 +4,31 @@ Source: prctl(2), capset(2), close_range(2), sethostname(2), personality(2), sec
 sigaction(2); constants from linux/prctl.h, linux/capability.h and linux/close_range.h.
 """
 
-import ctypes
+from __future__ import annotations
+
 import os
 import struct
 
 from runtime.errors import UnsupportedHostError
 from runtime.kernel.bare import signal
 from runtime.kernel.libc import (
-    Binding,
+    Structure,
+    addressof,
     bind,
     bind_number,
     c_char_p,
     c_int,
     c_size_t,
     c_ulong,
+    c_ushort,
     c_void_p,
     check,
+    room,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.kernel.libc import Binding
 
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
@@ -58,10 +66,10 @@ _setdomainname = bind("setdomainname", c_char_p, c_size_t)
 _close_range = bind_number(436, c_ulong, c_ulong, c_ulong)
 
 
-class sock_fprog(ctypes.Structure):
+class sock_fprog(Structure):
     """A BPF program: number of 8-byte instructions, and their address."""
 
-    _fields_ = (("len", ctypes.c_ushort), ("filter", c_void_p))
+    _fields_ = (("len", c_ushort), ("filter", c_void_p))
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
@@ -72,7 +80,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 def capget() -> tuple[int, int, int]:
     """Return the (effective, permitted, inheritable) capabilities of this thread as masks."""
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
-    data = ctypes.create_string_buffer(24)
+    data = room(24)
     check(_capget(header, data), "capget")
     low_e, low_p, low_i, high_e, high_p, high_i = struct.unpack("=6I", data.raw)
     return low_e | high_e << 32, low_p | high_p << 32, low_i | high_i << 32
@@ -147,9 +155,9 @@ def seccomp(operation: int, flags: int, program: bytes) -> int:
         UnsupportedHostError: the number of this system call is not known on this architecture.
         KernelError: the kernel refused the program.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = sock_fprog(len(program) // 8, ctypes.addressof(buffer))
-    return check(_seccomp_call()(operation, flags, ctypes.addressof(fprog)), "seccomp")
+    buffer = room(len(program), program)
+    fprog = sock_fprog(len(program) // 8, addressof(buffer))
+    return check(_seccomp_call()(operation, flags, addressof(fprog)), "seccomp")
 
 
 def _seccomp_call() -> Binding:

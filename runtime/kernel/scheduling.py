@@ -4,12 +4,11 @@ Source: sched_setattr(2), ioprio_set(2); constants from linux/sched.h,
 uapi/linux/sched/types.h and linux/ioprio.h.
 """
 
-import ctypes
 import os
 import struct
 
 from runtime.errors import UnsupportedHostError
-from runtime.kernel.libc import bind_number, c_char_p, c_ulong, check
+from runtime.kernel.libc import bind_number, c_char_p, c_long, c_ulong, check
 
 POLICIES = {
     "SCHED_OTHER": 0,
@@ -73,7 +72,7 @@ def ioprio_set(pid: int, io_class: int, priority: int) -> None:
     """
     value = io_class << _IOPRIO_CLASS_SHIFT | priority
     number = _number("ioprio_set", _IOPRIO_SET_NUMBER)
-    call = bind_number(number, ctypes.c_long, ctypes.c_long, ctypes.c_long)
+    call = bind_number(number, c_long, c_long, c_long)
     check(call(_IOPRIO_WHO_PROCESS, pid, value), "ioprio_set", f"{io_class}:{priority}")
 
 

@@ -3,10 +3,10 @@
 A process of ours that enters a container can be made to run its own executable there, and that
 file can then be opened for writing through /proc/<pid>/exe (CVE-2019-5736; a program starting
 with ``#!/proc/self/exe`` is one way). So the supervisor runs from a sealed copy in memory, which
-nobody can write to, and which is nobody else's Python.
+nobody can write to, and which is nobody else's Python; and a command, for which a copy takes too
+long, from a read-only view of the file that is mounted nowhere.
 
-No ctypes here: `runtime.cli` pays for what this imports at each start, before it starts again
-from the copy.
+Little is imported here: `runtime.cli` pays for it at each start, before it starts again.
 """
 
 import errno
@@ -17,6 +17,16 @@ import sys
 import runtime
 from runtime.errors import KernelError
 from runtime.kernel import mask
+from runtime.kernel.mount import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_STRING,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    fsconfig,
+    fsmount,
+    fsopen,
+)
 
 MFD_EXEC = 0x10
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from {module} import main; main(sys.argv[2:])"
@@ -45,7 +55,7 @@ def sealed_program(name: str, content: bytes) -> int:
 def sealed_interpreter(python: str = sys.executable) -> int:
     """Return a sealed copy of *python*, or of what runs this; for ``os.execve(fd, argv, env)``.
 
-    argv[0] must be *python*: it finds its library by that.
+    argv[0] must be *python*: it finds its library by that. The caller closes it; it closes on exec.
     """
     program = os.open(os.path.realpath(python), os.O_RDONLY | os.O_CLOEXEC)
     fd = _executable_memfd("bayplan")
@@ -60,6 +70,41 @@ def sealed_interpreter(python: str = sys.executable) -> int:
     finally:
         os.close(program)
     return fd
+
+
+def read_only_interpreter() -> int:
+    """Return what runs this on a file system that takes no writes, as `sealed_interpreter` does.
+
+    It is an overlay of the folder that Python is in, without an upper one: nothing makes that
+    writable, and remounting takes a mount one can name. A tenth of what a copy takes. Where no
+    overlay can be had (an old kernel, a user without rights, Python on another overlay of an
+    overlay), it is a copy. For short-lived processes only: whoever writes over Python's file in
+    place instead of replacing it, writes into this.
+    """
+    folder, name = os.path.split(os.path.realpath(sys.executable))
+    try:
+        mounted = _overlay(folder)
+    except KernelError:
+        return sealed_interpreter()
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=mounted)
+    finally:
+        os.close(mounted)
+
+
+def _overlay(folder: str) -> int:
+    """Return a detached, read-only overlay of *folder*."""
+    # The kernel wants two; one with nothing of that name in it does no harm.
+    lowers = (folder, os.path.dirname(os.path.abspath(__file__)))
+    if mask.is_masked(mask.OVERLAY_OF_PYTHON) or any(set(each) & set(":\\,") for each in lowers):
+        raise KernelError(errno.EINVAL, "fsopen", "overlay")
+    context = fsopen("overlay")
+    try:
+        fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", ":".join(lowers))
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+    finally:
+        os.close(context)
 
 
 def _seal(fd: int) -> None:
@@ -79,15 +124,21 @@ def _seal(fd: int) -> None:
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
 
 
-def is_sealed() -> bool:
-    """Return whether the running program is such a copy already."""
+def is_out_of_reach() -> bool:
+    """Return whether the running program is one of the two already."""
     with open("/proc/self/exe", "rb") as file:
         try:
             return fcntl.fcntl(file, fcntl.F_GET_SEALS) == _SEALS
         except OSError as error:
             if error.errno != errno.EINVAL:  # EINVAL: not a memfd
                 raise
+        if not os.fstatvfs(file.fileno()).f_flag & os.ST_RDONLY:
             return False
+        try:
+            named = os.stat(os.readlink("/proc/self/exe"))
+        except FileNotFoundError:
+            return True  # mounted nowhere
+        return not os.path.samestat(named, os.fstat(file.fileno()))
 
 
 def _executable_memfd(name: str) -> int:

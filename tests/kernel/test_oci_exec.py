@@ -101,7 +101,7 @@ def test_a_file_descriptor_of_the_host_is_no_working_directory(bundle):
 
 
 def test_nobody_in_the_container_can_get_at_what_enters_it(bundle):
-    """CVE-2019-5736: the executable of what enters is a sealed copy, which nobody can write."""
+    """CVE-2019-5736: nobody can write to the executable of what enters."""
     (bundle.path / "rootfs/bin/self").write_text("#!/proc/self/exe\n")
     (bundle.path / "rootfs/bin/self").chmod(0o755)
     before = os.stat(os.path.realpath("/proc/self/exe"))

@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -295,22 +293,3 @@ class TestHostileImage:
         spec = dataclasses.replace(box.spec("true", process={"terminal": True}), mounts=mounts)
         with pytest.raises(LaunchError, match="/dev/pts/ptmx"):
             box.run(spec)
-
-
-def test_the_sealed_interpreter_runs_and_cannot_be_written(tmp_path):
-    script = """
-import os, sys
-sys.path.insert(0, os.getcwd())
-from runtime.kernel.selfexe import is_sealed, sealed_interpreter
-if not is_sealed():
-    os.execve(sealed_interpreter(), [sys.executable, *sys.orig_argv[1:]], os.environ)
-import json, ctypes
-try:
-    open("/proc/self/exe", "wb")
-except OSError as error:
-    print("refused", sys.prefix)
-"""
-    command = [sys.executable, "-I", "-S", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("refused ")
-    assert done.stdout.split()[1] == sys.base_prefix

@@ -341,7 +341,7 @@ def test_many_launches_at_once(host):
     with ThreadPoolExecutor(8) as pool:
         pids = [launched.pid for launched in pool.map(host.client.launch, wanted)]
     assert len(set(pids)) == 20
-    assert host.processes("sleep", "98757") == set(pids)
+    wait_until(lambda: host.processes("sleep", "98757") == set(pids))
 
 
 def test_nothing_piles_up(host):

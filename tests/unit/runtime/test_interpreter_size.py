@@ -7,7 +7,7 @@ import sys
 HEAVY = {"argparse", "asyncio", "dataclasses", "inspect", "logging", "pathlib", "subprocess"}
 SELDOM = ("features", "template")
 """Modules of verbs that are called by hand, or once."""
-PYTHON_HALVES = {"enum", "re", "signal", "socket", "typing"}
+PYTHON_HALVES = {"ctypes", "enum", "re", "signal", "socket", "typing"}
 
 
 def after(imports: str) -> tuple[set[str], int]:
