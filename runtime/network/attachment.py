@@ -33,7 +33,8 @@ def attach(
     A container already holding a lease keeps its address; without *ip*, a new one gets none of
     *avoid*, which others will ask for. *interface* is ``eth`` and a number;
     the default route is that of the lowest on a network that is not internal. *servers* answer
-    what our DNS server does not know, instead of the host's.
+    what our DNS server does not know, instead of the host's. What the container sends from now on
+    gets through.
 
     Raises:
         NotFoundError: no such network.
@@ -64,6 +65,7 @@ def attach(
         _put(root, record, lease)
         # Who repairs, under the same lock, is not to find it half connected.
         plumbing.connect(record.network, lease)
+    plumbing.await_operation(lease)
     return _attachment(record.network, lease)
 
 

@@ -6,6 +6,7 @@ Knows nothing of files and locks. What is right already is left alone.
 import errno
 import os
 import re
+import time
 
 from runtime.errors import KernelError, NetworkError
 from runtime.kernel.netlink import Message, Netlink
@@ -16,6 +17,8 @@ _INTERFACE = re.compile(r"eth(0|[1-9][0-9]{0,3})")
 _FIRST_INDEX = 100
 """Of ``eth0`` inside; lower numbers may be taken by fallback tunnels the kernel makes."""
 _ATTEMPTS = 8
+_OPERATION_S = 3.0
+_PAUSE_S = 0.001
 
 
 def interface_number(interface: str) -> int:
@@ -95,6 +98,29 @@ def connect(network: Network, lease: Lease, *, strip: bool = False) -> None:
             inner.request(_inside(network, lease))
             if strip:
                 inner.request(_strip(inner, network, lease))
+    finally:
+        os.close(fd)
+
+
+def await_operation(lease: Lease) -> None:
+    """Wait until both ends of the lease's link let through what is sent; before, it is lost.
+
+    That is left to a worker of the kernel's, who waits for his turn where links come and go. Since
+    Linux 6.8 it is done for whoever looks (linkwatch_sync_dev); before, it must be waited for.
+
+    Raises:
+        NetworkError: the namespace is gone.
+    """
+    until = time.monotonic() + _OPERATION_S
+    fd = netns.open_pinned(lease.netns)
+    try:
+        with netns.open_netlink(fd) as inner, Netlink() as outer:
+            for netlink, which in ((inner, index_inside(lease.interface)), (outer, lease.link)):
+                # Whoever has set one down since then, or taken it away, has his reasons.
+                while (link := rtnetlink.get_link(netlink, which)) and not link.operational:
+                    if time.monotonic() > until:
+                        return
+                    time.sleep(_PAUSE_S)
     finally:
         os.close(fd)
 

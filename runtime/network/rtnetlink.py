@@ -34,6 +34,7 @@ RTM_GETROUTE = 26
 RTM_NEWNEIGH = 28
 RTM_DELNEIGH = 29
 
+IF_OPER_UP = 6
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 
@@ -41,6 +42,7 @@ IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_MASTER = 10
+IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_AF_SPEC = 26
 IFLA_NET_NS_FD = 28
@@ -98,6 +100,8 @@ class Link:
     up: bool
     carrier: bool
     """The other end of a veth is up too."""
+    operational: bool
+    """It lets packets through, RFC 2863's up; a bridge's port forwards."""
     master: int
     """Index of the bridge it is a port of; 0 none."""
     mac: str
@@ -367,6 +371,7 @@ def _link(payload: bytes) -> Link:
         name=given[IFLA_IFNAME].rstrip(b"\0").decode(),
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_LOWER_UP),
+        operational=given.get(IFLA_OPERSTATE) == bytes([IF_OPER_UP]),
         master=_int(given, IFLA_MASTER),
         mac=given.get(IFLA_ADDRESS, b"").hex(":"),
         mtu=_int(given, IFLA_MTU),

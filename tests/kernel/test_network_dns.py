@@ -4,9 +4,10 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,21 @@ def test_a_container_may_have_name_servers_of_its_own(stage: Stage) -> None:
 
     assert stage.ask("own", "a", "example.org").records == ("203.0.113.1",)
     assert stage.ask("own", "a", "web-0").records == (stage.ip["web1"],)
+
+
+def test_what_a_new_container_sends_first_is_not_lost(stage: Stage) -> None:
+    """Where many start and end, the kernel is late in letting a new link carry anything."""
+    stage.upstream(_answer_with("203.0.113.1"))
+    make = "ip link add a type veth peer name b; ip link set a up; ip link set b up"
+    churn = f"while :; do unshare -n sh -c '{make}; ip link add c type bridge'; done"
+    with ExitStack() as busy:
+        for _ in range(4):
+            neighbours = subprocess.Popen(["sh", "-c", churn], stderr=subprocess.DEVNULL)
+            busy.callback(neighbours.wait)
+            busy.callback(neighbours.kill)
+        for number in range(20):
+            stage.join(f"new{number}", "a", f"new{number}")
+            assert stage.ask(f"new{number}", "a", "example.org").records == ("203.0.113.1",)
 
 
 def test_changes_are_seen_at_once(stage: Stage) -> None:
