@@ -111,7 +111,7 @@ class Limits:
         Text, _option("--cpuset-cpus", metavar="LIST", help="Only these cores: 0-2,4.")
     ] = None
     pids_limit: Annotated[
-        int | None, _option("--pids-limit", metavar="N", help="Number of tasks, -1: no limit.")
+        int | None, _option("--pids-limit", metavar="N", help="Number of tasks, 0 or -1: no limit.")
     ] = None
     oom_score_adj: Annotated[
         int | None, _option("--oom-score-adj", metavar="N", help="-1000 to 1000.")
@@ -139,7 +139,12 @@ class Rights:
         ),
     ] = None
     pid: Annotated[
-        Text, _option("--pid", metavar="container:NAME", help="Among the processes of that one.")
+        Text,
+        _option(
+            "--pid",
+            metavar="container:NAME",
+            help="Among the processes of that one, at most as long.",
+        ),
     ] = None
     sysctl: Annotated[
         Texts, _option("--sysctl", metavar="NAME=VALUE", help="Of its own namespaces.")

@@ -41,7 +41,8 @@ def update(
         str | None, typer.Option("--cpuset-cpus", metavar="LIST", help="Only these cores: 0-2,4.")
     ] = None,
     pids_limit: Annotated[
-        int | None, typer.Option("--pids-limit", metavar="N", help="Number of tasks, -1: no limit.")
+        int | None,
+        typer.Option("--pids-limit", metavar="N", help="Number of tasks, 0 or -1: no limit."),
     ] = None,
     restart: Annotated[
         str | None,
@@ -73,7 +74,7 @@ def update(
         memory_reservation=size("--memory-reservation", memory_reservation),
         cpus=cpus,
         cpuset=cpuset_cpus,
-        pids=pids_limit,
+        pids=-1 if pids_limit == 0 else pids_limit,
         restart=None if restart is None else words.restart(restart),
     )
     if wanted == Update():

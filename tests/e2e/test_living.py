@@ -274,7 +274,9 @@ def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
     (stats,) = bayplan.json("stats", "p")
     assert stats["memoryLimitBytes"] == 64 << 20
     # The rest stays; no limit again.
-    bayplan("update", "-m", "-1", "p")
+    bayplan("update", "--pids-limit", "0", "p")
+    assert limits()["pids"]["limit"] == -1
+    bayplan("update", "-m", "-1", "--pids-limit", "7", "p")
     assert limits()["cpu"]["quota"] == 50_000
     assert limits()["restart"] == "always"
     assert bayplan.json("stats", "p")[0].get("memoryLimitBytes") is None
@@ -298,7 +300,7 @@ def test_limits_and_restart_policy_change_while_it_runs(bayplan, box):
     assert "nothing to change" in bayplan("update", "p", code=64).stderr
     for words, said in (
         (("--cpuset-cpus", "abc"), "--cpuset-cpus: `abc` is not allowed"),
-        (("--pids-limit", "0"), "--pids-limit: `0` is too small"),
+        (("--pids-limit", "-2"), "--pids-limit: `-2` is too small"),
         (("-m", "1"), "--memory: `1` is too small"),
         (("--cpus", "0"), "--cpus: `0"),
     ):
