@@ -8,7 +8,7 @@ runs it once per call number when it is loaded and keeps the verdicts in a bitma
 
 Calls that none of the profile's authors can have meant:
 
-- an architecture the profile does not list, x32 always: ENOSYS, under any default. A list of
+- another architecture the profile does not list, x32 always: ENOSYS, under any default. A list of
   denials would otherwise be open to the same calls by their other numbers;
 - a number above all those the profile names, where the default is no kind of yes: ENOSYS, so that
   programs fall back from calls newer than the profile (runc does the same).
@@ -61,6 +61,16 @@ ARCHITECTURES = {
     "SCMP_ARCH_AARCH64": ("aarch64", 0xC00000B7),
 }
 
+# What a profile may name beside them: it is for whatever machine it comes to.
+_ELSEWHERE = frozenset(
+    f"SCMP_ARCH_{name}"
+    for name in (
+        *("X32", "ARM", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32"),
+        *("PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC", "PARISC64", "RISCV64"),
+        *("LOONGARCH64", "M68K", "SH", "SHEB"),
+    )
+)
+
 # What a machine can run, its own first.
 _MACHINES = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86"),
@@ -78,8 +88,8 @@ def compile_profile(profile: Seccomp, *, machine: str | None = None) -> bytes:
     """Return *profile* as a program for seccomp(2), 8 bytes an instruction.
 
     *machine* is as in uname(2), this one by default. Names it does not have are left out. A
-    profile that lists no architecture is for the machine's own. If one rule tests an argument
-    twice, its conditions are alternatives (as in runc), because no value can be two.
+    profile is for the machine's own architecture, and for those it lists. If one rule tests an
+    argument twice, its conditions are alternatives (as in runc), because no value can be two.
 
     Raises:
         ContainerError: an action, comparison or architecture is not known, or the program would
@@ -96,10 +106,13 @@ def _compile(profile: Seccomp, machine: str) -> bytes:
         raise UnsupportedHostError(f"no table of system calls for seccomp on {machine}")
     if profile.listener_path is None and _NOTIFY in _action_names(profile):
         raise ContainerError(f"unknown or unsupported seccomp action: {_NOTIFY} (no listenerPath)")
+    for name in profile.architectures:
+        if name not in ARCHITECTURES and name not in _ELSEWHERE:
+            raise ContainerError(f"unknown seccomp architecture: {name}")
     default = _action(profile.default_action, profile.default_errno_ret)
     code = _NOT_HERE
     for name in reversed(known):
-        if name in (profile.architectures or known[:1]):
+        if name == known[0] or name in profile.architectures:
             table, audit_arch = ARCHITECTURES[name]
             section = _section(profile, SYSCALLS[table], default)
             if name == "SCMP_ARCH_X86_64":

@@ -11,6 +11,7 @@ from runtime.supervisor import interpreter
 from runtime.supervisor.interpreter import launch
 from tests.support.box import Box, collect
 from tests.support.host import cannot
+from tests.support.reading import read_lines
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("any_init")]
 
@@ -80,7 +81,7 @@ def test_keys_reach_the_command_and_not_the_init(box):
     script = "trap 'exit 6' INT; echo up; while :; do sleep 0.02; done"
     spec = box.spec("sh", "-c", script, process={"terminal": True})
     launched = launch(box.compile(spec, init=True))
-    assert os.read(launched.terminal, 100) == b"up\r\n"
+    assert read_lines(launched.terminal) == b"up\r\n"
     os.write(launched.terminal, b"\3")
     assert collect(launched) == 6
     os.close(launched.terminal)

@@ -13,6 +13,7 @@ from runtime.supervisor import interpreter
 from runtime.supervisor.interpreter import enter, launch
 from tests.support.box import Box, collect
 from tests.support.host import cannot
+from tests.support.reading import read_lines
 
 pytestmark = pytest.mark.kernel
 
@@ -117,5 +118,5 @@ def test_exec_with_a_terminal(box):
     with box.running(box.spec("sleep", "60")) as target:
         entered = enter(target.pidfd, compile_enter(process))
         assert collect(entered) == 0
-        assert os.read(entered.terminal, 100) == b"/dev/pts/0\r\n3\r\n"
+        assert read_lines(entered.terminal, 2) == b"/dev/pts/0\r\n3\r\n"
         os.close(entered.terminal)

@@ -17,6 +17,7 @@ from runtime.supervisor.child import Child
 from runtime.supervisor.child_process import Starting
 from runtime.supervisor.loop import Loop
 from tests.support.box import Box
+from tests.support.host import cannot
 from tests.support.waiting import SLOWNESS
 
 pytestmark = pytest.mark.kernel
@@ -64,7 +65,7 @@ def site(world):
 
 @pytest.fixture
 def frozen(world):
-    """A group in which whoever joins stands still, SIGKILL or not."""
+    """A group in which whoever joins stands still, on version 1 SIGKILL or not."""
     top = Root.at(world).cgroup
     group = Cgroup(Hierarchy.detect(), f"{top}/frozen")
     group.create(Resources())
@@ -80,6 +81,8 @@ def children() -> set[str]:
 
 
 def test_one_that_cannot_die_is_told_of_and_collected_when_it_can(site, frozen, monkeypatch):
+    if "freezer" not in Hierarchy.detect().places:
+        cannot("keep what is frozen from dying: version 1 of cgroups can")
     monkeypatch.setattr(child_process, "_DEATH_S", 0.1)
     before, fds = children(), set(os.listdir("/proc/self/fd"))
     patience = 0.1 * SLOWNESS

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from runtime.cgroup.hierarchy import Hierarchy
 from tests.support.bundle import ID, bundle_in
 from tests.support.mutation import mutated
 from tests.support.waiting import SLOWNESS
@@ -19,10 +20,11 @@ CASES = round(500 / SLOWNESS)
 # What would make it another container's, or the host's, than the one that is looked at.
 KEPT = frozenset(("cgroupsPath", "args"))
 
+SWAPPINESS = {"swappiness": 10} if Hierarchy.detect().places["memory"].version == 1 else {}
 MORE = {
     "linux": {
         "resources": {
-            "memory": {"limit": 1 << 27, "swap": 1 << 28, "swappiness": 10},
+            "memory": {"limit": 1 << 27, "swap": 1 << 28, **SWAPPINESS},
             "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"},
             "pids": {"limit": 50},
             "devices": [{"allow": False, "access": "rwm"}],

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from runtime.errors import LaunchError, NotFoundError
+from tests.support.reading import read_lines
 from tests.support.supervised import Supervised
 
 pytestmark = pytest.mark.kernel
@@ -28,7 +29,7 @@ def test_exec_gives_the_clients_own_descriptors(host):
         os.close(stdin)
         os.close(stdout)
         os.write(feed, b"this\n")
-        assert os.read(out, 100) == b"got this\n"
+        assert read_lines(out) == b"got this\n"
         assert run.wait(10) == 9
     assert os.read(out, 1) == b""
     os.close(feed)

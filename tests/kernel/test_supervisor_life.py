@@ -323,6 +323,7 @@ def test_a_kill_for_memory_before_the_start_was_noticed_is_told(host, tmp_path):
         )
         wait_until(group.pids)
         (child,) = group.pids()
+        host.client.ping()  # so the child has been let go on: version 2 has it join before that
         os.kill(supervisor, signal.SIGSTOP)
         try:
             counts.write_text("oom_kill 1\n")

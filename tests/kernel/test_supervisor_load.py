@@ -14,7 +14,7 @@ from runtime.supervisor import logs
 from runtime.supervisor.request import Logs
 from tests.support.elf import write_fork_bomb
 from tests.support.supervised import COUNT, Supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -83,7 +83,7 @@ def test_lines_that_are_no_text_at_full_speed_are_neither_lost_nor_torn(host, tm
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1800 * SLOWNESS)
 def test_a_thousand_containers_at_once_are_all_adopted_after_a_kill(host):
     """Launched by eight clients; one writes, one floods; then all end, each with its own code."""
     flood = Logs(path=str(host.log_folder("flood")), max_size=8 << 20, max_files=2)

@@ -12,8 +12,9 @@ from runtime.errors import StateError
 from runtime.spec import User
 from runtime.supervisor.client import Exec
 from runtime.supervisor.request import ExecRequest, Logs
+from tests.support.reading import read_lines
 from tests.support.supervised import Supervised
-from tests.support.waiting import SLOWNESS, wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -84,7 +85,7 @@ def test_a_follower_is_kept_over_the_supervisors_death_and_restarts(host, pipe):
     script = "echo one; sleep 0.3; echo two; exit 3"
     host.client.launch(host.request("a", script), stdout=stdout)
     os.close(stdout)
-    assert os.read(out, 100) == b"one\n"
+    assert read_lines(out) == b"one\n"
     host.kill_supervisor()
     assert read_all(out) == b"two\n"
     assert host.client.wait("a", 10) == 3
@@ -97,13 +98,9 @@ def test_a_terminal_has_its_size_from_the_first_moment(host, pipe):
         "a", "stty size; exec sleep 98764", process=process, terminal=True, rows=33, columns=99
     )
     host.client.launch(request, stdout=stdout)
-    assert os.read(out, 100) == b"33 99\r\n"
+    assert read_lines(out) == b"33 99\r\n"
     with attached(host, "a", "stty", "size", terminal=True, rows=11, columns=22) as run:
-        assert select.select([run.terminal], [], [], 10 * SLOWNESS)[0]
-        said = b""
-        while not said.endswith(b"\n"):
-            said += os.read(run.terminal, 100)
-        assert said == b"11 22\r\n"
+        assert read_lines(run.terminal) == b"11 22\r\n"
 
 
 def test_an_attached_exec_is_hung_up_when_its_client_vanishes(host):

@@ -161,6 +161,21 @@ def test_calls_of_other_architectures_do_not_slip_through_a_list_of_denials() ->
     assert simulate(program, X86_64, 0) == ALLOW
 
 
+def test_the_own_architecture_is_always_meant_and_no_unknown_one_is_taken() -> None:
+    """As libseccomp has it, on which runc and crun are built: no profile is for others only."""
+    profile = Seccomp(
+        "SCMP_ACT_ALLOW",
+        architectures=("SCMP_ARCH_S390X", "SCMP_ARCH_X32"),
+        syscalls=(SyscallRule(("mount",), "SCMP_ACT_ERRNO"),),
+    )
+    program = compile_profile(profile, machine="x86_64")
+    assert simulate(program, X86_64, 0) == ALLOW
+    assert simulate(program, X86_64, SYSCALLS["x86_64"]["mount"]) == errno(EPERM)
+    assert simulate(program, X86, 0) == errno(ENOSYS)
+    with pytest.raises(ContainerError, match="unknown seccomp architecture: x86_64"):
+        compile_profile(Seccomp("SCMP_ACT_ALLOW", architectures=("x86_64",)))
+
+
 def default_verdict(name: str, first: int = 0, *, capabilities: frozenset[str]) -> int:
     program = compile_profile(default_profile(capabilities), machine="x86_64")
     return simulate(program, X86_64, SYSCALLS["x86_64"][name], (first,))
