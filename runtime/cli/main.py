@@ -8,6 +8,8 @@ from runtime.cli.arguments import GLOBAL, UsageError, parse
 
 _ENTERING = frozenset(("create", "run", "exec"))
 """Verbs whose process, or a child of it, comes into the container's reach."""
+_KEPT = ("BAYPLAN_KERNEL_MASK", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR")
+"""Variables that an exec needs: what is in it, those inside may be able to read."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,7 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"bayplan-oci: {wrong}", file=sys.stderr)
             sys.exit(1)
     if rest and rest[0] in _ENTERING:
-        _out_of_reach(words)
+        # Hooks, which only a container that is made has, may want all of them.
+        kept = _KEPT if rest[0] == "exec" else os.environ
+        _out_of_reach(words, {name: os.environ[name] for name in kept if name in os.environ})
     from runtime.cli.commands import run
 
     code = run(options, rest)
@@ -36,9 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(code)
 
 
-def _out_of_reach(words: list[str]) -> None:
+def _out_of_reach(words: list[str], environment: dict[str, str]) -> None:
     """Start again from a Python that nobody can write to, unless this is one."""
     from runtime.kernel.selfexe import command, is_out_of_reach, read_only_interpreter
 
     if not is_out_of_reach():
-        os.execve(read_only_interpreter(), command(__name__, *words), os.environ)
+        os.execve(read_only_interpreter(), command(__name__, *words), environment)

@@ -118,13 +118,17 @@ class Containers:
 
         Raises:
             NotFoundError: there is no such container.
+            StateError: it was to be removed at its end, and that has come.
             LaunchError: its program could not be executed; the container is ``dead``.
             NetworkError, ConflictError, UnsupportedHostError: as the parts raise them.
         """
         boot.enter(str(self.root.run))
         config = read_config(self.root, container_id)
-        if self.status(container_id).state in ("running", "restarting"):
+        known = self.status(container_id)
+        if known.state in ("running", "restarting"):
             return ()
+        if config.auto_remove and known.ended:
+            raise StateError(f"cannot start {container_id}: it was run with --rm, and goes now")
         self._join_others(config)
         ensure_layers(self.root, config)
         attachments = connect(self.root, config, avoid=avoid)
@@ -242,6 +246,8 @@ class Containers:
     def kill(self, container_id: str, signal: int) -> None:
         """Send *signal* to the container's first process.
 
+        One that is paused dies by SIGKILL, and takes other signals when it goes on.
+
         Raises:
             StateError: it does not run.
         """
@@ -249,6 +255,8 @@ class Containers:
             raise StateError(f"cannot signal {container_id}: it does not run")
         with traffic.withdrawn(self.root, container_id) if signal == SIGKILL else nullcontext():
             Supervisor(self.root).kill(container_id, signal)
+            if signal == SIGKILL:
+                self._thaw(container_id)  # version 1 keeps what is frozen from dying
 
     def remove(self, container_id: str, *, force: bool = False, gently: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.

@@ -57,6 +57,7 @@ _DEFAULT_ACTION = bytes(32)
 _LAST_FD = 0xFFFFFFFF
 
 _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_memset = bind("memset", c_void_p, c_int, c_size_t)
 _capget = bind("capget", c_char_p, c_char_p)
 _capset = bind("capset", c_char_p, c_char_p)
 _sethostname = bind("sethostname", c_char_p, c_size_t)
@@ -75,6 +76,26 @@ class sock_fprog(Structure):
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """Read or set one attribute of the calling thread or process."""
     return check(_prctl(option, arg2, arg3, arg4, arg5), "prctl", f"option {option}")
+
+
+def command_line() -> tuple[int, int]:
+    """Return where, in this process' memory, its arguments and variables begin and end.
+
+    That is what /proc/PID/cmdline, which is open to everybody, and environ show; a child made by
+    fork has them at the same place. Source: proc_pid_stat(5), fields 48 and 51.
+    """
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[45]), int(fields[48])
+
+
+def forget_command_line(area: tuple[int, int]) -> None:
+    """Overwrite the *area* of `command_line` in this process.
+
+    Python has copies of its own, but what the C library knows of variables is gone.
+    """
+    start, end = area
+    _memset(start, 0, end - start)
 
 
 def capget() -> tuple[int, int, int]:

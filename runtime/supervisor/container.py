@@ -495,10 +495,9 @@ class Container:
             self._end_within(self.request.stop.signal, self.request.stop.grace)
 
     def _save_last(self) -> None:
-        """Keep for after a reboot how it has ended; one that is removed then needs that not."""
-        if not self.request.auto_remove:
-            with suppress(OSError):  # its folder has just gone, or the disk is full
-                status.write_last(self._state_folder, self.status)
+        """Keep how it has ended: for after a reboot, and until it is removed."""
+        with suppress(OSError):  # its folder has just gone, or the disk is full
+            status.write_last(self._state_folder, self.status)
 
     def _watch_oom(self, known: int) -> None:
         """Tell of each kill beyond the *known* number of them."""

@@ -7,8 +7,8 @@ event loop (`start`).
 
 The child is a copy of this process, so this must be a single-threaded one, and a small one to be
 quick. Nothing of it reaches the container: its other descriptors are closed before the first
-operation, the child cannot be traced (CVE-2016-9962), and it ends by exec or os._exit, never
-through Python's own exit.
+operation, what it was called with is overwritten, it cannot be traced (CVE-2016-9962), and it ends
+by exec or os._exit, never through Python's own exit.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def start(
     # Asked here once, not in every child.
     host_bounding()
     boot_id()
+    words = _command_line()
     init_fd = _init() if program.operations[-1][0] == "init" and has_init() else -1
     with contextlib.ExitStack() as opened:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -143,6 +144,7 @@ def start(
                 start_fd=start_fd,
                 kept=kept,
             )
+            process.forget_command_line(words)
             _run(child, program, standard)
     ours.setblocking(False)
     started = Launch(pid, pidfd, ours, program, answer, admit=admit, will_wait=start_fd >= 0)
@@ -243,6 +245,9 @@ def _keep_only(child: Child, standard: tuple[int, ...]) -> None:
 
 def _moved(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
+_command_line = functools.cache(process.command_line)
 
 
 @functools.cache

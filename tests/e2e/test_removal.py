@@ -140,6 +140,33 @@ def test_one_to_be_removed_at_its_end_is_gone_when_it_is_stopped(bayplan: Baypla
     bayplan.delete("test")
 
 
+def test_one_to_be_removed_does_not_run_again_before_it_is_gone(bayplan: Bayplan):
+    bayplan.apply(HEAD)
+    ends = ("test/box", "sh", "-c", "sleep 0.2; exit 4")
+    for _ in range(3):
+        bayplan("run", "-d", "--rm", "--name", "x", "--network", "none", *ends)
+        assert bayplan("wait", "x", code=4).stdout == "4\n"
+        for left in bayplan.json("ps", "-a"):  # it may be gone
+            assert (left["state"], left["exitCode"]) == ("exited", 4)
+        said = bayplan("start", "x", code=1).stderr
+        assert "it was run with --rm, and goes now" in said or "no container x" in said
+        wait_until(lambda: bayplan.json("ps", "-a") == [])
+    bayplan.delete("test")
+
+
+def test_a_paused_one_dies_by_a_kill(bayplan: Bayplan):
+    """Version 1 of cgroups keeps even SIGKILL from what is frozen."""
+    bayplan.apply(HEAD)
+    bayplan("run", "-d", "--name", "x", "--network", "none", "test/box", "sleep", "99")
+    bayplan("pause", "x")
+    bayplan("kill", "-s", "HUP", "x")
+    assert bayplan.json("ps", "-a")[0]["paused"]
+    bayplan("kill", "x")
+    assert bayplan("wait", "x", code=137).stdout == "137\n"
+    bayplan("rm", "x")
+    bayplan.delete("test")
+
+
 def test_one_that_was_unhealthy_when_it_was_stopped_is_as_wanted(bayplan: Bayplan):
     sick = "health: {exec: {command: ['false']}, interval: 100ms, retries: 1, onUnhealthy: none}"
     bayplan.apply(HEAD + sleeper("one", sick), code=1)

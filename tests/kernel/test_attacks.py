@@ -342,3 +342,27 @@ def test_mountinfo_tells_nothing_of_the_hosts_paths(box, monkeypatch, clones):
 def kernel_before(*version: int) -> bool:
     found = os.uname().release.split("-")[0].split(".")[:2]
     return tuple(map(int, found)) < version
+
+
+def test_what_an_exec_was_called_with_is_not_seen_inside(bundle, monkeypatch):
+    """Neither the caller's variables, by who may trace all there is, nor paths of the host."""
+    monkeypatch.setenv("OF_THE_CALLER", "bayplan-secret")
+    every = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]
+    sets = ("bounding", "effective", "permitted", "inheritable", "ambient")
+    bundle.config["process"] |= {"capabilities": {each: every for each in sets}}
+    bundle.sh("exec sleep 98765")
+    bundle.start()
+    # In files, or he would see himself.
+    (bundle.path / "rootfs/words").write_text("bayplan-secret\npython\n/tmp/\n")
+    (bundle.path / "rootfs/watch").write_text(
+        "echo up; while :; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null"
+        " | tr '\\0' '\\n' | grep -f /words; done"
+    )
+    arguments = [*bundle.command(), "exec", ID, "sh", "/watch"]
+    quiet = {"env": {"PATH": os.environ["PATH"]}, "stdout": subprocess.PIPE}
+    with subprocess.Popen(arguments, cwd="/", **quiet) as watching:
+        assert watching.stdout.read(3) == b"up\n"
+        for _ in range(20):
+            bundle.do("exec", ID, "true")
+        bundle.do("kill", "--all", ID, "KILL")
+        assert watching.stdout.read() == b""
