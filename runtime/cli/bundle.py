@@ -84,6 +84,7 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
         groups = tuple(os.getgroups())
         user = replace(process.user, additional_gids=groups)
         process = replace(process, user=user)
+    _check_consistency(spec)
     return replace(
         spec,
         process=process,
@@ -92,6 +93,21 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
         linux=replace(spec.linux, resources=resources),
         hooks=_with_environment(spec.hooks, process.env),
     )
+
+
+def _check_consistency(spec: Spec) -> None:
+    """Refuse what asks for something of a namespace that the container is not to have.
+
+    Raises:
+        ContainerError: says what.
+    """
+    kinds = {namespace.type for namespace in spec.linux.namespaces}
+    if (spec.linux.uid_mappings or spec.linux.gid_mappings) and "user" not in kinds:
+        raise ContainerError("uidMappings and gidMappings need a user namespace")
+    if spec.linux.time_offsets and "time" not in kinds:
+        raise ContainerError("timeOffsets need a time namespace")
+    if any(os.path.normpath(mount.destination) == "/" for mount in spec.mounts):
+        raise ContainerError("a mount on / would hide the container's root")
 
 
 def to_process(data: Any, *, warn: Warn) -> Process:

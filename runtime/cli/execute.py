@@ -59,6 +59,8 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
     console = one(values, "console-socket")
     if process.terminal and "detach" in values and console is None:
         raise UsageError("the process has a terminal: use --console-socket")
+    if console is not None and not process.terminal:
+        raise UsageError("--console-socket is for a process with a terminal")
     gone = StateError(f"container not running: {folder.id}")
     try:
         pidfd = os.pidfd_open(status.pid)
@@ -159,7 +161,8 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
     if not process.cwd.startswith("/"):
         raise ContainerError(f"--cwd {process.cwd} is not absolute")
     if (user := one(values, "user")) is not None:
-        account = resolve_user(root, user)
+        # A number alone is that and no account, as for runc and crun.
+        account = resolve_user(root, f"{user}:0" if user.isdecimal() else user)
         env = tuple(e for e in spec.process.env if not e.startswith("HOME="))
         env = (*env, f"HOME={account.home}", *values.get("env", ()))
         process = replace(process, user=account.user, env=env)

@@ -13,6 +13,7 @@ from runtime.cgroup.hierarchy import Hierarchy, parents
 from runtime.cli.folder import Status
 from runtime.cli.report import clear_up
 from runtime.errors import ConflictError, ContainerError, UnsupportedHostError
+from runtime.kernel.procfs import is_running
 from runtime.record import replace
 
 TYPE_CHECKING = False
@@ -160,6 +161,12 @@ def is_frozen(status: Status) -> bool:
 
 
 def members(status: Status) -> Iterator[int]:
-    """Yield the container's processes: without a group, only the first is known."""
+    """Yield the container's processes: without a group, only the first is known.
+
+    Others may have outlived that one, where there is no pid namespace.
+    """
     group = open_group(status)
-    yield from (status.pid,) if group is None else group.pids()
+    if group is not None:
+        yield from group.pids()
+    elif is_running(status.pid, status.start):
+        yield status.pid

@@ -12,7 +12,6 @@ from runtime.cli.arguments import Options, UsageError, one, only, parse
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import ContainerError, DamagedError, NotFoundError
-from runtime.kernel.procfs import is_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,9 +97,7 @@ def ps(context: Context, values: Values, rest: list[str]) -> int:
         more, others = {}, words
     folder = context.folder(rest[0])
     status = folder.read()
-    found: list[int] = []
-    if is_running(status.pid, status.start):
-        found = list(cgroups.members(status))
+    found = list(cgroups.members(status))
     if others:
         _run_ps(words, found)
     elif _format({**values, **more}) == "json":

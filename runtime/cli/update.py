@@ -89,8 +89,6 @@ def _given(values: Mapping[str, list[str]]) -> dict[str, Any]:
             else:
                 value = values[name][-1] if name in _TEXTS else wanted(values, name)
             change.setdefault(section, {})[member] = value
-    if not change:
-        raise UsageError("nothing to update: give --resources or limits")
     memory = change.get("memory")
     if isinstance(memory, dict) and memory.get("limit") == -1 and not memory.get("swap"):
         memory["swap"] = -1  # which is both together, and can be no less

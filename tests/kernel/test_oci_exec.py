@@ -46,6 +46,13 @@ def test_options_of_the_process(bundle):
     words = ("--env", "B=2", "-e", "A=3", "--cwd", "/tmp", "--user", "1000:1001")
     out = bundle.do("exec", *words, ID, "sh", "-c", "echo $A$B; pwd; id; echo $HOME")
     assert out.splitlines() == ["32", "/tmp", "uid=1000 gid=1001", "/"]
+    # A number alone is no account, as with runc and crun.
+    (bundle.path / "rootfs/etc/passwd").write_text("u:x:1000:55::/home/u:/bin/sh\n")
+    assert bundle.do("exec", "-u", "1000", ID, "id", "-g") == "0\n"
+    assert bundle.do("exec", "-u", "u", ID, "id", "-g") == "55\n"
+    assert "for a process with a terminal" in bundle.fails(
+        "exec", "--detach", "--console-socket", "/nowhere", ID, "true"
+    )
     assert "no user nobody" in bundle.fails("exec", "--user", "nobody", ID, "true")
 
 

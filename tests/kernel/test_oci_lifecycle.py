@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from runtime.kernel.procfs import read_stat
 from tests.support.bundle import ID, bundle_in
 from tests.support.waiting import wait_until
 
@@ -143,6 +144,16 @@ def test_ps_list_and_kill_all(bundle):
     assert "not running" in bundle.fails("kill", ID, "0")
 
 
+def test_those_that_outlive_the_first_process_are_listed(bundle):
+    namespaces = bundle.config["linux"]["namespaces"]
+    bundle.config["linux"]["namespaces"] = [n for n in namespaces if n["type"] != "pid"]
+    bundle.start("sleep 1000 & exit 0")
+    bundle.wait_stopped()
+    (left,) = json.loads(bundle.do("ps", "--format", "json", ID))
+    assert read_stat(left).comm == "sleep"
+    bundle.do("delete", "--force", ID)
+
+
 def test_update_changes_only_what_is_given(bundle):
     bundle.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}
     bundle.start()
@@ -153,6 +164,7 @@ def test_update_changes_only_what_is_given(bundle):
     bundle.do("update", "--pids-limit", "30", "--memory", "32M", ID)
     assert bundle.limit("pids.max") == "30"
     assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
+    bundle.do("update", ID)  # nothing, as with runc and crun
     bundle.do("update", "--memory-swap", "48M", ID)
     bundle.do("update", "--memory", "-1", ID)
     assert str(32 << 20) not in {bundle.limit(f) for f in _memory_files(bundle)}

@@ -15,6 +15,9 @@ from tests.support.host import cannot
 
 pytestmark = pytest.mark.kernel
 
+MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+ALLOW = {"defaultAction": "SCMP_ACT_ALLOW"}
+
 
 @pytest.fixture
 def bundle(world):
@@ -182,6 +185,9 @@ def test_limits_of_the_cgroup(bundle):
         ({"linux": {"intelRdt": {"closID": "x"}}}, "intelRdt"),
         ({"linux": {"noSuchThing": True}}, "noSuchThing"),
         ({"linux": {"cgroupsPath": "user.slice:a:b"}}, "systemd"),
+        ({"linux": {"timeOffsets": {"monotonic": {"secs": 5}}}}, "timeOffsets need a time"),
+        ({"linux": {"uidMappings": MAPPING, "gidMappings": MAPPING}}, "need a user namespace"),
+        ({"linux": {"seccomp": {**ALLOW, "architectures": ["SCMP_ARCH_FOO"]}}}, "SCMP_ARCH_FOO"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -190,6 +196,11 @@ def test_what_is_not_supported_is_refused_by_name(bundle, member, where):
         bundle.config[section] |= change
     assert where in bundle.fails("create", ID)
     assert "does not exist" in bundle.fails("state", ID)
+
+
+def test_nothing_is_mounted_over_the_root(bundle):
+    bundle.config["mounts"].append({"destination": "/tmp/..", "type": "tmpfs", "source": "t"})
+    assert "would hide the container's root" in bundle.fails("create", ID)
 
 
 def test_members_that_ask_for_nothing_are_no_request(bundle):

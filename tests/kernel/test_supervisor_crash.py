@@ -207,7 +207,7 @@ def test_kills_while_everything_happens(host):
         for worker in workers:
             worker.result()
     assert wrong == []
-    assert host.client.stop("a").exit_code == 7
+    assert host.client.stop("a").exit_code in ((7,) if kernel_tells_exits() else (7, None))
     host.check_count("a")
     assert {told.id for told in host.client.list()} == {"a"}
 
