@@ -26,6 +26,8 @@ def find_program(name: str, folders: tuple[str, ...]) -> str:
     Raises:
         LaunchError: 127, it or what it needs to run does not exist; 126, it may not be run.
     """
+    if not name:
+        raise LaunchError("the command is an empty word", exit_code=NOT_FOUND)
     if "/" in name:
         _check(name)
         return name

@@ -36,6 +36,7 @@ def test_its_code_and_errors_come_through(bundle):
     assert bundle.call("exec", ID, "sh", "-c", "kill -9 $$").returncode == 128 + 9
     done = bundle.call("exec", ID, "nothing")
     assert done.returncode == 127
+    assert bundle.call("exec", ID, "").returncode == 127
     assert "executable file not found in $PATH" in done.stderr
     (bundle.path / "rootfs/bin/data").write_text("x")
     assert bundle.call("exec", ID, "/bin/data").returncode == 126
