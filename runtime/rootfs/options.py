@@ -3,7 +3,6 @@
 Source: OCI runtime-spec config.md "Linux mount options", mount(8).
 """
 
-from runtime.errors import ContainerError
 from runtime.kernel import mount as kernel
 from runtime.record import dataclass
 
@@ -21,6 +20,8 @@ _SET = {
     "strictatime": kernel.MS_STRICTATIME,
     "lazytime": kernel.MS_LAZYTIME,
     "silent": kernel.MS_SILENT,
+    "iversion": kernel.MS_I_VERSION,
+    "mand": kernel.MS_MANDLOCK,
 }
 _CLEAR = {
     "rw": kernel.MS_RDONLY,
@@ -35,6 +36,8 @@ _CLEAR = {
     "nostrictatime": kernel.MS_STRICTATIME,
     "nolazytime": kernel.MS_LAZYTIME,
     "loud": kernel.MS_SILENT,
+    "noiversion": kernel.MS_I_VERSION,
+    "nomand": kernel.MS_MANDLOCK,
     "defaults": 0,
 }
 _PROPAGATION = {
@@ -43,10 +46,25 @@ _PROPAGATION = {
     "shared": kernel.MS_SHARED,
     "unbindable": kernel.MS_UNBINDABLE,
 }
-_RECURSIVE = {"rro": "ro", "rnosuid": "nosuid", "rnodev": "nodev", "rnoexec": "noexec"}
+# What mount_setattr(2) can say of all that is mounted below as well.
+_RECURSIVE_SET = {
+    f"r{word}": _SET[word]
+    for word in (
+        *("ro", "nosuid", "nodev", "noexec", "nosymfollow"),
+        *("noatime", "nodiratime", "strictatime"),
+    )
+}
+_RECURSIVE_CLEAR = {
+    f"r{word}": _CLEAR[word]
+    for word in (
+        *("rw", "suid", "dev", "exec", "symfollow"),
+        *("atime", "diratime", "norelatime", "nostrictatime"),
+    )
+} | {"rrelatime": kernel.MS_NOATIME | kernel.MS_STRICTATIME}  # what is left is the default
 WORDS = frozenset(
     (
-        *("bind", "rbind", "idmap", "ridmap", "tmpcopyup", *_SET, *_CLEAR, *_RECURSIVE),
+        *("bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup", *_SET, *_CLEAR),
+        *(*_RECURSIVE_SET, *_RECURSIVE_CLEAR),
         *(f"{prefix}{word}" for prefix in ("", "r") for word in _PROPAGATION),
     )
 )
@@ -63,6 +81,7 @@ _ATIME = {
     kernel.MS_NOATIME: kernel.MOUNT_ATTR_NOATIME,
     kernel.MS_STRICTATIME: kernel.MOUNT_ATTR_STRICTATIME,
 }
+_ATIME_FLAGS = kernel.MS_NOATIME | kernel.MS_STRICTATIME | kernel.MS_RELATIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,10 @@ class MountOptions:
     """A bind takes what is mounted below along."""
     recursive_flags: int = 0
     """Those of *flags* that were given for what is mounted below as well: ``rro``."""
+    recursive_clear: int = 0
+    """Those to be taken from it and from what is mounted below: ``rrw``."""
+    remount: bool = False
+    """What is mounted there already is to have *flags* and *data*."""
     propagation: int = 0
     """One of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: nothing said."""
     data: tuple[str, ...] = ()
@@ -90,13 +113,9 @@ class MountOptions:
 
 
 def parse_options(words: tuple[str, ...]) -> MountOptions:
-    """Return what *words* say, a later one overruling an earlier.
-
-    Raises:
-        ContainerError: a word that is known and not supported here.
-    """
-    flags = recursive_flags = propagation = 0
-    bind = recursive = idmap = idmap_recursive = copy_up = False
+    """Return what *words* say, a later one overruling an earlier."""
+    flags = recursive_flags = recursive_clear = propagation = 0
+    bind = recursive = remount = idmap = idmap_recursive = copy_up = False
     idmap_text = ""
     data = []
     for word in words:
@@ -105,9 +124,14 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             recursive |= word == "rbind"
         elif word.removeprefix("r") in _PROPAGATION:
             propagation = _PROPAGATION[word.removeprefix("r")]
-        elif word in _RECURSIVE:
-            flags |= _SET[_RECURSIVE[word]]
-            recursive_flags |= _SET[_RECURSIVE[word]]
+        elif (flag := _RECURSIVE_SET.get(word)) is not None:
+            flags |= flag
+            recursive_flags |= flag
+            recursive_clear &= ~flag
+        elif (flag := _RECURSIVE_CLEAR.get(word)) is not None:
+            flags &= ~flag
+            recursive_flags &= ~flag
+            recursive_clear |= flag
         elif word in _SET:
             flags |= _SET[word]
         elif word in _CLEAR:
@@ -118,14 +142,23 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
             idmap_text = word.partition("=")[2]
         elif word == "tmpcopyup":
             copy_up = True
-        elif name == "remount":
-            raise ContainerError(f"mount option {word} is not supported")
+        elif word == "remount":
+            remount = True
         else:
             data.append(word)
     return MountOptions(
-        flags, bind, recursive, recursive_flags, propagation, tuple(data), idmap,
-        idmap_recursive, copy_up, idmap_text,
+        flags, bind, recursive, recursive_flags, recursive_clear, remount, propagation,
+        tuple(data), idmap, idmap_recursive, copy_up, idmap_text,
     )  # fmt: skip
+
+
+def cleared_attributes(flags: int) -> int:
+    """Return the mask of mount_setattr(2) that takes MS_* *flags* away; how times are kept is one.
+
+    Without any of its flags that is relatime, the kernel's default.
+    """
+    mask = sum(attribute for flag, attribute in _ATTRIBUTES.items() if flags & flag)
+    return mask | (kernel.MOUNT_ATTR__ATIME if flags & _ATIME_FLAGS else 0)
 
 
 def attributes(flags: int) -> tuple[int, int]:

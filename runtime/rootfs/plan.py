@@ -8,11 +8,11 @@ import os
 from collections.abc import Sequence
 
 from runtime.errors import ContainerError
-from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_RDONLY
+from runtime.kernel.mount import MOUNT_ATTR_RDONLY, MS_BIND, MS_PRIVATE, MS_RDONLY, MS_REMOUNT
 from runtime.kernel.program import Operation
 from runtime.record import dataclass, field, replace
 from runtime.rootfs.idmap import parse_idmap
-from runtime.rootfs.options import MountOptions, attributes, parse_options
+from runtime.rootfs.options import MountOptions, attributes, cleared_attributes, parse_options
 from runtime.spec import IdMapping, LinuxDevice, Mount
 
 DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}  # S_IF*, inode(7)
@@ -90,10 +90,12 @@ def plan_mounts(
     userns = userns or confined
     fresh_dev = False
     for mount in mounts:
-        if not mount.destination.startswith("/"):
-            raise ContainerError(f"mount target {mount.destination} is not absolute")
+        if not mount.destination.startswith("/"):  # deprecated, and means the root
+            mount = replace(mount, destination=f"/{mount.destination}")
         options = parse_options(mount.options)
-        if mount.type == "cgroup":
+        if options.remount:
+            _remount(plan, mount, options)
+        elif mount.type == "cgroup":
             _show_cgroups(plan, mount.destination, options, cgroups, label)
         elif options.bind or mount.type in ("bind", "rbind"):
             recursive = options.recursive or mount.type == "rbind"
@@ -161,6 +163,14 @@ def _mount(plan: MountPlan, mount: Mount, options: MountOptions, label: str | No
         raise ContainerError(f"mount on {mount.destination}: propagation is for binds only")
 
 
+def _remount(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
+    """Change what an earlier mount has put there."""
+    flags = options.flags | MS_REMOUNT | (MS_BIND if options.bind else 0)
+    kind = mount.type or "none"
+    data = ",".join(options.data) or None
+    plan.inside.append(("mount", mount.source or kind, mount.destination, kind, flags, data))
+
+
 def _mount_early(plan: MountPlan, mount: Mount, options: MountOptions) -> None:
     assert mount.type is not None
     slot = plan.new_slot()
@@ -189,9 +199,12 @@ def _bind(
     added, cleared = attributes(options.flags)
     propagation = options.propagation or MS_PRIVATE
     plan.host.append(("tree", slot, source, recursive))
+    if options.recursive_clear:
+        taken = cleared_attributes(options.recursive_clear)
+        plan.host.append(("attributes", slot, 0, taken, propagation, True))
     if top_only and recursive and options.flags != options.recursive_flags:
-        below, _ = attributes(options.recursive_flags)
-        plan.host.append(("attributes", slot, below, 0, propagation, True))
+        below, of_times = attributes(options.recursive_flags)
+        plan.host.append(("attributes", slot, below, of_times, propagation, True))
         plan.host.append(("attributes", slot, added, cleared, propagation, False))
     else:
         plan.host.append(("attributes", slot, added, cleared, propagation, recursive))

@@ -198,6 +198,29 @@ def test_what_is_not_supported_is_refused_by_name(bundle, member, where):
     assert "does not exist" in bundle.fails("state", ID)
 
 
+def test_words_for_what_is_mounted_below_as_well(bundle):
+    """Set and taken away in all of a bind; what is plain is for its top."""
+    source = bundle.path / "source"
+    (source / "below").mkdir(parents=True)
+    words = ["rbind", "nodev", "rrw", "rexec", "rnosuid", "rnosymfollow", "rnoatime"]
+    bundle.config["mounts"] += [
+        {"destination": "tmp", "source": str(source), "options": words},  # relative is to the root
+        {"destination": "/dev/shm", "options": ["remount", "bind", "ro"]},
+    ]
+    bundle.sh("awk '$2 ~ \"^/tmp|^/dev/shm\" {print $2, $4}' /proc/mounts; echo x > /tmp/below/f")
+    below = f"{source}/below"
+    make = f"mount -t tmpfs t {below} && mount -o remount,bind,ro,noexec {below}"
+    apart = ("unshare", "-m", "sh", "-c", f'{make} && exec "$@"', "sh")
+    done = bundle.call("run", ID, before=apart)
+    assert done.returncode == 0, done.stderr
+    shown = {line.split()[0]: set(line.split()[1].split(",")) for line in done.stdout.splitlines()}
+    both = {"rw", "nosuid", "noatime", "nosymfollow"}
+    assert both | {"nodev"} <= shown["/tmp"]
+    assert both <= shown["/tmp/below"]
+    assert not shown["/tmp/below"] & {"noexec", "ro", "nodev"}
+    assert "ro" in shown["/dev/shm"]
+
+
 def test_nothing_is_mounted_over_the_root(bundle):
     bundle.config["mounts"].append({"destination": "/tmp/..", "type": "tmpfs", "source": "t"})
     assert "would hide the container's root" in bundle.fails("create", ID)
