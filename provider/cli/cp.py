@@ -29,9 +29,10 @@ def cp(
     """Copy files and folders between the host and a container, as cp -r does.
 
     Into a target that is a folder, else to a file or folder of that name; SOURCE/. is what is in
-    the folder. Links are copied as links. Copies belong to root; modes and times are kept. Of a
-    container that does not run there is all but what is mounted in it. As the other side, - is a
-    tar: on standard output with SOURCE in it, or from standard input, gzipped perhaps, into TARGET.
+    the folder. Links are copied as links; one that is the target of a file is replaced, not
+    written through. Copies belong to root; modes and times are kept. Of a container that does not
+    run there is all but what is mounted in it. As the other side, - is a tar: on standard output
+    with SOURCE in it, or from standard input, gzipped perhaps, into TARGET.
 
     \b
     Examples:
@@ -53,7 +54,7 @@ def cp(
         raise UsageError("a tar is nothing for a terminal", hint="such as `| tar -t`")
     how = How(
         owner=None if archive else (0, 0),
-        set_id=archive or not here,
+        set_id=archive,
         devices=archive,
         left_out=lambda what: complain(f"warning: left out: {what}"),
     )

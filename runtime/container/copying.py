@@ -6,7 +6,7 @@ without what is mounted. Paths in it are resolved inside its root, whatever link
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from errno import ENOENT
 
@@ -21,7 +21,15 @@ from runtime.kernel.procfs import is_running
 from runtime.root import Root
 from runtime.rootfs.overlay import claim_work, opened_overlay
 from runtime.rootfs.resolve import open_in_root
-from runtime.rootfs.transfer import ABSENT, How, Identity, copy, copy_members, identity
+from runtime.rootfs.transfer import (
+    ABSENT,
+    How,
+    Identity,
+    at_or_above,
+    copy,
+    copy_members,
+    identity,
+)
 
 _Act = Callable[[int, frozenset[Identity]], None]
 
@@ -32,7 +40,7 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
     """Copy *path* of the container to *destination* on the host.
 
     As cp(1) does: into a folder that is there, else as a file or folder of that name; with a
-    *path* that ends in ``/.``, what is in the folder.
+    *path* that ends in ``/.``, what is in the folder, and in ``/``, what a link leads to.
 
     Raises:
         NotFoundError: no such container, or no such *path* in it.
@@ -47,15 +55,20 @@ def copy_from(root: Root, container_id: str, path: str, destination: str, how: H
             if path.rstrip("/").endswith("/.") or name in (".", ".."):
                 folder = _open(inside, path, _READ)
                 opened.callback(os.close, folder)
-                with suppress(FileExistsError):
-                    os.mkdir(destination)
-                copy_members(folder, _host_folder(destination, opened), keep)
+                if os.path.isdir(destination):
+                    copy_members(folder, _host_folder(destination, opened), keep)
+                else:
+                    into, new_name = _host_place(destination.rstrip("/"), ".", opened)
+                    copy(folder, ".", into, new_name, keep)
                 return
-            parent = _open(inside, os.path.dirname(path.rstrip("/")) or "/", _READ)
+            # With a slash at its end, a link is what it leads to.
+            itself = path.endswith("/")
+            parent = _open(inside, path if itself else os.path.dirname(path) or "/", _READ)
             opened.callback(os.close, parent)
-            _must_exist(parent, name, path)
+            inner = "." if itself else name
+            _must_exist(parent, inner, path)
             into, new_name = _host_place(destination, name, opened)
-            copy(parent, name, into, new_name, keep)
+            copy(parent, inner, into, new_name, keep, shown=name)
 
     _with_files(root, container_id, path, act)
 
@@ -65,7 +78,8 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
 
     Raises:
         NotFoundError: no such container, or the folder *path* is to be in is not there.
-        StateError: it does not run, and *path* is in what is mounted when it does.
+        StateError: it does not run, and *path* is in what is mounted when it does; or a file
+            would take the place of a device, FIFO or socket.
         BusyError: it is being started, or copied to by somebody else, and that has no end.
         OSError: as of the calls.
     """
@@ -74,22 +88,27 @@ def copy_to(root: Root, container_id: str, source: str, path: str, how: How) -> 
         keep = replace(how, absent=absent)
         with ExitStack() as opened:
             parent, name = os.path.split(source.rstrip("/"))
-            place = _inner_folder(inside, path)
-            if place >= 0:
-                opened.callback(os.close, place)
-            if name in ("", ".", ".."):
-                if place < 0:
-                    raise NotFoundError(f"no folder {path} in the container")
-                copy_members(_host_folder(source, opened), place, keep)
-                return
+            members = name in ("", ".", "..")
             new_name = name
-            if place < 0:
-                if path.endswith("/"):
+            place = _inner_folder(inside, path)
+            made = place < 0
+            if made:
+                if path.endswith("/") and not members:
                     raise NotFoundError(f"no folder {path} in the container")
-                new_name = os.path.basename(path)
-                place = _open(inside, os.path.dirname(path) or "/", _READ)
-                opened.callback(os.close, place)
-            copy(_host_folder(parent or ".", opened), name, place, new_name, keep)
+                above, new_name = os.path.split(path.rstrip("/"))
+                place = _open(inside, above or "/", _READ)
+            opened.callback(os.close, place)
+            # A link at the end of *path* may have led there.
+            if absent and not at_or_above(place).isdisjoint(absent):
+                raise StateError(f"cannot copy {path}: that {ABSENT}")
+            if members and not made:
+                copy_members(_host_folder(source, opened), place, keep)
+            elif members or source.endswith("/"):
+                # With a slash at its end, a link is what it leads to.
+                folder = _host_folder(source, opened)
+                copy(folder, ".", place, new_name, keep, shown=name or ".")
+            else:
+                copy(_host_folder(parent or ".", opened), name, place, new_name, keep)
 
     _with_files(root, container_id, path, act, writes=True)
 
@@ -236,8 +255,8 @@ def _must_not_be_absent(
     names = path.strip("/").split("/")
     for count in range(1, len(names) + 1):
         part = "/" + "/".join(names[:count])
-        # A link at the end is copied as a link.
-        flags = os.O_NOFOLLOW if count == len(names) else 0
+        # A link at the end is copied as a link, if no slash follows.
+        flags = os.O_NOFOLLOW if count == len(names) and not path.endswith("/") else 0
         # By its text as well: one that never ran has no folder there.
         if os.path.normpath(part) in targets or _identity(inside, part, flags) in absent:
             raise StateError(f"cannot copy {path}: that {ABSENT}")

@@ -2,7 +2,7 @@
 
 Names in a tar are a stranger's, and so is what they meet in the container. Each is resolved inside
 its root, whatever links are there or come meanwhile. A file takes the place of what was there at
-once; what a link leads to is left alone.
+once, but not of a device, FIFO or socket; what a link leads to is left alone.
 """
 
 import os
@@ -40,7 +40,7 @@ _KINDS = {
     stat.S_IFCHR: Kind.CHARACTER,
     stat.S_IFBLK: Kind.BLOCK,
 }
-_MODES = {Kind.FIFO: stat.S_IFIFO, Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
+_TYPES = {kind: file_type for file_type, kind in _KINDS.items()}
 
 
 def pack(source: int, name: str, new_name: str, write: Callable[[bytes], None], how: How) -> None:
@@ -85,7 +85,7 @@ class _Packing:
         entry = Entry(
             os.fsencode(path),
             kind,
-            mode_kept(stat.S_IMODE(found.st_mode), self.how),
+            mode_kept(stat.S_IMODE(found.st_mode), self.how, folder=kind is Kind.FOLDER),
             *(self.how.owner or (found.st_uid, found.st_gid)),
             mtime_ns=found.st_mtime_ns,
         )
@@ -137,7 +137,7 @@ def unpack(source: Readable, root: int, folder: str, how: How) -> None:
 
     Raises:
         LayerError: the tar is malformed, or an entry would leave the folder.
-        StateError: a file is mounted where another one is to be.
+        StateError: where a file is to be, another one is mounted, or a device, FIFO or socket is.
         OSError: as of the calls, with the name of the entry. What came before it is there.
     """
     unpacking = _Unpacking(root, folder.rstrip("/"), how)
@@ -221,10 +221,10 @@ class _Unpacking:
         self.folders.append(entry)
 
     def _put_one(self, entry: Entry, reader: TarReader, parent: int, name: str) -> None:
-        with beside(parent, name) as fresh:
-            if entry.kind is Kind.HARDLINK:
-                self._link(entry, parent, fresh)
-                return
+        if entry.kind is Kind.HARDLINK:
+            self._link(entry, parent, name)
+            return
+        with beside(parent, name, _TYPES[entry.kind]) as fresh:
             if entry.kind is Kind.SYMLINK:
                 os.symlink(os.fsdecode(entry.link), fresh, dir_fd=parent)
                 os.chown(fresh, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
@@ -239,23 +239,27 @@ class _Unpacking:
                     os.close(made)
                 return
             device = os.makedev(entry.major, entry.minor)
-            os.mknod(fresh, _MODES[entry.kind] | 0o600, device, dir_fd=parent)
+            os.mknod(fresh, _TYPES[entry.kind] | 0o600, device, dir_fd=parent)
             made = os.open(fresh, LOOK, dir_fd=parent)
             try:
                 place = f"/proc/self/fd/{made}"
                 os.chown(place, *self._owner(entry))
-                os.chmod(place, mode_kept(entry.mode, self.how))
+                os.chmod(place, mode_kept(entry.mode, self.how, folder=False))
             finally:
                 os.close(made)
 
-    def _link(self, entry: Entry, parent: int, fresh: str) -> None:
-        """Make *fresh* another name of an earlier entry, never of what a link leads to."""
+    def _link(self, entry: Entry, parent: int, name: str) -> None:
+        """Make *name* another name of an earlier entry, never of what a link leads to."""
         parts = [os.fsdecode(part) for part in split_name(entry.link)]
         if not parts:
             raise LayerError(f"{show_name(entry.path)}: link to the folder itself")
         place = open_in_root(self.root, "/".join((self.folder, *parts[:-1])) or "/")
         try:
-            os.link(parts[-1], fresh, src_dir_fd=place, dst_dir_fd=parent, follow_symlinks=False)
+            found = os.stat(parts[-1], dir_fd=place, follow_symlinks=False)
+            with beside(parent, name, stat.S_IFMT(found.st_mode)) as fresh:
+                os.link(
+                    parts[-1], fresh, src_dir_fd=place, dst_dir_fd=parent, follow_symlinks=False
+                )
         finally:
             os.close(place)
 
@@ -264,5 +268,6 @@ class _Unpacking:
 
     def _keep(self, made: int, entry: Entry) -> None:
         os.fchown(made, *self._owner(entry))
-        os.fchmod(made, mode_kept(entry.mode, self.how))
+        folder = entry.kind is Kind.FOLDER
+        os.fchmod(made, mode_kept(entry.mode, self.how, folder=folder))
         os.utime(made, ns=(entry.mtime_ns, entry.mtime_ns))

@@ -18,6 +18,12 @@ from runtime.record import dataclass
 
 _PIECE = 1 << 24
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+_SPECIAL = {
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+}
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
 """Of open(2) with O_TMPFILE: the file system, or the kernel for it, has none."""
 _DEEPEST = 400
@@ -36,7 +42,7 @@ class How:
     owner: tuple[int, int] | None
     """Whose everything is; None: whose it was."""
     set_id: bool
-    """Whether set-user-id and set-group-id bits are kept."""
+    """Whether set-user-id and set-group-id bits are kept, and sticky bits of what is no folder."""
     devices: bool
     """Whether device nodes are copied."""
     left_out: Callable[[str], None]
@@ -45,27 +51,32 @@ class How:
     """What is neither copied nor copied to: something is mounted there while the container runs."""
 
 
-def copy(source: int, name: str, target: int, new_name: str, how: How) -> None:
+def copy(
+    source: int, name: str, target: int, new_name: str, how: How, *, shown: str | None = None
+) -> None:
     """Copy what is called *name* in the folder *source* to *new_name* in the folder *target*.
 
     A folder that is there is filled, and keeps its mode and owner; a file or link that is there
-    is replaced at once, and what the link leads to is left alone. Not atomic as a whole.
+    is replaced at once, and what the link leads to is left alone. Not atomic as a whole. Errors
+    call the source *shown* if that is given.
 
     Raises:
         StateError: a folder would be copied into itself, or is too deep: nothing was copied; or
-            somebody else changes what is copied to.
+            somebody else changes what is copied to; or a file would take the place of a device,
+            FIFO or socket, which cp(1) would write into.
         OSError: as of the calls, with the name from *name* or *new_name* on; ENOTDIR or EISDIR:
             a folder and a file are in each other's place.
     """
-    with _naming(name):
+    shown = name if shown is None else shown
+    with _naming(shown):
         here = os.open(name, LOOK, dir_fd=source)
     try:
         if stat.S_ISDIR(os.fstat(here).st_mode):
             taken = at_or_above(target)
             with suppress(FileNotFoundError):
                 taken.add(identity(os.stat(new_name, dir_fd=target, follow_symlinks=False)))
-            _must_lie_outside(taken, here, name, name)
-        _Copying(name, new_name, how).copy(here, target, new_name, "")
+            _must_lie_outside(taken, here, shown, shown)
+        _Copying(shown, new_name, how).copy(here, target, new_name, "")
     finally:
         os.close(here)
 
@@ -194,16 +205,16 @@ class _Copying:
     ) -> None:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
-            with beside(target, new_name) as fresh:
+            with beside(target, new_name, kind) as fresh:
                 _copy_file(here, target, fresh, self.source + inner, self.how)
         elif kind == stat.S_IFLNK:
             with _naming(self.source + inner):
                 text = os.readlink("", dir_fd=here)
-            with beside(target, new_name) as fresh:
+            with beside(target, new_name, kind) as fresh:
                 os.symlink(text, fresh, dir_fd=target)
                 self._keep_made(fresh, target, found)
         elif kind == stat.S_IFIFO or (kind in (stat.S_IFCHR, stat.S_IFBLK) and self.how.devices):
-            with beside(target, new_name) as fresh:
+            with beside(target, new_name, kind) as fresh:
                 os.mknod(fresh, kind | 0o600, found.st_rdev, dir_fd=target)
                 self._keep_made(fresh, target, found)
         else:
@@ -294,18 +305,27 @@ def _naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def beside(target: int, name: str) -> Iterator[str]:
+def beside(target: int, name: str, file_type: int) -> Iterator[str]:
     """Yield a fresh name in *target*; what is made there then takes the place of *name*.
+
+    It is to be of *file_type*, as S_IFREG; only that replaces a device, FIFO or socket.
 
     Raises:
         IsADirectoryError: there is a folder called *name*.
-        StateError: a file is mounted there.
+        StateError: a file is mounted there, or it is a device, FIFO or socket.
     """
     fresh = f".bayplan-{os.urandom(8).hex()}"
     with suppress(FileNotFoundError), _opened(name, LOOK, target) as there:
         # To replace it would take the mount away, without an error, as it is in another namespace.
         if _mount_of(there) != _mount_of(target):
             raise StateError(f"cannot replace {name}: it is mounted there")
+        # Looked at, not opened, nor written into, as that may have any effect.
+        there_type = stat.S_IFMT(os.fstat(there).st_mode)
+        if there_type in _SPECIAL and there_type != file_type:
+            raise StateError(
+                f"cannot replace {name}: it is a {_SPECIAL[there_type]}; remove it first, "
+                "or write into it with a program, by exec if it is in a container"
+            )
     try:
         yield fresh
         os.rename(fresh, name, src_dir_fd=target, dst_dir_fd=target)
@@ -327,12 +347,14 @@ def _keep(copied: int, found: os.stat_result, how: How) -> None:
 
 
 def _mode(found: os.stat_result, how: How) -> int:
-    return mode_kept(stat.S_IMODE(found.st_mode), how)
+    return mode_kept(stat.S_IMODE(found.st_mode), how, folder=stat.S_ISDIR(found.st_mode))
 
 
-def mode_kept(mode: int, how: How) -> int:
-    """Return what is kept of a mode."""
-    return mode if how.set_id else mode & ~_SET_ID
+def mode_kept(mode: int, how: How, *, folder: bool) -> int:
+    """Return what is kept of a mode; as by cp(1), the sticky bit of a folder in any case."""
+    if how.set_id:
+        return mode
+    return mode & ~(_SET_ID if folder else _SET_ID | stat.S_ISVTX)
 
 
 def identity(found: os.stat_result) -> Identity:

@@ -169,6 +169,122 @@ def test_set_id_bits_devices_and_owners_need_a_word(box, tmp_path):
     assert stat.S_ISCHR((tmp_path / "whole/null").lstat().st_mode)
 
 
+def test_nor_do_they_get_into_a_container_without_it(box, tmp_path):
+    """What belonged to a user would be a program of root's with it."""
+    tree = tmp_path / "tree"
+    (tree / "group").mkdir(parents=True)
+    for path, mode in ((tree / "own", 0o7755), (tree / "group", 0o3775)):
+        path.touch()
+        os.chown(path, 1000, 1000)
+        path.chmod(mode)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(tree, "tree")
+    look = "stat -c '%A %u %g' own tree/own tree/group in/tree/own in/tree/group"
+    # The sticky bit as with cp -r: of folders.
+    file, folder = "-rwxr-xr-x 0 0", "drwxrwxr-t 0 0"
+    kept_file, kept_folder = "-rwsr-sr-t 1000 1000", "drwxrwsr-t 1000 1000"
+    for options, expected in (
+        ((), [file, file, folder, file, folder]),
+        (("-a",), [kept_file, kept_file, kept_folder, kept_file, kept_folder]),
+    ):
+        sh(box, "rm -rf /w; mkdir -p /w/in; chmod g+s /w /w/in; chgrp 9 /w /w/in")
+        box("cp", *options, str(tree / "own"), "p:/w/own")
+        box("cp", *options, str(tree), "p:/w/tree")
+        cp(box, *options, "-", "p:/w/in", stdin=packed.getvalue())
+        assert sh(box, f"cd /w; {look}").splitlines() == expected
+
+
+def test_what_is_in_a_folder_goes_to_a_new_one(box, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "file").touch()
+    os.chown(tree, 7, 8)
+    tree.chmod(0o750)
+    os.utime(tree, (1, 2))
+    for target in ("new", "slash/"):
+        box("cp", f"{tree}/.", f"p:/{target}")
+        assert sh(box, f"ls /{target}; stat -c '%a %u %Y' /{target}") == "file\nsub\n750 0 2\n"
+    box("cp", "-a", f"{tree}/.", "p:/whole")
+    assert sh(box, "stat -c '%a %u' /whole") == "750 7\n"
+    assert "no /none in the container" in box("cp", f"{tree}/.", "p:/none/new", code=1).stderr
+    sh(box, f"echo file > /file; ln -s {tmp_path}/outside /dangling")
+    for target in ("file", "file/", "dangling"):
+        said = box("cp", f"{tree}/.", f"p:/{target}", code=1).stderr
+        assert f"{target.rstrip('/')}: Not a directory" in said
+    assert sh(box, "cat /file") == "file\n"
+    assert not (tmp_path / "outside").exists()
+    # Out of it in the same way.
+    for target in ("new", "slash/"):
+        box("cp", "-a", "p:/whole/.", f"{tmp_path}/{target}")
+        found = (tmp_path / target).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_mtime) == (0o750, 7, 2)
+        assert sorted(os.listdir(tmp_path / target)) == ["file", "sub"]
+
+
+def test_a_link_with_a_slash_at_its_end_is_what_it_leads_to(box, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/secret").write_text("of the host")
+    (tmp_path / "link").symlink_to("real")
+    sh(box, "mkdir -p /w/d; echo in > /w/d/f; ln -s /w/d /w/link; ln -s f /w/d/file")
+    sh(box, f"ln -s {tmp_path}/real /w/out; ln -s ../../../../../..{tmp_path}/real /w/up")
+    box("cp", "p:/w/link/", str(tmp_path / "got"))
+    assert not (tmp_path / "got").is_symlink()
+    assert (tmp_path / "got/f").read_text() == "in\n"
+    box("cp", "p:/w/link/", f"{tmp_path}/got/")
+    assert (tmp_path / "got/link/f").read_text() == "in\n"
+    # Inside the container only; and a file is no folder.
+    for path in ("out", "up"):
+        said = box("cp", f"p:/w/{path}/", str(tmp_path / "none"), code=1).stderr
+        assert f"no /w/{path}/ in the container" in said
+    for path in ("d/f", "d/file"):
+        assert "Not a directory" in box("cp", f"p:/w/{path}/", f"{tmp_path}/none", code=1).stderr
+    assert not (tmp_path / "none").exists()
+    # Out of the host in the same way.
+    box("cp", f"{tmp_path}/link/", "p:/w/d")
+    box("cp", f"{tmp_path}/link/", "p:/w/new")
+    for path in ("/w/d/link", "/w/new"):
+        assert sh(box, f"cat {path}/secret; stat -c %F {path}") == "of the hostdirectory\n"
+    said = box("cp", f"{tmp_path}/real/secret/", "p:/w/none", code=1).stderr
+    assert "secret/: Not a directory" in said
+    # Nor does what is asked for take the place of a link.
+    assert "link: Not a directory" in box("cp", f"{tmp_path}/link/", "p:/w", code=1).stderr
+
+
+def test_what_is_no_file_is_not_replaced_by_one(box, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/null").write_text("x")
+    inside = f"/proc/{container(box, 'p')['pid']}/root"
+    sh(box, "mkdir /w; mkfifo /w/fifo; ln -s fifo /w/link")
+    os.mknod(f"{inside}/w/socket", 0o600 | stat.S_IFSOCK)
+    before = sh(box, "stat -c '%F %i' /dev/null /w/fifo /w/socket")
+    for path, what in (("dev/null", "device"), ("w/fifo", "FIFO"), ("w/socket", "socket")):
+        said = box("cp", str(tmp_path / "file"), f"p:/{path}", code=1).stderr
+        assert f"cannot replace {os.path.basename(path)}: it is a {what}" in said
+        assert "remove it first" in said
+    assert "it is a device" in box("cp", f"{tmp_path}/tree/.", "p:/dev", code=1).stderr
+    link = tar_of(("null", {"type": tarfile.SYMTYPE, "linkname": "zero"}, b""))
+    for tar in (tar_of(("null", {}, b"x")), link):
+        assert b"it is a device" in cp(box, "-", "p:/dev", stdin=tar, code=1).stderr
+    assert sh(box, "stat -c '%F %i' /dev/null /w/fifo /w/socket") == before
+    assert ".bayplan" not in sh(box, "ls -a /dev /w")
+    # One of its kind takes its place; so does a file that of a link.
+    os.mkfifo(tmp_path / "fifo")
+    box("cp", str(tmp_path / "fifo"), "p:/w/fifo")
+    os.link(tmp_path / "fifo", tmp_path / "again")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(tmp_path / "again", "again")
+        tar.addfile(tar_info("fifo", type=tarfile.LNKTYPE, linkname="again"))
+    cp(box, "-", "p:/w", stdin=packed.getvalue())
+    assert sh(box, "stat -c %F:%h /w/fifo") == "fifo:2\n"
+    box("cp", str(tmp_path / "file"), "p:/w/link")
+    assert sh(box, "cat /w/link; stat -c %F /w/fifo") == "xfifo\n"
+    # On the host, too.
+    assert "it is a FIFO" in box("cp", "p:/w/link", str(tmp_path / "fifo"), code=1).stderr
+
+
 def test_out_of_one_that_has_ended(box, tmp_path):
     (tmp_path / "vol").mkdir()
     box(
@@ -183,7 +299,10 @@ def test_out_of_one_that_has_ended(box, tmp_path):
     assert "cat" not in os.listdir(tmp_path / "bin")
     assert "sh" in os.listdir(tmp_path / "bin")
     away = "is mounted while it runs; the container has ended"
-    inner = ("/vol/x", "vol", "/link/x", "/other/.", "/srv/../other/x", "/srv/vol", "/etc/hosts")
+    inner = (
+        *("/vol/x", "vol", "/link/x", "/other/.", "/other/", "/srv/../other/x", "/srv/vol"),
+        "/etc/hosts",
+    )
     for path in inner:
         said = box("cp", f"q:{path}", str(tmp_path / "v"), code=1).stderr
         assert f"cannot copy {path}: that {away}" in said
@@ -232,12 +351,15 @@ def tar_of(*members: tuple[str, dict, bytes]) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
         for name, fields, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            for field, value in fields.items():
-                setattr(info, field, value)
-            tar.addfile(info, io.BytesIO(data))
+            tar.addfile(tar_info(name, size=len(data), **fields), io.BytesIO(data))
     return made.getvalue()
+
+
+def tar_info(name: str, **fields) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info
 
 
 def cp(box, *words: str, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
@@ -263,7 +385,7 @@ def test_a_tar_goes_out_and_in_again(box, tmp_path):
     look = "cd /to/a; cat f; stat -c '%n %A %u %Y' e d f; readlink l; stat -c %h d/g"
     said = sh(box, look).split("\n")
     assert said[:4] == ["one", "e -rw-r--r-- 0 7", "d drwx------ 0 7", said[3]]
-    assert said[3].startswith("f -rwsr-x--x 0")
+    assert said[3].startswith("f -rwxr-x--x 0")
     assert said[4:6] == ["d", "2"]
     assert b"cut short" in cp(box, "-", "p:/to", stdin=told[:700], code=1).stderr
     assert b"no /none" in cp(box, "-", "p:/none", stdin=told, code=1).stderr
@@ -327,6 +449,10 @@ def test_into_one_that_does_not_run(box, tmp_path):
     with tarfile.open(fileobj=io.BytesIO(cp(box, "q:/usr/made", "-").stdout)) as out:
         assert out.getnames() == ["made"]
     assert "that is mounted" in box("cp", str(tmp_path / "new"), "q:/vol/new", code=1).stderr
+    cp(box, "-", "q:/", stdin=tar_of(("link", {"type": tarfile.SYMTYPE, "linkname": "vol"}, b"")))
+    for source, path in (("new", "link"), ("new", "link/"), ("tree/.", "link")):
+        said = box("cp", f"{tmp_path}/{source}", f"q:/{path}", code=1).stderr
+        assert f"cannot copy /{path}: that is mounted" in said
     box("start", "q")
     box("wait", "q", code=0)
     assert box("logs", "q").stdout.endswith("new\n")
