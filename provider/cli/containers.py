@@ -137,7 +137,9 @@ def for_each(session: Session, names: Iterable[str], act: Callable[["Summary"], 
 def tell_oom(name: str, status: "Status") -> None:
     """Say on standard error that a container has ended for want of memory, if it has."""
     if status.oom_killed:
-        what = "its program" if status.signal == signal.SIGKILL else "a process of it"
+        # A SIGKILL that was asked for is not the kernel's.
+        own = status.signal == signal.SIGKILL and not status.stop_requested
+        what = "its program" if own else "a process of it"
         complain(f"{name}: out of memory: the kernel has killed {what}")
 
 

@@ -53,12 +53,14 @@ def logs(
         going=while_there(session.root, config.id),
     )
     streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+    begun: set[str] = set()
     for line in lines:
         stream = streams[line.stream]
-        if timestamps:
+        if timestamps and line.stream not in begun:
             whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(line.time))
             stream.write(f"{whole}.{int(line.time % 1 * 1000):03}Z ".encode())
-        stream.write(line.data + b"\n")
+        stream.write(line.data + b"\n" if line.complete else line.data)
+        (begun.discard if line.complete else begun.add)(line.stream)
         stream.flush()
 
 

@@ -81,7 +81,7 @@ def ps(
             words += ", paused" if status.paused else ""
         elif status.state == "exited":
             words = f"exited ({'unknown' if status.exit_code is None else status.exit_code})"
-            words += ", out of memory" if status.oom_killed else ""
+            words += ", out of memory" if status.oom_killed and not status.stop_requested else ""
         if status.health != "none" and status.state == "running":
             words += f", {status.health}"
         command = plain(" ".join(container.arguments))

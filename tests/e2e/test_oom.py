@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.drift import container
 from tests.support.manifests import HEAD
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +38,12 @@ def test_those_that_run_out_of_memory_are_said_to_have(bayplan):
     assert waited.stdout == "137\n"
     assert "front: out of memory" in waited.stderr
     assert json.loads(bayplan("inspect", "front").stdout)[0]["status"]["oomKilled"]
-    bayplan("rm", "front", "long")
+    # One whose child the kernel has killed long before it was stopped.
+    bayplan(*run, "child", "-d", "test/box", "sh", "-c", f"({HOG}); echo over; exec sleep 99")
+    wait_until(lambda: "over" in bayplan("logs", "child").stdout)
+    bayplan("stop", "-t", "0", "child")
+    assert "a process of it" in bayplan("wait", "child", code=137).stderr
+    bayplan("rm", "front", "long", "child")
     bayplan.delete("test")
 
 

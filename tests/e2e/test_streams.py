@@ -231,6 +231,16 @@ def test_following_a_log_ends_with_its_container(box):
     box("rm", "talks")
 
 
+def test_a_line_of_any_length_is_one_in_the_log(box):
+    script = "head -c 3000000 /dev/zero | busybox tr '\\0' x; echo; busybox printf end"
+    box(*RUN[:1], "--network", "none", "--name", "long", "test/box", "sh", "-c", script)
+    assert box("logs", "long").stdout == "x" * 3_000_000 + "\nend"
+    first, last = box("logs", "-t", "long").stdout.split("\n")
+    assert len(first) == 3_000_000 + len("2026-01-31T12:00:00.000Z ")
+    assert last.endswith("Z end")
+    box("rm", "long")
+
+
 def test_one_name_is_given_once(box):
     with ExitStack() as stack:
         words = (*RUN, "-d", "--name", "twin", "test/box", "sleep", "1000000")
