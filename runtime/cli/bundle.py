@@ -130,6 +130,9 @@ def complete(process: Process, wanted: dict[str, Any]) -> Process:
         raise ContainerError("process.args is empty")
     if not process.cwd.startswith("/"):
         raise ContainerError(f"process.cwd {process.cwd} is not absolute")
+    if beyond := set(process.capabilities.effective) - set(process.capabilities.permitted):
+        names = ", ".join(sorted(beyond))
+        raise ContainerError(f"effective capabilities that are not permitted: {names}")
     privileges = bool(wanted.get("noNewPrivileges", False))
     return replace(process, no_new_privileges=privileges)
 

@@ -94,7 +94,10 @@ def make(name: str, resources: Resources) -> Cgroup:
     group = named_group(name)
     # Said before there is a group: what is removed below is killed, and then it must be ours.
     group.refuse_unmet(resources)
-    taken = ConflictError(f"cgroup {name} exists already: it is another container's")
+    taken = ConflictError(
+        f"cgroup {name} exists already, of another container or left over by one: "
+        "where nothing is in it, rmdir removes it"
+    )
     if group.exists():
         raise taken
     try:

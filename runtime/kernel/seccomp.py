@@ -207,4 +207,6 @@ def _action(name: str, errno_ret: int | None) -> int:
     action = ACTIONS[name]
     if name in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         action |= (EPERM if errno_ret is None else errno_ret) & 0xFFFF
+    elif errno_ret is not None:  # which runtimes must refuse, by the specification
+        raise ContainerError(f"seccomp action {name} takes no errno, and {errno_ret} is given")
     return action

@@ -53,7 +53,7 @@ def test_the_cgroup_of_a_stopped_container_is_still_its_own(bundle):
     bundle.do("kill", ID, "KILL")
     bundle.wait_stopped()
     other = ("--root", str(bundle.path / "other"))
-    assert "another container's" in bundle.fails(*other, "create", ID)
+    assert "of another container" in bundle.fails(*other, "create", ID)
     bundle.do("delete", ID)
     bundle.do(*other, "create", ID, **NO_STREAMS)
     bundle.do(*other, "delete", ID)

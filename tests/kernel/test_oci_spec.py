@@ -186,6 +186,7 @@ def test_limits_of_the_cgroup(bundle):
         ({"linux": {"noSuchThing": True}}, "noSuchThing"),
         ({"linux": {"cgroupsPath": "user.slice:a:b"}}, "systemd"),
         ({"linux": {"timeOffsets": {"monotonic": {"secs": 5}}}}, "timeOffsets need a time"),
+        ({"process": {"capabilities": {"effective": ["CAP_CHOWN"]}}}, "not permitted: CAP_CHOWN"),
         ({"linux": {"uidMappings": MAPPING, "gidMappings": MAPPING}}, "need a user namespace"),
         ({"linux": {"seccomp": {**ALLOW, "architectures": ["SCMP_ARCH_FOO"]}}}, "SCMP_ARCH_FOO"),
     ],

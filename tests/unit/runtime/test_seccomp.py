@@ -107,10 +107,14 @@ def argument_strategy() -> st.SearchStrategy[SeccompArg]:
 
 def rule_strategy() -> st.SearchStrategy[SyscallRule]:
     return st.builds(
-        lambda names, action, number, args: SyscallRule(tuple(names), action, number, tuple(args)),
+        lambda names, action, args: SyscallRule(tuple(names), *action, tuple(args)),
         st.lists(st.sampled_from(["read", "write", "clone", "socket", "mseal"]), min_size=1),
-        st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"]),
-        st.sampled_from([None, 0, 13]),
+        st.sampled_from(
+            [
+                *(("SCMP_ACT_ERRNO", number) for number in (None, 0, 13)),
+                *((f"SCMP_ACT_{name}", None) for name in ("ALLOW", "KILL_PROCESS")),
+            ]
+        ),
         st.lists(argument_strategy(), max_size=3),
     )
 
@@ -159,6 +163,16 @@ def test_calls_of_other_architectures_do_not_slip_through_a_list_of_denials() ->
     assert simulate(program, X86, SYSCALLS["x86"]["mount"]) == errno(ENOSYS)
     assert simulate(program, AARCH64, SYSCALLS["aarch64"]["mount"]) == errno(ENOSYS)
     assert simulate(program, X86_64, 0) == ALLOW
+
+
+def test_an_errno_for_what_returns_none_is_refused() -> None:
+    allowed = (SyscallRule(("read",), "SCMP_ACT_ALLOW", 5),)
+    for profile in (
+        Seccomp("SCMP_ACT_ALLOW", default_errno_ret=1),
+        Seccomp("SCMP_ACT_ERRNO", syscalls=allowed),
+    ):
+        with pytest.raises(ContainerError, match="SCMP_ACT_ALLOW takes no errno"):
+            compile_profile(profile)
 
 
 def test_the_own_architecture_is_always_meant_and_no_unknown_one_is_taken() -> None:
@@ -348,7 +362,7 @@ def test_what_cannot_be_compiled_is_said(profile: Seccomp, message: str) -> None
 def test_program_that_is_too_long_is_refused() -> None:
     many = tuple(SeccompArg(0, value, "SCMP_CMP_EQ") for value in range(2000))
     profile = Seccomp(
-        "SCMP_ACT_ERRNO", syscalls=(SyscallRule(("read",), "SCMP_ACT_ALLOW", 0, many),)
+        "SCMP_ACT_ERRNO", syscalls=(SyscallRule(("read",), "SCMP_ACT_ALLOW", None, many),)
     )
     with pytest.raises(ContainerError, match="instructions, the kernel takes 4096"):
         compile_profile(profile, machine="x86_64")
