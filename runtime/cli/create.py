@@ -24,7 +24,7 @@ from runtime.container.program import compile_program, keyring_name
 from runtime.container.stages import Stages
 from runtime.errors import ContainerError, LaunchError, NotFoundError
 from runtime.kernel.namespaces import write_maps
-from runtime.kernel.procfs import is_confined, start_ticks
+from runtime.kernel.procfs import boot_id, is_confined, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
 from runtime.spec import Resources, Spec
@@ -188,7 +188,9 @@ class _Making:
                 self.cgroup_inode = group.inode()
                 yield group
         elif self.cgroup is not None:
-            yield cgroups.make(self.cgroup, resources)
+            made = cgroups.make(self.cgroup, resources)
+            self.cgroup_inode = made.inode()
+            yield made
         elif resources != Resources() and not self.context.has_cgroups:
             raise ContainerError("resources need a cgroup manager")
         else:
@@ -267,6 +269,7 @@ class _Making:
             cgroup=self.cgroup,
             scope=self.unit,
             cgroup_inode=self.cgroup_inode,
+            boot=boot_id(),
             annotations=spec.annotations,
             external_descriptors=json_text.dumps(streams),
             has_keyring="no-new-keyring" not in self.values,

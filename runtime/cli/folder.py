@@ -28,9 +28,9 @@ from runtime import json_text
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, DamagedError, NotFoundError, StateError
 from runtime.kernel.bare import signal, socket
-from runtime.kernel.procfs import is_running, start_ticks
+from runtime.kernel.procfs import boot_id, is_running, start_ticks
 from runtime.kernel.replace import replace_file
-from runtime.record import dataclass, field
+from runtime.record import dataclass, field, replace
 from runtime.version import OCI_VERSION
 
 TYPE_CHECKING = False
@@ -52,10 +52,12 @@ class Status:
     scope: str | None = None
     """The unit of systemd that has this cgroup."""
     cgroup_inode: int | None = None
-    """Of a scope's: that goes with its last process, and another may be called the same."""
+    """Another group may be called the same when this one is gone, as a scope with its processes."""
     annotations: dict[str, str] = field(default_factory=dict)
     external_descriptors: str = "[]"
     """JSON: what its standard streams were."""
+    boot: str = ""
+    """Which boot of the machine it was made in: of another, nothing runs."""
     has_keyring: bool = True
     """Whether its processes leave the session keyring of whoever starts them."""
 
@@ -140,7 +142,10 @@ class Folder:
         """
         name = "making" if making else "status"
         try:
-            return Status(**self._parse(name))
+            status = Status(**self._parse(name))
+            if status.boot not in ("", boot_id()):
+                status = replace(status, pid=0, start=0, cgroup=None, scope=None)
+            return status
         except FileNotFoundError:
             raise self._not_found() from None
         except TypeError:

@@ -55,8 +55,8 @@ def open_group(status: Status) -> Cgroup | None:
     if status.cgroup is None:
         return None
     group = named_group(status.cgroup)
-    if status.scope is not None and group.inode() not in (None, status.cgroup_inode):
-        return None  # another container's, since the scope ended with its last process
+    if status.cgroup_inode is not None and group.inode() not in (None, status.cgroup_inode):
+        return None  # another's: this one's ended with its scope, or somebody took it away
     return group
 
 

@@ -31,7 +31,14 @@ def main(arguments: list[str] | None = None) -> None:
     if rest and rest[0] in _ENTERING:
         # Hooks, which only a container that is made has, may want all of them.
         kept = _KEPT if rest[0] == "exec" else os.environ
-        _out_of_reach(words, {name: os.environ[name] for name in kept if name in os.environ})
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        try:
+            _out_of_reach(words, environment)
+        except OSError as error:
+            from runtime.cli.report import Report
+
+            Report(options).error(f"cannot start again out of containers' reach: {error}", error)
+            sys.exit(255 if rest[0] == "exec" else 1)
     from runtime.cli.commands import run
 
     code = run(options, rest)

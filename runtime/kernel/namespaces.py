@@ -21,6 +21,7 @@ from runtime.kernel.libc import (
     check,
     sizeof,
 )
+from runtime.kernel.process import close_range
 
 CLONE_NEWTIME = 0x80
 CLONE_VM = 0x100
@@ -129,10 +130,15 @@ def write_maps(pid: int, uids: Iterable[Mapping], gids: Iterable[Mapping]) -> No
 
 def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
     """Return a user namespace with these maps that nobody lives in; the caller closes it."""
+    life, ours = os.pipe2(os.O_CLOEXEC)
     pid, pidfd = clone3(CLONE_NEWUSER, exit_signal=signal.SIGCHLD)
     if pid == 0:
-        while True:
-            signal.pause()
+        try:
+            os.dup2(life, 0)
+            close_range(1)  # what we hold open for others must not outlive us in it
+            os.read(0, 1)  # until the caller is done, or dead
+        finally:
+            os._exit(0)
     try:
         # Who was born into a new pid namespace still has the /proc of the old one in view.
         number = _number_in_proc(pidfd)
@@ -141,7 +147,8 @@ def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
     finally:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
+        for fd in (pidfd, life, ours):
+            os.close(fd)
 
 
 def _number_in_proc(pidfd: int) -> int:

@@ -21,7 +21,7 @@ from runtime.supervisor.context import Context
 from runtime.supervisor.launch import Launch, Launched
 from runtime.supervisor.limits import HOST_NOFILE
 from runtime.supervisor.loop import IN, Timer
-from runtime.supervisor.spawn import collect
+from runtime.supervisor.spawn import LOOK_AGAIN_S, collect
 
 _UNKNOWN_AFTER_S = 2.0
 """How long after an end it is that nobody will tell of it any more."""
@@ -243,8 +243,16 @@ class Process:
                 # Reaped, and the kernel does not tell: the keeper will, if it was his.
                 self._context.loop.forget(self._pidfd)
                 self._give_up_later()
+        else:
+            if code is None:  # who traces it has not let it go: the event would come for ever
+                self._context.loop.forget(self._pidfd)
+                self._context.loop.call_later(LOOK_AGAIN_S, self._watch_again)
         if code is not None:
             self._finish(code)
+
+    def _watch_again(self) -> None:
+        if self._ended is not None:
+            self._context.loop.watch(self._pidfd, IN, self._on_pidfd)
 
     def _give_up_later(self) -> None:
         if self._timer is None:

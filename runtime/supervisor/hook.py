@@ -47,6 +47,7 @@ def run_hook(
                 (os.POSIX_SPAWN_DUP2, said, 2),
             ),
             setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
         )
         try:
             if began is not None:

@@ -31,7 +31,7 @@ import select
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from runtime.kernel.passing import receive_fds
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, detach, prctl
@@ -137,12 +137,23 @@ class Keeper:
         with suppress(FileNotFoundError):
             if os.stat(self._log_path()).st_size > _LOG_BYTES:
                 os.truncate(self._log_path(), 0)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        while self._socket is None:
+            try:
+                self._listen_to(self._spawn())
+            except OSError as error:  # a host with nothing left: then above all this must stay
+                note(f"cannot start a supervisor yet: {error}")
+                time.sleep(_MAX_PAUSE_S)
+        self._tell_everything()
+
+    def _spawn(self) -> socket.socket:
+        """Start the supervisor and return our end of the line to it."""
         code, program = own_code(), "/proc/self/exe"
         if self._trial is not None:
             code, program = self._trial.code, f"/proc/self/fd/{self._trial.interpreter}"
             self._trial.until = time.monotonic() + _TRIAL_S
-        with theirs:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as undo, theirs:
+            undo.callback(ours.close)
             self._born = time.monotonic()
             self._supervisor = os.posix_spawn(
                 program,
@@ -155,8 +166,8 @@ class Keeper:
                 ],
                 setsigmask=[],
             )
-        self._listen_to(ours)
-        self._tell_everything()
+            undo.pop_all()
+        return ours
 
     def _listen_to(self, ours: socket.socket) -> None:
         ours.set_inheritable(False)
@@ -324,14 +335,17 @@ class Keeper:
         known to have got to their exec.
         """
         for name, pid in self._children.items():
-            if name.startswith(PROBE):
+            if name.startswith(PROBE) and strays.is_child(pid):
                 strays.kill(pid)
         for name, pid in tuple(self._forked.items()):
+            # Else reaped just before the supervisor was killed, and somebody else's pid by now.
+            ours = strays.is_child(pid)
             if not name.startswith(CONTAINER):
-                strays.kill(pid)
+                if ours:
+                    strays.kill(pid)
                 del self._forked[name]
                 continue
-            fate = strays.decide(pid)
+            fate = strays.decide(pid) if ours else strays.Fate.GONE
             # One that has ended is left to be reaped like all others.
             if fate is not strays.Fate.ENDED:
                 del self._forked[name]

@@ -53,7 +53,7 @@ def numbers(folder: str) -> list[int]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(int(name[:-4]) for name in names if name.endswith(".log"))
+    return sorted(int(n[:-4]) for n in names if n.endswith(".log") and n[:-4].isdecimal())
 
 
 class Peek:

@@ -11,7 +11,7 @@ from runtime.supervisor.limits import environment
 from runtime.supervisor.loop import IN, Loop
 from runtime.supervisor.names import Code, own_code
 
-_LOOK_AGAIN_S = 0.1
+LOOK_AGAIN_S = 0.1
 
 
 def spawn(
@@ -59,6 +59,9 @@ def collect(
         code = None
         with suppress(ChildProcessError):
             code = exits.peek(pidfd)
+            if code is None:  # who traces it has not let it go: the event would come for ever
+                loop.call_later(LOOK_AGAIN_S, partial(loop.watch, pidfd, IN, ended))
+                return
             exits.reap(pidfd)
         os.close(pidfd)
         collected(code)
@@ -69,4 +72,4 @@ def collect(
 def _collect_unwatched(loop: Loop, pid: int) -> None:
     """Collect a child nobody will tell the end of: no descriptor was left."""
     if os.waitpid(pid, os.WNOHANG) == (0, 0):
-        loop.call_later(_LOOK_AGAIN_S, partial(_collect_unwatched, loop, pid))
+        loop.call_later(LOOK_AGAIN_S, partial(_collect_unwatched, loop, pid))

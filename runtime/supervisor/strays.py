@@ -65,6 +65,12 @@ def name_of(pid: int) -> bytes:
     return fields[0] if fields else b""
 
 
+def is_child(pid: int) -> bool:
+    """Tell whether *pid* is a child of this process: then nobody else can have reaped it."""
+    fields = _stat(pid)
+    return bool(fields) and int(fields[2]) == os.getpid()
+
+
 def children_of(parent: int) -> dict[int, int]:
     """Return the children, zombies too, and when they started in ticks since boot."""
     found = {}

@@ -128,6 +128,16 @@ def test_one_that_takes_too_long_is_killed(bundle):
     assert "did not end within 1 s" in bundle.fails("create", ID)
 
 
+def test_hooks_ignore_no_signals(bundle):
+    seen = bundle.path / "ignored"
+    note = _hook(f"grep SigIgn /proc/self/status >> {seen}")
+    bundle.config["hooks"] = {point: [note] for point in ("prestart", "poststart", "poststop")}
+    bundle.start()
+    bundle.do("delete", "--force", ID)
+    ignored = {int(line.split()[1], 16) for line in seen.read_text().splitlines()}
+    assert not any(mask >> number - 1 & 1 for mask in ignored for number in (13, 25))
+
+
 def test_a_hook_in_the_new_namespaces_can_mount_into_the_root(bundle):
     target = f"{bundle.path}/rootfs/etc"
     mount = f"mount -t tmpfs tmpfs {target} && echo hello > {target}/greeting"

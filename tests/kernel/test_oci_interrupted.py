@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.kernel.procfs import start_ticks
 from tests.support.bundle import ID, bundle_in
 from tests.support.waiting import wait_until
 
@@ -57,6 +58,30 @@ def test_the_cgroup_of_a_stopped_container_is_still_its_own(bundle):
     bundle.do("delete", ID)
     bundle.do(*other, "create", ID, **NO_STREAMS)
     bundle.do(*other, "delete", ID)
+
+
+@pytest.mark.parametrize("of_another_boot", [False, True])
+def test_a_later_cgroup_of_the_same_name_is_another_containers(bundle, of_another_boot):
+    """Somebody has taken the empty one away, or the machine was booted since."""
+    bundle.start()
+    bundle.do("kill", ID, "KILL")
+    bundle.wait_stopped()
+    for group in bundle.groups():
+        os.rmdir(group)
+    other = ("--root", str(bundle.path / "other"))
+    bundle.do(*other, "create", ID, **NO_STREAMS)
+    bundle.do(*other, "start", ID)
+    if of_another_boot:
+        record = bundle.root / ID / "status"
+        now = json.loads(bundle.do(*other, "state", ID))["pid"]
+        text = json.loads(record.read_text())
+        text |= {"boot": "another", "pid": now, "start": start_ticks(now), "cgroup_inode": None}
+        record.write_text(json.dumps(text))
+        assert bundle.state()["status"] == "stopped"
+    bundle.fails("kill", "--all", ID, "KILL")
+    bundle.do("delete", ID)
+    assert json.loads(bundle.do(*other, "state", ID))["status"] == "running"
+    bundle.do(*other, "delete", "--force", ID)
 
 
 def test_the_same_id_below_another_root_is_another_container(bundle):

@@ -1,12 +1,15 @@
 """The keeper's loop, with supervisors that are only a pid and an end of a socket."""
 
+import errno
 import os
 import select
 import signal
 import socket
+import subprocess
 
+from runtime.kernel.procfs import is_running, start_ticks
 from runtime.supervisor import keeper, strays
-from runtime.supervisor.names import Home
+from runtime.supervisor.names import CONTAINER, PROBE, Home
 
 FIRST, SECOND = 1001, 1002
 
@@ -33,6 +36,37 @@ class Poll:
 
 
 _REAL = select.poll
+
+
+def test_a_host_with_nothing_left_does_not_end_it(tmp_path, monkeypatch):
+    answers = iter([OSError(errno.EAGAIN, "no process to be had"), FIRST])
+
+    def spawn(*_arguments, **_options):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(keeper.os, "posix_spawn", spawn)
+    monkeypatch.setattr(keeper.time, "sleep", lambda _seconds: None)
+    kept = keeper.Keeper(Home(str(tmp_path), str(tmp_path), "none"))
+    kept._start()
+    assert kept._supervisor == FIRST
+    kept._socket.close()
+
+
+def test_what_is_not_its_child_is_not_killed(tmp_path):
+    """The supervisor had reaped it, and was killed before it said so."""
+    with subprocess.Popen(["sh", "-c", "sleep 100 & echo $!"], stdout=subprocess.PIPE) as shell:
+        stranger = int(shell.stdout.readline())
+    kept = keeper.Keeper(Home(str(tmp_path), str(tmp_path), "none"))
+    start = start_ticks(stranger)
+    kept._children, kept._forked = {f"{PROBE}a": stranger}, {"exec": stranger}
+    kept._forked |= {f"{CONTAINER}b": stranger}
+    kept._settle_leftovers()
+    assert is_running(stranger, start)
+    assert kept._forked == {}
+    os.kill(stranger, signal.SIGKILL)
 
 
 def test_a_socket_is_watched_no_more_when_its_supervisor_is_gone(tmp_path, monkeypatch):
