@@ -71,7 +71,7 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
     if "process" not in wanted:
         raise ContainerError("config.json has no process")
     _filter_capabilities(wanted["process"], warn)
-    _drop_kernel_memory(wanted.get("linux"), warn)
+    drop_kernel_memory(wanted.get("linux"), warn)
     spec: Spec = _decode(Spec, wanted, "config.json")
     root = os.path.join(bundle, spec.root.path)
     mounts = tuple(_with_absolute_source(mount, bundle) for mount in spec.mounts)
@@ -174,7 +174,7 @@ def _filter_capabilities(process: Any, warn: Warn) -> None:
             sets[name] = known_capabilities(sets[name], warn)
 
 
-def _drop_kernel_memory(linux: Any, warn: Warn) -> None:
+def drop_kernel_memory(linux: Any, warn: Warn) -> None:
     """Take limits of the kernel's own memory out, which Linux no longer has; runc does so too."""
     section = linux
     for name in ("resources", "memory"):

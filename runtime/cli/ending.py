@@ -73,7 +73,8 @@ def _delete(context: Context, folder: Folder, *, force: bool) -> None:
                 return
             word = condition(folder, status)
             if word == "running" and not force:
-                raise StateError(f"cannot delete container {folder.id}: it is running")
+                how = "paused" if cgroups.is_frozen(status) else word
+                raise StateError(f"cannot delete container {folder.id}: it is {how}")
             destroy(context, folder, status)
     except NotFoundError:
         if not force:

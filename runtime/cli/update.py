@@ -9,7 +9,7 @@ from runtime import json_text
 from runtime.cgroup.setting import parse_size
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, one, only
-from runtime.cli.bundle import read_json, to_spec
+from runtime.cli.bundle import drop_kernel_memory, read_json, to_spec
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import condition
@@ -54,6 +54,7 @@ def update(context: Context, values: Mapping[str, list[str]], rest: list[str]) -
         group = cgroups.open_group(status)
         if group is None:
             raise StateError(f"container {folder.id} has no cgroup")
+        drop_kernel_memory({"resources": change}, context.report.warning)
         config = folder.read_config()
         before = to_spec(config, status.bundle, warn=lambda _text: None).linux.resources
         linux = config.get("linux") or {}

@@ -269,7 +269,9 @@ class Launch:
     def _ended(self) -> Launched:
         if self._sibling or not self._program or self._will_wait:
             self._follow_silent()
-            raise LaunchError("the child died before it got to exec")
+            raise LaunchError(
+                "the child died before it got to exec (a memory limit too low to begin with?)"
+            )
         self._channel.close()
         return self._launched()
 

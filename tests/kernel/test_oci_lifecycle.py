@@ -119,6 +119,7 @@ def test_pause_and_resume(bundle):
 def test_a_paused_container_can_be_killed(bundle):
     bundle.start()
     bundle.do("pause", ID)
+    assert "it is paused" in bundle.fails("delete", ID)
     bundle.do("kill", ID, "SIGKILL")
     bundle.wait_stopped()
 
@@ -165,6 +166,8 @@ def test_update_changes_only_what_is_given(bundle):
     assert bundle.limit("pids.max") == "30"
     assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
     bundle.do("update", ID)  # nothing, as with runc and crun
+    assert "memory.kernel is ignored" in bundle.call("update", "--kernel-memory", "9M", ID).stderr
+    assert bundle.call("update", "--pids-limit", "30", ID).stderr == ""
     bundle.do("update", "--memory-swap", "48M", ID)
     bundle.do("update", "--memory", "-1", ID)
     assert str(32 << 20) not in {bundle.limit(f) for f in _memory_files(bundle)}
