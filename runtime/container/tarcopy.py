@@ -22,9 +22,11 @@ from runtime.record import dataclass
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.rootfs.transfer import (
     ABSENT,
+    OF_KERNEL,
     How,
     Identity,
     at_or_above,
+    begins_the_kernels,
     beside,
     identity,
     mode_kept,
@@ -55,7 +57,7 @@ def pack(source: int, name: str, new_name: str, write: Callable[[bytes], None], 
     here = os.open(name, LOOK, dir_fd=source)
     try:
         tar = TarWriter(write)
-        _Packing(tar, how, {}).add(here, new_name)
+        _Packing(tar, how, {}).add(here, new_name, top=True)
         tar.close()
     finally:
         os.close(here)
@@ -68,7 +70,7 @@ class _Packing:
     seen: dict[Identity, bytes]
     """Where what has several names was written."""
 
-    def add(self, here: int, path: str) -> None:
+    def add(self, here: int, path: str, *, top: bool = False) -> None:
         """Write what *here* is, a descriptor with O_PATH, as *path*, and what is in it."""
         must_not_be_deep(path)
         found = os.fstat(here)
@@ -91,6 +93,9 @@ class _Packing:
         )
         if kind is Kind.FOLDER:
             self.tar.add(entry)
+            if not top and begins_the_kernels(here):
+                self.how.left_out(f"{path} {OF_KERNEL}")
+                return
             reading = os.open(".", LIST, dir_fd=here)
             try:
                 for name in sorted(os.listdir(reading)):

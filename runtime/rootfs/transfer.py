@@ -12,7 +12,15 @@ from contextlib import contextmanager, suppress
 
 from runtime.errors import StateError
 from runtime.kernel import mask
-from runtime.kernel.path import LIST, LOOK
+from runtime.kernel.path import (
+    CGROUP2_SUPER_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    LIST,
+    LOOK,
+    PROC_SUPER_MAGIC,
+    SYSFS_MAGIC,
+    filesystem_magic,
+)
 from runtime.kernel.replace import write_all
 from runtime.record import dataclass
 
@@ -29,7 +37,9 @@ _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)
 _DEEPEST = 400
 """So many folders in each other: each level costs two descriptors and two frames."""
 
+_OF_KERNEL = (PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC)
 ABSENT = "is mounted while it runs; the container has ended"
+OF_KERNEL = "shows what the kernel has: a folder with nothing in it"
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -169,7 +179,10 @@ class _Copying:
                 made = False
             there = os.open(new_name, LIST, dir_fd=target)
         try:
-            self.copy_members(here, there, inner)
+            if inner and begins_the_kernels(here):
+                self.how.left_out(f"{self.target}{inner} {OF_KERNEL}")
+            else:
+                self.copy_members(here, there, inner)
             if made:
                 with _naming(self.target + inner):
                     _keep(there, os.fstat(here), self.how)
@@ -355,6 +368,15 @@ def mode_kept(mode: int, how: How, *, folder: bool) -> int:
     if how.set_id:
         return mode
     return mode & ~(_SET_ID if folder else _SET_ID | stat.S_ISVTX)
+
+
+def begins_the_kernels(folder: int) -> bool:
+    """Tell whether a file system such as /proc or /sys is mounted at *folder*.
+
+    What is in there are no files that could be copied, nor all of them read.
+    """
+    device = os.stat("..", dir_fd=folder).st_dev
+    return device != os.fstat(folder).st_dev and filesystem_magic(folder) in _OF_KERNEL
 
 
 def identity(found: os.stat_result) -> Identity:

@@ -285,6 +285,20 @@ def test_what_is_no_file_is_not_replaced_by_one(box, tmp_path):
     assert "it is a FIFO" in box("cp", "p:/w/link", str(tmp_path / "fifo"), code=1).stderr
 
 
+def test_the_whole_of_a_running_one_without_what_is_the_kernels(box, tmp_path):
+    said = box("cp", "p:/", str(tmp_path / "all")).stderr
+    assert (tmp_path / "all/bin/busybox").exists()
+    assert os.listdir(tmp_path / "all/proc") == os.listdir(tmp_path / "all/sys") == []
+    assert "proc shows what the kernel has" in said
+    done = cp(box, "p:/", "-")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"bin", "proc", "sys"} <= names
+    assert not any(name.startswith(("proc/", "sys/")) for name in names)
+    box("cp", "p:/proc/1/status", str(tmp_path / "status"))
+    assert "Name:" in (tmp_path / "status").read_text()
+
+
 def test_out_of_one_that_has_ended(box, tmp_path):
     (tmp_path / "vol").mkdir()
     box(
