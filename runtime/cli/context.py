@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from runtime.cli.arguments import UsageError, one
-from runtime.cli.folder import Folder
+from runtime.cli.folder import Folder, is_id
 from runtime.cli.report import Report
 from runtime.errors import UnsupportedHostError
 from runtime.kernel.procfs import is_confined
@@ -54,7 +54,6 @@ class Context:
         Raises:
             UsageError: that is no id.
         """
-        allowed = all(c.isascii() and (c.isalnum() or c in "_+-.") for c in container_id)
-        if not container_id or not allowed or container_id in (".", ".."):
+        if not is_id(container_id):
             raise UsageError(f"not a container id: {container_id!r}")
         return Folder(self.root, container_id)

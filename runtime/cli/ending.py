@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -15,6 +14,7 @@ from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
 from runtime.kernel.bare import signal
 from runtime.kernel.procfs import is_running
+from runtime.kernel.readable import wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def kill_process(status: Status, group: Cgroup | None = None) -> None:
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if group is not None and not select.select([pidfd], [], [], _FROZEN_AFTER_S)[0]:
+        if group is not None and not wait_readable(pidfd, _FROZEN_AFTER_S):
             group.take_back(status.pid)
-        if not select.select([pidfd], [], [], _DEATH_S)[0]:
+        if not wait_readable(pidfd, _DEATH_S):
             raise StateError(f"process {status.pid} of container {status.id} survives SIGKILL")
     finally:
         os.close(pidfd)

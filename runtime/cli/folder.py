@@ -319,10 +319,18 @@ def state_of(status: Status, word: str) -> dict[str, Any]:
     return state
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a container may be called that."""
+    allowed = all(c.isascii() and (c.isalnum() or c in "_+-.") for c in text)
+    return allowed and text not in ("", ".", "..")
+
+
 def list_ids(root: str) -> list[str]:
-    """Return the ids of all containers below *root*, sorted."""
+    """Return the ids of all containers below *root*, sorted; folders of others are left out."""
     try:
         with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+            return sorted(
+                e.name for e in entries if is_id(e.name) and e.is_dir(follow_symlinks=False)
+            )
     except FileNotFoundError:
         return []

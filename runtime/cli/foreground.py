@@ -1,5 +1,6 @@
 """Staying with a process until it ends: its signals, its terminal, its exit code."""
 
+import errno
 import fcntl
 import os
 import select
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _BYTES = 65536
 _OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
+_WRITABLE = select.POLLOUT | select.POLLERR
 
 
 class Foreground:
@@ -171,9 +174,28 @@ class Foreground:
 def _select(
     reading: Set[int], writing: Set[int], timeout_s: float | None
 ) -> tuple[set[int], set[int]]:
-    """Return which of them are readable, and which are writable; none if the time is over."""
-    readable, writable, _ = select.select(reading, writing, [], timeout_s)
-    return set(readable), set(writable)
+    """Return which of them are readable, and which are writable; none if the time is over.
+
+    As select(2) has it, which takes no descriptor above 1023.
+    """
+    poller = select.poll()
+    for fd in reading | writing:
+        poller.register(
+            fd, (select.POLLIN if fd in reading else 0) | (select.POLLOUT if fd in writing else 0)
+        )
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left_s = None if deadline is None else max(0, deadline - time.monotonic())
+        told = poller.poll(None if left_s is None else left_s * 1000)
+        if any(events & select.POLLNVAL for _, events in told):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        readable = {fd for fd, events in told if fd in reading and events & _READABLE}
+        writable = {fd for fd, events in told if fd in writing and events & _WRITABLE}
+        if readable or writable or not told:
+            return readable, writable
+        # Hung up, and full: poll(2) says the former without being asked, again and again.
+        for fd, _ in told:
+            poller.unregister(fd)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

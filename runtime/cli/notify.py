@@ -17,6 +17,7 @@ from runtime.cli.folder import Folder, Status
 from runtime.kernel.bare import socket
 from runtime.kernel.passing import send_fds
 from runtime.kernel.procfs import is_running
+from runtime.kernel.readable import wait_readable
 from runtime.record import replace
 from runtime.spec import Mount, Spec
 
@@ -81,7 +82,7 @@ class Notification:
         self._socket.close()
 
     def fileno(self) -> int:
-        """Return what is readable when there is something to `take`."""
+        """Return what is readable when there is something for `take_all`."""
         return self._socket.fileno()
 
     def wait(self) -> None:
@@ -91,8 +92,11 @@ class Notification:
         except ProcessLookupError:
             return
         try:
+            poller = select.poll()
+            for fd in (self.fileno(), pidfd):
+                poller.register(fd, select.POLLIN)
             while is_running(self._status.pid, self._status.start):
-                select.select([self.fileno(), pidfd], [], [])
+                poller.poll()
                 if self.take_all(leaving=True):
                     return
             self.take_all(leaving=True)
@@ -101,7 +105,7 @@ class Notification:
 
     def take_all(self, *, leaving: bool = False) -> bool:
         """Take what has been sent, as `take`."""
-        while select.select([self._socket], [], [], 0)[0]:
+        while wait_readable(self.fileno(), 0):
             if self.take(leaving=leaving):
                 return True
         return False

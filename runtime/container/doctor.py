@@ -10,7 +10,6 @@ takes no lock: a folder whose config is just being written can look like an orph
 import functools
 import os
 import re
-import select
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
@@ -40,6 +39,7 @@ from runtime.errors import (
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
 from runtime.kernel.procfs import read_mountinfo, read_stat
+from runtime.kernel.readable import wait_readable
 from runtime.network import attachment, firewall, links, netns, observe, store
 from runtime.network.hostlock import host_lock
 from runtime.network.obstacles import hindrances
@@ -363,7 +363,7 @@ def _mend_process(root: Root, pid: str) -> None:
         with os.fdopen(pidfd):
             if int(pid) in group.pids():
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                select.select([pidfd], [], [], _DEATH_S)
+                wait_readable(pidfd, _DEATH_S)
 
 
 def _menders(root: Root) -> dict[str, Callable[[str], object]]:

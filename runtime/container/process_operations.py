@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from runtime.errors import ContainerError
 from runtime.kernel.capability import to_mask
 from runtime.kernel.lsm import APPARMOR, SELINUX
-from runtime.kernel.program import Operation
+from runtime.kernel.program import RLIMITS, Operation
 from runtime.kernel.seccomp import compile_profile, filter_flags
 from runtime.spec import DEFAULT_PATH, Capabilities, Personality, Process, Seccomp
 
@@ -18,13 +18,6 @@ DEFAULT_UMASK = 0o022
 
 # personality(2); linux/personality.h
 PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
-
-# getrlimit(2); asm-generic/resource.h
-_RLIMITS = (
-    *("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS"),
-    *("RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS"),
-    *("RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"),
-)
 
 
 def rlimit_operations(process: Process) -> list[Operation]:
@@ -35,11 +28,11 @@ def rlimit_operations(process: Process) -> list[Operation]:
     """
     operations: list[Operation] = []
     for limit in process.rlimits:
-        if limit.type not in _RLIMITS:
+        if limit.type not in RLIMITS:
             raise ContainerError(f"there is no resource limit {limit.type}")
         if limit.soft > limit.hard:
             raise ContainerError(f"{limit.type}: soft {limit.soft} is above hard {limit.hard}")
-        operations.append(("rlimit", _RLIMITS.index(limit.type), limit.soft, limit.hard))
+        operations.append(("rlimit", RLIMITS.index(limit.type), limit.soft, limit.hard))
     return operations
 
 

@@ -1,9 +1,9 @@
 """Files that were never finished: where they can lie, and whether their writer still lives.
 
 Whoever replaces a file writes beside it, under a name that ends in its own process id
-(``.name.123`` or ``name.123.tmp``), and renames. What has such a name, and no such process, is
-left from one that was killed. The image store and the cache of manifests have temporaries of
-their own, and clear them up themselves.
+(``.name.123`` or ``name.<random>.123.tmp``), and renames. What has such a name, and no such
+process, is left from one that was killed. The image store and the cache of manifests have
+temporaries of their own, and clear them up themselves.
 """
 
 import os

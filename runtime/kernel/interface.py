@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from runtime.kernel.bare import socket
-from runtime.kernel.libc import addressof, c_char
+from runtime.kernel.libc import addressof, room
 
 _SIOCSIFFLAGS = 0x8914
 _SIOCGIFCONF = 0x8912
@@ -14,7 +14,6 @@ _SIOCSIFADDR = 0x8916
 _SIOCSIFNETMASK = 0x891C
 _IFF_UP_RUNNING = 0x1 | 0x40
 _IFREQ_BYTES = 40
-_ROOM = 512 * _IFREQ_BYTES
 
 
 def set_loopback_up() -> None:
@@ -48,9 +47,24 @@ def _any_socket() -> socket.socket:
 
 def _labels(any_socket: socket.socket) -> list[str]:
     """Return the label of each address of this network namespace."""
-    room = bytearray(_ROOM)
-    address = (c_char * _ROOM).from_buffer(room)
-    ifconf = struct.pack("iP", _ROOM, addressof(address))
-    length = struct.unpack("iP", fcntl.ioctl(any_socket, _SIOCGIFCONF, ifconf))[0]
-    names = (bytes(room[start : start + 16]) for start in range(0, length, _IFREQ_BYTES))
+    # The kernel fills the room there is, and does not say whether there is more: so it is asked
+    # for how much first, and again if one more has come meanwhile.
+    while True:
+        size = _configuration(any_socket, 0, 0)
+        memory = room(size + _IFREQ_BYTES)
+        length = _configuration(any_socket, len(memory), addressof(memory))
+        if length <= size:
+            break
+    content = memory.raw
+    names = (content[start : start + 16] for start in range(0, length, _IFREQ_BYTES))
     return [name.split(b"\0", 1)[0].decode() for name in names]
+
+
+def _configuration(any_socket: socket.socket, size: int, address: int) -> int:
+    """Have the addresses written where there is room for *size* bytes; return how many bytes.
+
+    Address 0: how many that would be.
+    """
+    ifconf = struct.pack("iP", size, address)
+    length: int = struct.unpack("iP", fcntl.ioctl(any_socket, _SIOCGIFCONF, ifconf))[0]
+    return length

@@ -82,6 +82,13 @@ if TYPE_CHECKING:
 
 Operation = tuple["Any", ...]
 
+# The NUMBER of `rlimit` is a place in this; getrlimit(2); asm-generic/resource.h
+RLIMITS = (
+    *("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS"),
+    *("RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS"),
+    *("RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"),
+)
+
 
 class Program:
     """*namespaces* to be born into (CLONE_NEW* flags), then *operations* in order. Immutable.

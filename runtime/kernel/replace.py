@@ -18,16 +18,19 @@ def replace_file(
 ) -> os.stat_result:
     """Give *path* that content by rename(2), and return the new file's status.
 
-    Its folder must exist. A writer that is killed leaves ``<path>.<its pid>.tmp``. After a loss of
-    power: *durable*, the new content is there; *safe*, the old or the new one; without either the
-    file may also be empty, so that is for what can be lost (everything below a run folder).
+    Its folder must exist. A writer that is killed leaves ``<path>.<random>.<its pid>.tmp``. After a
+    loss of power: *durable*, the new content is there; *safe*, the old or the new one; without
+    either the file may also be empty, so that is for what can be lost (everything below a run
+    folder).
 
     Raises:
         OSError: nothing has changed; names the file.
     """
     target = os.fspath(path)
-    temporary = f"{target}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    # Random, as another thread, or this pid in another pid namespace, may be writing it, too.
+    temporary = f"{target}.{os.urandom(4).hex()}.{os.getpid()}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, mode)
     try:
         # Whatever the umask is.
         os.fchmod(fd, mode)

@@ -1,5 +1,6 @@
 """Who and what is inside a user's namespaces, seen from the holder outside."""
 
+import errno
 import json
 import os
 import signal
@@ -89,7 +90,7 @@ def look(namespaces: Namespaces, question: Callable[[], Any]) -> Any:
     """Return what *question*, asked inside by a process of its own, answers (as JSON).
 
     Raises:
-        OSError: the process could not enter, or was killed.
+        OSError: the process could not enter, or was killed; or what *question* raised.
     """
     read, write = os.pipe()
     with open(read, "rb") as file:
@@ -97,8 +98,7 @@ def look(namespaces: Namespaces, question: Callable[[], Any]) -> Any:
             pid = os.fork()
             if pid == 0:
                 try:
-                    namespaces.enter()
-                    os.write(write, json.dumps(question()).encode())
+                    os.write(write, json.dumps(_answer(namespaces, question)).encode())
                 finally:
                     os._exit(0)
         finally:
@@ -107,4 +107,17 @@ def look(namespaces: Namespaces, question: Callable[[], Any]) -> Any:
     os.waitpid(pid, 0)
     if not said:
         raise OSError("nobody can look into the namespaces any more")
-    return json.loads(said)
+    answer, error = json.loads(said)
+    if error is not None:
+        raise OSError(*error)
+    return answer
+
+
+def _answer(namespaces: Namespaces, question: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return what *question* answers inside, or the number and the text of its error."""
+    try:
+        namespaces.enter()
+        return question(), None
+    except OSError as error:
+        text = str(error).removeprefix(f"[Errno {error.errno}] ")
+        return None, (error.errno or errno.EIO, text)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 
-from runtime.errors import KernelError, UnsupportedHostError
+from runtime.errors import UnsupportedHostError
 from runtime.kernel.interface import set_loopback_up
 from runtime.kernel.mount import MS_BIND, MS_REC, MS_SLAVE, mount
 from runtime.kernel.namespaces import (
@@ -121,8 +121,8 @@ def _make_in_child(channel: socket.socket, group: str | None) -> None:
             set_loopback_up()
             channel.send(b"made")
             channel.recv(16)
-    except KernelError as error:
-        channel.send(f"!{error.errno} {error}".encode())
+    except OSError as error:
+        channel.send(f"!{error.errno or 0} {error}".encode())
     finally:
         os._exit(0)
 

@@ -8,7 +8,6 @@ Source: slirp4netns(1).
 
 import json
 import os
-import select
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 from runtime.errors import NetworkError, UnsupportedHostError
 from runtime.kernel.listening import short
+from runtime.kernel.readable import wait_readable
 from runtime.rootless.forwards import Forward, arrives_at
 from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.programs import find
@@ -73,7 +73,7 @@ class Slirp:
             """Readable when it has ended."""
             undo.callback(os.close, self.pidfd)
             ready_theirs.close()
-            if not (select.select([ready], [], [], _READY_S)[0] and ready.read(1)):
+            if not (wait_readable(ready.fileno(), _READY_S) and ready.read(1)):
                 raise NetworkError(f"{PROGRAM} gives no network: {_last_words(log_path)}")
             self._undo = undo.pop_all()
 

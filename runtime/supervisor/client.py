@@ -7,7 +7,6 @@ milliseconds, and all requests but ``exec`` are such that twice is once.
 
 import errno
 import os
-import select
 import signal as signals
 import socket
 import time
@@ -17,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.readable import wait_readable
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal
 from runtime.record import dataclass
@@ -432,7 +432,7 @@ class Supervisor:
         except ProcessLookupError:
             return
         try:
-            select.select([keeper], [], [], ANSWER_S)
+            wait_readable(keeper, ANSWER_S)
         finally:
             os.close(keeper)
 

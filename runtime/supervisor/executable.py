@@ -14,6 +14,7 @@ from runtime.errors import LaunchError
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _HEAD_BYTES = 4096
+_HEADER_BYTES = 64
 _PT_INTERP = 3
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}  # elf.h, EM_*
 
@@ -112,6 +113,8 @@ def _interpreter(head: bytes) -> tuple[str, str] | None:
         words = head[2:].split(b"\n", 1)[0].split()
         return ("script interpreter", os.fsdecode(words[0])) if words else None
     if head[:6] != b"\x7fELF\x02\x01":  # 64 bit, little endian; others are left to the kernel
+        return None
+    if len(head) < _HEADER_BYTES:  # cut off: the kernel says that it cannot be executed
         return None
     if _MACHINES.get(struct.unpack_from("<H", head, 18)[0]) != os.uname().machine:
         return None

@@ -14,6 +14,7 @@ from runtime.kernel.interface import set_loopback_up
 from runtime.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, clone3, unshare
 from runtime.kernel.namespaces import setns as kernel_setns
 from runtime.kernel.procfs import start_ticks
+from runtime.kernel.program import RLIMITS
 from runtime.kernel.terminal import take_terminal
 from runtime.rootfs.resolve import open_folder, open_in_root
 from runtime.supervisor import child_init
@@ -107,10 +108,7 @@ def rlimit(child: Child, number: int, soft: int, hard: int) -> None:
         most = resource.getrlimit(number)[1]
         lowered = (_lower(wanted[0], most), _lower(wanted[1], most))
         resource.setrlimit(number, lowered)
-        name = next(
-            n for n in dir(resource) if n[:7] == "RLIMIT_" and getattr(resource, n) == number
-        )
-        child.warn(f"{name} {soft}:{hard} is more than this host's root may set, {most}")
+        child.warn(f"{RLIMITS[number]} {soft}:{hard} is more than this host's root may set, {most}")
 
 
 def _limit(value: int) -> int:

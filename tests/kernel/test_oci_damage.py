@@ -71,6 +71,14 @@ def test_a_damaged_status_of_a_former_boot_has_no_say_over_a_cgroup(bundle):
     assert bundle.state()["status"] == "running"
 
 
+def test_a_folder_of_somebody_elses_is_not_listed(bundle):
+    (bundle.root / "a b").mkdir()
+    assert bundle.do("list", "--quiet").split() == [ID]
+    assert [each["id"] for each in json.loads(bundle.do("list", "--format", "json"))] == [ID]
+    bundle.do("delete", "--regex", "a b")
+    (bundle.root / "a b").rmdir()
+
+
 def test_the_others_are_listed(bundle):
     bad = bundle.root / "bad"
     bad.mkdir(mode=0o700)

@@ -56,8 +56,15 @@ def test_a_missing_script_interpreter(folders, line):
     assert caught.value.exit_code == 127
 
 
+ELF = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + b"\2\0\x3e\0"  # the head of one for x86_64
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"#!", b"#!\n", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 90]
+    "content",
+    [
+        *(b"", b"#!", b"#!\n", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 90),
+        *(ELF[:6], ELF[:18], ELF, ELF.ljust(40, b"\0"), ELF.ljust(63, b"\0")),
+    ],
 )
 def test_odd_files_are_left_to_the_kernel(folders, content):
     path = make(folders[0], "tool", content)

@@ -1,14 +1,18 @@
 """What is decided for an ordinary user's world before anything is made."""
 
+import errno
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from runtime.errors import UnsupportedHostError
+from runtime.rootless import insiders, namespaces
 from runtime.rootless.folders import holder_folder, root_of
 from runtime.rootless.forwards import Forward, arrives_at, extra_addresses, in_the_way
-from runtime.rootless.ids import ids_of
+from runtime.rootless.ids import Ids, ids_of
+from runtime.rootless.namespaces import Namespaces
 from runtime.rootless.variable import environment, holder
 
 
@@ -73,3 +77,30 @@ def test_what_root_has_in_the_environment_makes_no_world_of_a_user(
 ) -> None:
     monkeypatch.setenv("BAYPLAN_HOLDER", "/somebody/holder.sock")
     assert (holder(), environment()) == (None, {})
+
+
+class Here:
+    """Namespaces one is in already."""
+
+    def enter(self) -> None:
+        """Be inside."""
+
+
+def test_what_a_question_fails_with_inside_is_told() -> None:
+    here = cast(Namespaces, Here())
+    assert insiders.look(here, lambda: ["lo"]) == ["lo"]
+    with pytest.raises(FileNotFoundError, match=r"^\[Errno 2\] No such file .*: '/no/such'$"):
+        insiders.look(here, lambda: os.listdir("/no/such"))
+    with pytest.raises(OSError, match="nobody can look"):
+        insiders.look(here, lambda: os._exit(1))
+
+
+def test_why_namespaces_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is not a binding of ours, too: as ioctl(2)."""
+
+    def refuse(_flags: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(namespaces, "unshare", refuse)
+    with pytest.raises(UnsupportedHostError, match="Operation not permitted"):
+        namespaces.make(Ids((), ()))

@@ -31,6 +31,22 @@ def test_the_error_names_the_file(tmp_path, full_disk):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_other_writer_nor_a_link_comes_in_between(tmp_path, monkeypatch):
+    (tmp_path / "victim").write_text("whole")
+    (tmp_path / f"file.{os.getpid()}.tmp").symlink_to("victim")
+    rename = os.rename
+
+    def meet_another_thread(old, new):
+        monkeypatch.setattr(replace.os, "rename", rename)
+        replace.replace_file(new, b"theirs")
+        rename(old, new)
+
+    monkeypatch.setattr(replace.os, "rename", meet_another_thread)
+    replace.replace_file(tmp_path / "file", b"ours")
+    assert (tmp_path / "file").read_bytes() == b"ours"
+    assert (tmp_path / "victim").read_text() == "whole"
+
+
 def test_what_does_not_grow_is_written_over(tmp_path, full_disk):
     path = tmp_path / "file"
     write_json(path, {"names": ["one", "two"]})

@@ -39,7 +39,7 @@ def killed_while_writing(path: Path) -> Path:
         os.rename = lambda *_: os._exit(9)  # type: ignore[assignment]
         replace_file(path, b"half")
     os.waitpid(pid, 0)
-    (left,) = path.parent.glob(f"{path.name}.{pid}.tmp")
+    (left,) = path.parent.glob(f"{path.name}.*.{pid}.tmp")
     return left
 
 
