@@ -37,12 +37,19 @@ def limit(bayplan, world, controller, file, value):
     (cgroup_folder(world, one(bayplan)["id"], controller) / file).write_text(value)
 
 
+def either(bayplan, world, controller, first, second):
+    """Write what version 1, or else what version 2 of cgroups has: a file and its content."""
+    folder = cgroup_folder(world, one(bayplan)["id"], controller)
+    file, value = first if (folder / first[0]).exists() else second
+    (folder / file).write_text(value)
+
+
 def kill_container(bayplan, world):
     kill(one(bayplan)["pid"])
 
 
 def edit_memory(bayplan, world):
-    limit(bayplan, world, "memory", "memory.limit_in_bytes", "-1")
+    either(bayplan, world, "memory", ("memory.limit_in_bytes", "-1"), ("memory.max", "max"))
 
 
 def edit_pids(bayplan, world):
@@ -50,7 +57,7 @@ def edit_pids(bayplan, world):
 
 
 def edit_cpus(bayplan, world):
-    limit(bayplan, world, "cpu", "cpu.cfs_quota_us", "-1")
+    either(bayplan, world, "cpu", ("cpu.cfs_quota_us", "-1"), ("cpu.max", "max"))
 
 
 def remove_veth(bayplan, world):
