@@ -22,6 +22,7 @@ from provider.cli.refusal import refusal
 from provider.cli.session import Session
 from provider.errors import ManifestError, ProviderError, UsageError
 from runtime.errors import ContainerError, KernelError, UnsupportedHostError
+from runtime.kernel.standard import open_standard_streams
 
 EXIT_USAGE = 64
 EXIT_SOFTWARE = 70
@@ -121,24 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of design.md section 8."""
     # What start-up makes stays; looking for garbage in it, again and again, takes 5 ms of 90.
     gc.set_threshold(50_000, 20, 20)
-    _open_standard_streams()
+    open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     sys.exit(run(words))
-
-
-def _open_standard_streams() -> None:
-    """Put /dev/null where the caller closed a standard stream (``>&-``).
-
-    No file opened later may get its number, and be written to as if it were that stream.
-    """
-    for fd, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != fd:
-                os.dup2(nowhere, fd)
-                os.close(nowhere)
-            os.set_inheritable(fd, True)
-            setattr(sys, name, os.fdopen(fd, "r" if fd == 0 else "w"))
 
 
 def run(words: list[str]) -> int:

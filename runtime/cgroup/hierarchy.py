@@ -72,8 +72,8 @@ class Hierarchy:
             UnsupportedHostError: no cgroup file system is mounted.
         """
         confined = is_confined()
-        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as stream:
-            mounts = parse_mountinfo(stream.read())
+        with open(mountinfo, "rb") as stream:  # as text, other bytes would end a line, too
+            mounts = parse_mountinfo(os.fsdecode(stream.read()))
         places: dict[str, Place] = {}
         named: list[str] = []
         unified = None

@@ -152,7 +152,7 @@ class _Making:
                     clear_up(cause, functools.partial(abandon, launched))
                 if group is not None:
                     clear_up(cause, functools.partial(cgroups.remove, group, self.unit))
-                self.folder.remove()
+                clear_up(cause, self.folder.remove)
                 raise
         for warning in launched.warnings:
             self.context.report.warning(warning)

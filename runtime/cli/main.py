@@ -5,6 +5,7 @@ import os
 import sys
 
 from runtime.cli.arguments import GLOBAL, UsageError, parse
+from runtime.kernel.standard import open_standard_streams
 
 _ENTERING = frozenset(("create", "run", "exec"))
 """Verbs whose process, or a child of it, comes into the container's reach."""
@@ -16,6 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit with its code."""
     # Nothing here lives long enough to be worth collecting.
     gc.disable()
+    open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         options, rest = parse(words, GLOBAL, in_order=True)

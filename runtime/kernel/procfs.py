@@ -182,7 +182,7 @@ def is_ending(pid: int, start: int, *, proc: str = PROC) -> bool:
 def parse_status(text: str) -> Status:
     """Return the content of a ``status`` file; fields an older kernel lacks count as zero."""
     # Name comes first and is escaped, so a newline in it cannot forge a field.
-    fields = dict(line.partition(":\t")[::2] for line in text.splitlines())
+    fields = dict(line.partition(":\t")[::2] for line in text.split("\n"))
     numbers = {
         key: tuple(int(word) for word in fields.get(key, "").split())
         for key in ("Uid", "Gid", "Groups", "NSpid")
@@ -249,7 +249,7 @@ def read_traffic(pid: int | str, *, proc: str = PROC) -> dict[str, tuple[int, in
     text = _read(f"{proc}/{pid}/net/dev")
     if text is None:
         return None
-    rows = (line.rpartition(":") for line in text.splitlines()[2:])
+    rows = (line.rpartition(":") for line in text.split("\n")[2:] if line)
     return {name.strip(): (int(n.split()[0]), int(n.split()[8])) for name, _, n in rows}
 
 

@@ -17,6 +17,7 @@ import sys
 from typing import Protocol
 
 from runtime.kernel.passing import receive_fds
+from runtime.kernel.process import PR_SET_NO_NEW_PRIVS, prctl
 from runtime.network import dnswire
 from runtime.network.dnsforward import TcpQuery, UdpQuery, Upstreams, framed, unframed
 from runtime.network.dnsloop import IN, OUT, Loop, Timer
@@ -300,6 +301,7 @@ def become_nobody() -> None:
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def main(arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ netns-gone link-gone link-detached link-down inside-down address-missing zone fi
 the INSIDE ones; those of the nft table are in ``table``, that of a user's ports in ``hostports``.
 """
 
+import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -300,8 +301,8 @@ def _host_settings(records: tuple[Record, ...]) -> Iterator[Deviation]:
 
 def _default_routes() -> tuple[tuple[str, str], ...]:
     """Return (interface, gateway) of each default route here; see proc_net_route in proc(5)."""
-    with open("/proc/thread-self/net/route", encoding="ascii") as file:
-        rows = [line.split() for line in file.read().splitlines()[1:]]
+    with open("/proc/thread-self/net/route", "rb") as file:  # names are any bytes
+        rows = [line.split("\t") for line in os.fsdecode(file.read()).split("\n")[1:] if line]
     return tuple(
         (row[0], socket.inet_ntoa(bytes.fromhex(row[2])[::-1]))
         for row in rows

@@ -368,7 +368,7 @@ def _link(payload: bytes) -> Link:
     netnsid = given.get(IFLA_LINK_NETNSID)
     return Link(
         index=index,
-        name=given[IFLA_IFNAME].rstrip(b"\0").decode(),
+        name=os.fsdecode(given[IFLA_IFNAME].rstrip(b"\0")),
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_LOWER_UP),
         operational=given.get(IFLA_OPERSTATE) == bytes([IF_OPER_UP]),

@@ -56,6 +56,8 @@ def read_merged(layers: Sequence[str], path: str, *, most_bytes: int = 1 << 20) 
                 done.append(name)
             elif any(part not in ("", ".") for part in waiting):
                 return None
+            elif not stat.S_ISREG(status.st_mode):  # a device may act on being opened
+                raise ContainerError(f"{path}: is no regular file")
             else:
                 return _read(folder, name, path, most_bytes)
     raise ContainerError(f"{path}: is a folder")
@@ -95,7 +97,9 @@ def _lookup(
 def _status(folder: int, name: str) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise
         return None
 
 

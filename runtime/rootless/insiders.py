@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from runtime.kernel.procfs import Stat, parse_mountinfo, read_stat
+from runtime.kernel.procfs import Stat, read_mountinfo, read_stat
 from runtime.rootless import resolver
 from runtime.rootless.namespaces import KINDS, Namespaces
 from runtime.rootless.slirp import LINK
@@ -71,11 +71,9 @@ def own_mounts() -> list[int]:
 
     But for the one everybody who enters may make.
     """
-    with open(f"{PROC}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = parse_mountinfo(file.read())
     return [
         mount.id
-        for mount in mounts
+        for mount in read_mountinfo() or ()
         if not any(peers.startswith("master:") for peers in mount.propagation)
         and os.path.basename(mount.root) != resolver.FILE
     ]

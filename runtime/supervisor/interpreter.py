@@ -27,7 +27,7 @@ from runtime.kernel.bare import signal, socket
 from runtime.kernel.capability import host_bounding
 from runtime.kernel.init_elf import NAME, has_init, init_program
 from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3
-from runtime.kernel.procfs import boot_id
+from runtime.kernel.procfs import boot_id, read_cgroup
 from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
 from runtime.supervisor import (
@@ -50,6 +50,7 @@ OPERATIONS = {
     **operations_bundle.OPERATIONS,
 }
 _FAILED = 125
+_CGROUP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _SIGNALS = frozenset(signal.valid_signals())
 
 
@@ -130,7 +131,7 @@ def start(
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         opened.callback(theirs.close)
         try:
-            pid, pidfd = _clone(program)
+            pid, pidfd = _clone(program, target)
         except BaseException:
             ours.close()
             raise
@@ -156,7 +157,7 @@ def start(
     return started
 
 
-def _clone(program: Program) -> tuple[int, int]:
+def _clone(program: Program, target: int | None) -> tuple[int, int]:
     """Fork into the namespaces and cgroup of *program*, with signals blocked in the child.
 
     Between birth and exec nobody may trace the child, so its memory is born non-dumpable.
@@ -168,10 +169,19 @@ def _clone(program: Program) -> tuple[int, int]:
     pid = -1
     try:
         if program.cgroup is not None:
-            cgroup = os.open(program.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            cgroup = os.open(program.cgroup, _CGROUP)
             flags |= CLONE_INTO_CGROUP
         process.prctl(process.PR_SET_DUMPABLE, 0)
-        pid, pidfd = clone3(flags, exit_signal=signal.SIGCHLD, cgroup=cgroup)
+        try:
+            pid, pidfd = clone3(flags, exit_signal=signal.SIGCHLD, cgroup=cgroup)
+        except KernelError as error:
+            # What runs in there arranges its own groups, and has gone to one below.
+            if error.errno != errno.EBUSY or program.cgroup is None or target is None:
+                raise
+            os.close(cgroup)
+            cgroup = 0
+            cgroup = os.open(_below(program.cgroup, target), _CGROUP)
+            pid, pidfd = clone3(flags, exit_signal=signal.SIGCHLD, cgroup=cgroup)
         return pid, pidfd
     except OSError as error:
         raise LaunchError(str(error)) from error
@@ -182,6 +192,19 @@ def _clone(program: Program) -> tuple[int, int]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if cgroup:
                 os.close(cgroup)
+
+
+def _below(group: str, target: int) -> str:
+    """Return the version 2 group the process *target* is in, which is *group* or one below it."""
+    with open(f"/proc/self/fdinfo/{target}", "rb", buffering=0) as file:
+        (pid,) = (line.split()[1] for line in file.read().splitlines() if line[:4] == b"Pid:")
+    path = (read_cgroup(int(pid)) or {}).get("", "")
+    above = path
+    while above:
+        if group.endswith(above):
+            return group.removesuffix(above) + path
+        above = above.rpartition("/")[0]
+    return group
 
 
 def _run(child: Child, program: Program, standard: tuple[int, ...]) -> NoReturn:

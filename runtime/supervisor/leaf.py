@@ -8,6 +8,8 @@ keeper imports as little as it can.
 import os
 from contextlib import suppress
 
+from runtime.kernel.procfs import read_mountinfo
+
 
 def enter(group: str, *, proc: str = "/proc") -> None:
     """Move this process into ``<group>/supervisor``.
@@ -76,14 +78,15 @@ def _mount_points(proc: str) -> dict[str, str]:
         for line in file:
             controllers = line.split(":", 2)[1]
             hierarchies[frozenset(controllers.split(","))] = controllers
-    found = {}
-    with open(f"{proc}/self/mounts", encoding="utf-8") as file:
-        for line in file:
-            _, mount_point, fstype, options = line.split(" ")[:4]
-            if fstype == "cgroup2":
-                found[""] = mount_point
-            elif fstype == "cgroup":
-                for wanted, controllers in hierarchies.items():
-                    if wanted <= frozenset(options.split(",")):
-                        found.setdefault(controllers, mount_point)
+    found: dict[str, str] = {}
+    # The first writable one, as for `Hierarchy`: a second is a bind mount of somebody's.
+    for mount in read_mountinfo(proc=proc) or ():
+        if "ro" in (*mount.options, *mount.super_options):
+            continue
+        if mount.fstype == "cgroup2":
+            found.setdefault("", mount.mount_point)
+        elif mount.fstype == "cgroup":
+            for wanted, controllers in hierarchies.items():
+                if wanted <= frozenset(mount.super_options):
+                    found.setdefault(controllers, mount.mount_point)
     return found

@@ -18,7 +18,7 @@ from runtime.kernel import mount as kernel
 from runtime.kernel.bare import socket
 from runtime.kernel.namespaces import CLONE_NEWNS, mapped_namespace, unshare
 from runtime.kernel.passing import receive_fds, send_fds
-from runtime.kernel.procfs import parse_mountinfo
+from runtime.kernel.procfs import read_mountinfo
 from runtime.rootfs.overlay import claim_work, lacks_overlay_by_fd, mount_overlay, overlay
 from runtime.supervisor.child import MOST_BYTES, Child
 
@@ -113,9 +113,7 @@ def change_root(child: Child) -> None:
     The host's proc and sysfs go: while one of them is in the mount namespace, a user namespace
     made inside may mount another that masks nothing.
     """
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = parse_mountinfo(file.read())
-    for mount_ in reversed(mounts):
+    for mount_ in reversed(read_mountinfo() or ()):
         if mount_.fstype in ("proc", "sysfs"):
             _hide(mount_.mount_point)
     os.fchdir(child.root_fd)

@@ -192,6 +192,31 @@ def test_cve_2019_5736_the_program_of_the_command_line_is_out_of_reach(
     assert hashlib.sha256(python.read_bytes()).digest() == before
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_cve_2024_21626_who_calls_with_closed_streams_hands_nothing_of_ours_in(bundle, closed):
+    """What is opened next gets their numbers."""
+    led = "ls -l /proc/self/fd > /tmp/fds; ls -d /proc/self/fd/[012]/ > /tmp/led 2>&1; true"
+    seen = [bundle.path / "rootfs/tmp" / name for name in ("fds", "led")]
+    apart = ("sh", "-c", f'"$@" {closed}', "sh")
+
+    def nothing_is_led_in() -> bool:
+        folders = [line for line in seen[1].read_text().splitlines() if line.startswith("/proc")]
+        return "/dev/null" in seen[0].read_text() and not folders
+
+    bundle.sh(led)
+    assert bundle.call("run", ID, before=apart).returncode == 0
+    assert nothing_is_led_in()
+    bundle.sh("exec sleep 98764")
+    assert bundle.call("create", ID, before=apart, capture_output=False).returncode == 0
+    assert bundle.call("start", ID, before=apart).returncode == 0
+    assert bundle.call("exec", ID, "sh", "-c", led, before=apart).returncode == 0
+    assert nothing_is_led_in()
+    for number in range(3):
+        target = os.readlink(f"/proc/{bundle.state()['pid']}/fd/{number}")
+        assert not target.startswith(str(bundle.root))
+    bundle.do("delete", "--force", ID)
+
+
 def test_cve_2024_21626_descriptors_of_the_caller_and_of_ours(bundle):
     """A caller who leaves folders of the host open, as conmon did: neither seen nor a way out."""
     fd = os.open("/", os.O_RDONLY)

@@ -6,11 +6,14 @@ import os
 import pty
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from runtime.cgroup.hierarchy import Hierarchy
 from runtime.kernel.capability import to_mask
 from tests.support.bundle import ID, bundle_in
+from tests.support.host import cannot
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -225,3 +228,23 @@ def _take_secret() -> None:
     # KEY_SPEC_SESSION_KEYRING
     key = libc.syscall(add_key, b"user", b"bayplan-secret", b"x", ctypes.c_size_t(1), -3)
     libc.syscall(keyctl, 5, key, 0x3F000000)  # KEYCTL_SETPERM: all for possessors, none for others
+
+
+def test_an_exec_joins_those_inside_who_have_made_groups_of_their_own(bundle):
+    """As systemd in a container does: version 2 takes no process into a group with controllers."""
+    hierarchy = Hierarchy.detect()
+    if hierarchy.unified is None:
+        cannot("show groups within groups: there is no version 2 of cgroups")
+    group = Path(f"{hierarchy.unified}/{bundle.cgroup}")
+    if not group.exists():
+        cannot("show it: containers have no version 2 group here")
+    there = (group / "cgroup.controllers").read_text().split()
+    if not there:
+        cannot("show it: version 2 has no controller")
+    (group / "below").mkdir()
+    for pid in (group / "cgroup.procs").read_text().split():
+        (group / "below/cgroup.procs").write_text(pid)
+    (group / "cgroup.subtree_control").write_text(f"+{there[0]}")
+    found = bundle.do("exec", ID, "cat", "/proc/self/cgroup")
+    assert any(line.startswith("0::") for line in found.splitlines())
+    bundle.do("exec", ID, "true")

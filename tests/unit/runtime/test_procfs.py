@@ -151,3 +151,12 @@ def test_other_root_directory(tmp_path: Path) -> None:
     mounts = procfs.read_mountinfo(9, proc=str(tmp_path))
     assert mounts is not None
     assert len(mounts) == 3
+
+
+def test_names_with_bytes_that_end_lines_elsewhere_forge_nothing(tmp_path: Path) -> None:
+    real = Path("/proc/self/status").read_text().replace("Name:\t", "Name:\ta\x0bVmRSS:\tx", 1)
+    assert procfs.parse_status(real).rss_bytes > 0
+    (tmp_path / "7/net").mkdir(parents=True)
+    line = "b\x1cx: 5 0 0 0 0 0 0 0 6 0 0 0 0 0 0 0\n"
+    (tmp_path / "7/net/dev").write_text(f"Inter-|\n face |\n{line}")
+    assert procfs.read_traffic(7, proc=str(tmp_path)) == {"b\x1cx": (5, 6)}

@@ -20,14 +20,17 @@ def host(tmp_path):
         "systemd": "cgroup rw,xattr,name=systemd",
         "unified": "cgroup2 rw",
     }
-    lines = ["proc /proc proc rw 0 0"]
+    # Somebody has mounted something under names that no line could be made of.
+    lines = [b"1 0 0:1 / /m\r\xff\x0bx rw - tmpfs t rw"]
     for name, kind in mounts.items():
         folder = tmp_path / name
         for part in (folder, folder / "bayplan-ab12/supervisor"):
             part.mkdir(parents=True, exist_ok=True)
             (part / ("cgroup.procs" if name == "unified" else "tasks")).touch()
-        lines.append(f"none {folder} {kind} 0 0")
-    (proc / "mounts").write_text("\n".join(lines) + "\n")
+        lines.append(f"2 1 0:2 / {folder} rw - {kind.replace(' ', ' none ')}".encode())
+    # A stranger's view of version 2 is not ours.
+    lines.append(f"3 1 0:3 /a {tmp_path}/other rw - cgroup2 none rw".encode())
+    (proc / "mountinfo").write_bytes(b"\n".join(lines) + b"\n")
     return tmp_path
 
 
