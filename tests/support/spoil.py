@@ -230,9 +230,9 @@ def remove_upper(bayplan, world):
 
 DRIFTS = {
     kill_container: "it was killed by SIGKILL",
-    edit_memory: "memory.limit_in_bytes was changed by hand",
+    edit_memory: "memory.*was changed by hand",
     edit_pids: "pids.max was changed by hand",
-    edit_cpus: "cpu.cfs_quota_us was changed by hand",
+    edit_cpus: "cpu.*was changed by hand",
     remove_veth: "is gone (veth removed)",
     down_veth: "is down",
     take_veth_out: "is not in bridge",
