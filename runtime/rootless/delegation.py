@@ -42,8 +42,11 @@ def leave_top(group: str) -> None:
     """Move this process into a leaf of *group*: only without processes does it have children."""
     leaf = os.path.join(group, _LEAF)
     os.makedirs(leaf, exist_ok=True)
-    with open(os.path.join(leaf, "cgroup.procs"), "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
+    procs = os.open(os.path.join(leaf, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(procs, b"%d" % os.getpid())
+    finally:
+        os.close(procs)
 
 
 def scope_words(environment: Mapping[str, str]) -> tuple[Sequence[str], dict[str, str]]:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from runtime.cgroup.files import write
 from runtime.errors import KernelError
 from runtime.kernel.inotify import (
     IN_CLOEXEC,
@@ -76,8 +77,8 @@ class OomWatcher:
         try:
             control = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                with open(os.path.join(os.path.dirname(path), "cgroup.event_control"), "w") as file:
-                    file.write(f"{counter} {control}")
+                where = os.path.join(os.path.dirname(path), "cgroup.event_control")
+                write(where, f"{counter} {control}")
             finally:
                 os.close(control)
         except BaseException:

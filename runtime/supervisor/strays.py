@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
+from runtime.cgroup.files import write
 from runtime.kernel import mask
 from runtime.supervisor.names import COMM
 
@@ -111,8 +112,7 @@ def kill_members(files: Iterable[str]) -> None:
     """
     for path in files if not mask.is_masked(mask.CGROUP_KILL) else ():
         with suppress(OSError):
-            with open(os.path.join(os.path.dirname(path), "cgroup.kill"), "w") as file:
-                file.write("1")
+            write(os.path.join(os.path.dirname(path), "cgroup.kill"), "1")
             return
     known: set[int] = set()
     while new := members(files) - known:
