@@ -15,6 +15,7 @@ from runtime.cgroup.v2 import core
 from runtime.cgroup.waiting import Deadline
 from runtime.errors import KernelError
 from runtime.kernel.bare import signal
+from runtime.kernel.process import pidfd_open
 
 # The last container of a world may take the shared parent away while a new one is being made.
 _ATTEMPTS = 20
@@ -130,7 +131,7 @@ def signal_members(folder: str) -> None:
         try:
             for pid in _listed(each) - {0}:
                 try:
-                    pinned[pid] = os.pidfd_open(pid)
+                    pinned[pid] = pidfd_open(pid)
                 except ProcessLookupError:
                     continue
                 if len(pinned) == _WATCHED:
@@ -148,7 +149,7 @@ def signal_once(listed: Callable[[], Iterable[int]], number: int) -> None:
         try:
             for pid in pids[first : first + _WATCHED]:
                 with suppress(ProcessLookupError):
-                    pinned[pid] = os.pidfd_open(pid)
+                    pinned[pid] = pidfd_open(pid)
             for pid in pinned.keys() & set(listed()):
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pinned[pid], number)
@@ -178,7 +179,7 @@ def wait_for_exit(pids: Iterable[int], deadline: Deadline) -> None:
     try:
         for pid in list(pids)[:_WATCHED]:
             try:
-                fd = os.pidfd_open(pid)
+                fd = pidfd_open(pid)
             except ProcessLookupError:
                 continue
             watched.append(fd)

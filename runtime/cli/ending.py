@@ -13,6 +13,7 @@ from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
 from runtime.kernel.bare import signal
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import is_running
 from runtime.kernel.readable import wait_readable
 
@@ -192,7 +193,7 @@ def kill_process(status: Status, group: Cgroup | None = None) -> None:
         StateError: it survives.
     """
     try:
-        pidfd = os.pidfd_open(status.pid)
+        pidfd = pidfd_open(status.pid)
     except ProcessLookupError:
         return
     try:
@@ -217,7 +218,7 @@ def _send(status: Status, number: int) -> None:
     """
     stopped = StateError(f"container not running: {status.id}")
     try:
-        pidfd = os.pidfd_open(status.pid)
+        pidfd = pidfd_open(status.pid)
     except ProcessLookupError:
         raise stopped from None
     try:

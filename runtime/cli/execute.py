@@ -27,6 +27,7 @@ from runtime.cli.report import clear_up
 from runtime.container.program import compile_enter, keyring_name
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import is_running
 from runtime.kernel.program import Operation
 from runtime.kernel.replace import replace_file
@@ -63,7 +64,7 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
         raise UsageError("--console-socket is for a process with a terminal")
     gone = StateError(f"container not running: {folder.id}")
     try:
-        pidfd = os.pidfd_open(status.pid)
+        pidfd = pidfd_open(status.pid)
     except ProcessLookupError:
         raise gone from None
     if not is_running(status.pid, status.start):

@@ -28,6 +28,7 @@ from runtime import json_text
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, DamagedError, NotFoundError, StateError
 from runtime.kernel.bare import signal, socket
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import boot_id, is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field, replace
@@ -195,7 +196,7 @@ class Folder:
             os.close(os.open(f"{self.path}/doomed", os.O_CREAT | os.O_CLOEXEC, 0o600))
             with open(f"{self.path}/hook", "rb") as file:
                 pid, start = map(int, file.read().split())
-            pidfd = os.pidfd_open(pid)
+            pidfd = pidfd_open(pid)
             try:
                 if is_running(pid, start):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from runtime.cli.folder import Folder, Status
 from runtime.kernel.bare import socket
 from runtime.kernel.passing import send_fds
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import is_running
 from runtime.kernel.readable import wait_readable
 from runtime.record import replace
@@ -88,7 +89,7 @@ class Notification:
     def wait(self) -> None:
         """Return when the process has said that it is ready, or has ended."""
         try:
-            pidfd = os.pidfd_open(self._status.pid)
+            pidfd = pidfd_open(self._status.pid)
         except ProcessLookupError:
             return
         try:

@@ -38,6 +38,7 @@ from runtime.errors import (
 )
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import read_mountinfo, read_stat
 from runtime.kernel.readable import wait_readable
 from runtime.network import attachment, firewall, links, netns, observe, store
@@ -359,7 +360,7 @@ def _mend_process(root: Root, pid: str) -> None:
     """Kill it, unless that pid is somebody else's by now."""
     group = Cgroup(Hierarchy.detect(), f"{root.cgroup}/{_SUPERVISOR_GROUP}")
     with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(int(pid))
+        pidfd = pidfd_open(int(pid))
         with os.fdopen(pidfd):
             if int(pid) in group.pids():
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)

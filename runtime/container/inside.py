@@ -15,7 +15,7 @@ from runtime.cgroup.group import Cgroup
 from runtime.container.config import ContainerConfig
 from runtime.errors import KernelError
 from runtime.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, setns
-from runtime.kernel.process import sethostname
+from runtime.kernel.process import pidfd_open, sethostname
 from runtime.kernel.procfs import is_running, read_cgroup
 from runtime.network import sysctl
 from runtime.network.netns import in_thread
@@ -122,7 +122,7 @@ def mend(config: ContainerConfig, status: Status, group: Cgroup) -> None:
 def _enter(status: Status) -> bool:
     """Move this thread into the namespaces of the container; False if that has ended."""
     try:
-        pidfd = os.pidfd_open(status.pid)
+        pidfd = pidfd_open(status.pid)
     except ProcessLookupError:
         return False
     try:

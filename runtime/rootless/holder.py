@@ -26,7 +26,7 @@ from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
 from runtime.kernel.listening import peer_uid
 from runtime.kernel.passing import receive_fds
-from runtime.kernel.process import detach
+from runtime.kernel.process import detach, pidfd_open
 from runtime.rootless import delegation, insiders, protocol, survival
 from runtime.rootless.folders import leave_holder_folder
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way
@@ -353,7 +353,7 @@ class Holder:
         but = self._slirp.pid if self._slirp else 0
         for stat in insiders.processes(self._numbers, but=but):
             with suppress(ProcessLookupError):
-                self._survivor = os.pidfd_open(stat.pid)
+                self._survivor = pidfd_open(stat.pid)
                 self._watch(self._survivor, self._survivor_ended)
                 return True
         if insiders.look(self._namespaces, insiders.links):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import Stat, read_mountinfo, read_stat
 from runtime.rootless import resolver
 from runtime.rootless.namespaces import KINDS, Namespaces
@@ -56,7 +57,7 @@ def kill_all(numbers: Mapping[str, int], *, timeout_s: float = _KILL_S) -> None:
     while (stats := list(processes(numbers))) and time.monotonic() < deadline:
         for stat in stats:
             with suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(stat.pid)
+                pidfd = pidfd_open(stat.pid)
                 try:
                     # Looked at again: the pid may be a stranger's by now.
                     if is_in(stat.pid, numbers, ("user",)):

@@ -7,6 +7,7 @@ status file names it; its launch was cut off and it is found in the container's 
 import os
 from contextlib import suppress
 
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.procfs import start_ticks
 from runtime.record import dataclass
 from runtime.supervisor import strays
@@ -45,7 +46,7 @@ def look(link: Link, name: str, known: Status, *, cgroup_procs: tuple[str, ...])
     # but most likely could not go on without us.
     if pid and strays.decide(pid, start=known.start_time) in (Fate.RUNS, Fate.ENDED):
         with suppress(ProcessLookupError):
-            return Remains(pid, os.pidfd_open(pid))
+            return Remains(pid, pidfd_open(pid))
     for member in strays.first_of(strays.members(cgroup_procs)):
         strays.kill(member)
     return Remains()
@@ -57,7 +58,7 @@ def _open(link: Link, name: str, pid: int, known: Status) -> int:
     if held is not None:
         return held
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
     except ProcessLookupError:
         return -1
     # What has this pid now may be somebody else. A zombie will do: it can tell how it ended.

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.readable import wait_readable
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal
@@ -428,7 +429,7 @@ class Supervisor:
             start.wait_gone(self._root)
             return
         try:
-            keeper = os.pidfd_open(answer["keeper"])
+            keeper = pidfd_open(answer["keeper"])
         except ProcessLookupError:
             return
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError
+from runtime.kernel.process import pidfd_open
 from runtime.kernel.program import Program
 from runtime.supervisor import exits
 from runtime.supervisor.child_process import Process, Starting
@@ -101,7 +102,7 @@ class Executions:
                 pidfd = link.held.get(f"{name}/pidfd")
                 if pidfd is None:
                     try:
-                        pidfd = os.pidfd_open(pid)
+                        pidfd = pidfd_open(pid)
                     except ProcessLookupError:  # the keeper says in a moment how it ended
                         continue
                 self._follow(name.removeprefix(EXEC), pid, pidfd, lambda _name, _code: None)
