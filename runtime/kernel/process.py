@@ -148,7 +148,7 @@ def join_session_keyring(name: str) -> None:
 
 
 def pidfd_open(pid: int) -> int:
-    """Return a descriptor of a process, as pidfd_open(2) does; it closes on exec.
+    """Return a descriptor of a process, as the system call does; it closes on exec.
 
     Raises:
         ProcessLookupError: there is none of that pid. Older kernels (6.1) say EINVAL where its
