@@ -338,14 +338,14 @@ class Keeper:
             if name.startswith(PROBE) and strays.is_child(pid):
                 strays.kill(pid)
         for name, pid in tuple(self._forked.items()):
-            # Else reaped just before the supervisor was killed, and somebody else's pid by now.
-            ours = strays.is_child(pid)
             if not name.startswith(CONTAINER):
-                if ours:
+                # Else reaped just before the supervisor was killed, and somebody else's pid by now.
+                if strays.is_child(pid):
                     strays.kill(pid)
                 del self._forked[name]
                 continue
-            fate = strays.decide(pid) if ours else strays.Fate.GONE
+            # Of a container the parent may be init, since a keeper was killed.
+            fate = strays.decide(pid)
             # One that has ended is left to be reaped like all others.
             if fate is not strays.Fate.ENDED:
                 del self._forked[name]

@@ -9,7 +9,7 @@ import subprocess
 
 from runtime.kernel.procfs import is_running, start_ticks
 from runtime.supervisor import keeper, strays
-from runtime.supervisor.names import CONTAINER, PROBE, Home
+from runtime.supervisor.names import PROBE, Home
 
 FIRST, SECOND = 1001, 1002
 
@@ -62,7 +62,6 @@ def test_what_is_not_its_child_is_not_killed(tmp_path):
     kept = keeper.Keeper(Home(str(tmp_path), str(tmp_path), "none"))
     start = start_ticks(stranger)
     kept._children, kept._forked = {f"{PROBE}a": stranger}, {"exec": stranger}
-    kept._forked |= {f"{CONTAINER}b": stranger}
     kept._settle_leftovers()
     assert is_running(stranger, start)
     assert kept._forked == {}
