@@ -120,9 +120,11 @@ def _talk(
 
 def _hand_over(chunks: "Iterator[Chunk]", pipes: "Pipes") -> None:
     """Write what the container writes into *pipes*, and end them when it ends."""
-    with suppress(OSError):  # we have left
-        for chunk in chunks:
-            view = memoryview(chunk.data)
-            while view:
-                view = view[os.write(pipes.theirs[chunk.stream], view) :]
-    pipes.handed_over()
+    try:
+        with suppress(OSError):  # we have left
+            for chunk in chunks:
+                view = memoryview(chunk.data)
+                while view:
+                    view = view[os.write(pipes.theirs[chunk.stream], view) :]
+    finally:  # whatever has happened: who reads would wait for ever
+        pipes.handed_over()
