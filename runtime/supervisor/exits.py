@@ -57,8 +57,8 @@ def recall(pidfd: int) -> int | None:
 def observe(pid: int, pidfd: int) -> int | None:
     """Return the code of an ended process nobody has reaped yet; None if there is no such.
 
-    Its parent may be an init that takes its time. None too for who may not know: the kernel then
-    says zero. Source: proc_pid_stat(5), field 52.
+    Its parent may be an init that takes its time. Source: proc_pid_stat(5), field 52; zero for
+    those who may not trace the process.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -68,22 +68,7 @@ def observe(pid: int, pidfd: int) -> int | None:
     # Asked afterwards: while its number is not -1 it was not reaped, so that was its file.
     with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
         same = b"\nPid:\t%d\n" % pid in file.read()
-    if not same or fields[0] != b"Z":
-        return None
-    status = int(fields[49])
-    return os.waitstatus_to_exitcode(status) if status or _may_know(pid) else None
-
-
-def _may_know(pid: int) -> bool:
-    """Tell whether the kernel tells this process such things of *pid* (PTRACE_MODE_READ)."""
-    try:
-        with open(f"/proc/{pid}/io", "rb", buffering=0) as file:
-            file.read(1)
-    except (PermissionError, ProcessLookupError):
-        return False
-    except FileNotFoundError:  # gone, or a kernel without: then it is as for all else
-        return os.path.exists(f"/proc/{pid}")
-    return True
+    return os.waitstatus_to_exitcode(int(fields[49])) if same and fields[0] == b"Z" else None
 
 
 def shell_code(code: int) -> int:
