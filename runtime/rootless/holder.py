@@ -5,7 +5,8 @@ alone), and runs slirp4netns, anew where that died. It ends when nobody is conne
 inside, and no link or mount was left there.
 
 If it is killed, what runs inside goes on without a way out until the next command: the holder that
-starts then finds the namespaces again by a process in them (`survival`). When its socket is taken
+starts then finds the namespaces again by a process in them, and opens their ports again
+(`survival`). When its socket is taken
 away, as at the end of a session without lingering, or on SIGTERM, it kills what is inside.
 """
 
@@ -56,7 +57,6 @@ class Holder:
         self._nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._nofile[1], self._nofile[1]))
         self._lines: dict[int, socket.socket] = {}
-        self._forwards: dict[str, frozenset[Forward]] = {}
         self._addresses: list[str] = []
         """Those of the link in the namespace, beside its own."""
         self._survivor = -1
@@ -67,6 +67,7 @@ class Holder:
         self._poll = select.poll()
         self._going = True
         self._kept = survival.find_or_make(self._note)
+        self._forwards = dict(self._kept.forwards)
         self._namespaces = self._kept.namespaces
         self._numbers = self._namespaces.numbers()
         self._astray = ""
@@ -76,7 +77,8 @@ class Holder:
         self._slirp: Slirp | None = Slirp(run, self._namespaces)
         self._slirp_up = time.monotonic()
         self._watch(self._slirp.pidfd, self._slirp_ended)
-        survival.remember(self._note, self._kept)
+        survival.remember(self._note, self._kept, self._forwards)
+        self._open_again()
 
     def run(self) -> None:
         """Serve until there is no use any more."""
@@ -210,6 +212,7 @@ class Holder:
         if asked["op"] == "forward":
             ports = (Forward(*port) for port in asked["ports"])
             self._forward(asked["world"], frozenset(ports))
+            self._remember()  # whoever comes after this process opens them again
             return {"ok": {}}, ()
         if asked["op"] == "forwards":
             mine = self._forwards.get(asked["world"], frozenset())
@@ -318,14 +321,18 @@ class Holder:
             self._slirp = Slirp(self._run, self._namespaces)
             self._slirp_up = time.monotonic()
             self._watch(self._slirp.pidfd, self._slirp_ended)
-            self._addresses = []
-            self._set_addresses(self._wanted())
+            self._open_again()
         except (ContainerError, OSError) as error:
             _say(str(error))
             if self._slirp is not None:
                 self._stop_slirp()
             self._do_later(self._restart_slirp)
-            return
+
+    def _open_again(self) -> None:
+        """Open all that is wanted at a slirp4netns that is new; what cannot be had stays closed."""
+        assert self._slirp is not None
+        self._addresses = []
+        self._set_addresses(self._wanted())
         for forward in sorted(self._wanted()):
             try:
                 self._slirp.add(forward)
@@ -335,7 +342,7 @@ class Holder:
     def _remember(self) -> None:
         """Note who is inside by now."""
         try:
-            survival.remember(self._note, self._kept)
+            survival.remember(self._note, self._kept, self._forwards)
         except OSError as error:
             _say(str(error))
 

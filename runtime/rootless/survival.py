@@ -1,4 +1,4 @@
-"""What a holder that was killed leaves to the next one: namespaces, and the cgroup they begin at.
+"""What a holder that was killed leaves to the next one: namespaces, their cgroup, open ports.
 
 The next one may be started from anywhere. Processes it starts inside must be in that cgroup: a
 cgroup namespace shows no other, and lets nobody move across its border.
@@ -11,6 +11,7 @@ Nobody gets from one user namespace into another that is not below it.
 import json
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,7 @@ from runtime.kernel.procfs import boot_id, is_running
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass
 from runtime.rootless import delegation, insiders, namespaces
+from runtime.rootless.forwards import Forward
 from runtime.rootless.ids import ids_of
 from runtime.rootless.namespaces import Namespaces
 
@@ -32,6 +34,8 @@ class Kept:
     """Ids of those that were there from the beginning."""
     group: str | None
     """Folder of the delegated cgroup they begin at; None if there was none."""
+    forwards: Mapping[str, frozenset[Forward]]
+    """Ports of the host that were handed on into them, by world."""
 
 
 def find_or_make(note: str) -> Kept:
@@ -43,12 +47,16 @@ def find_or_make(note: str) -> Kept:
     """
     if (known := _read(note)) is not None:
         if (found := _find(known, whole=True)) is not None:
-            return Kept(found, frozenset(known["mounts"]), known.get("group"))
+            forwards = {
+                world: frozenset(Forward(*port) for port in ports)
+                for world, ports in known.get("forwards", {}).items()
+            }
+            return Kept(found, frozenset(known["mounts"]), known.get("group"), forwards)
         _end_all(known)
     group = delegation.own_group()
     made = namespaces.make(ids_of(os.getuid(), os.getgid()), group=group)
     mounts = insiders.look(made, insiders.own_mounts)
-    return Kept(made, frozenset(mounts), group)
+    return Kept(made, frozenset(mounts), group, {})
 
 
 def are_left(note: str) -> bool:
@@ -60,7 +68,7 @@ def are_left(note: str) -> bool:
     return found is not None
 
 
-def remember(note: str, kept: Kept) -> None:
+def remember(note: str, kept: Kept, forwards: Mapping[str, frozenset[Forward]]) -> None:
     """Tell whoever comes after this process; atomic."""
     numbers = kept.namespaces.numbers()
     inside = [
@@ -73,6 +81,10 @@ def remember(note: str, kept: Kept) -> None:
         "mounts": sorted(kept.mounts),
         "group": kept.group,
         "insiders": inside,
+        "forwards": {
+            world: [[port.protocol, port.ip, port.port] for port in sorted(ports)]
+            for world, ports in forwards.items()
+        },
     }
     replace_file(note, json.dumps(body).encode())
 

@@ -100,12 +100,19 @@ def test_containers_outlive_holder_and_network_program(user: Ordinary):
     wait_until(lambda: not user.pids("slirp4netns"))
 
     (container,) = user.json("ps")
-    planned = user("plan", "-f", "-", stdin=web()).stdout
-    assert f"port 127.0.0.1:{LOCAL}/tcp of the host is not handed on" in " ".join(planned.split())
+    wait_until(lambda: _says(user, LOCAL) == _says(user, PORT) == "hello")
+    assert user.json("ps")[0]["id"] == container["id"]
+    user.kill("rootless.holder")
+    wait_until(lambda: not user.pids("slirp4netns"))
+    with inside(user.host, lambda: socket.create_server(("127.0.0.1", LOCAL))):
+        planned = " ".join(user("plan", "-f", "-", stdin=web()).stdout.split())
+    assert f"port 127.0.0.1:{LOCAL}/tcp of the host is not handed on" in planned
+    assert f"port {PORT}/tcp" not in planned
     user.apply(web())
     assert user.json("ps")[0]["id"] == container["id"]
     wait_until(lambda: _says(user, LOCAL) == "hello")
     user.delete("test")
+    wait_until(lambda: not user.pids())
 
 
 def test_containers_end_with_the_session(user: Ordinary):
