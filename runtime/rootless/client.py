@@ -6,6 +6,7 @@ with the supervisor (`runtime.supervisor.start`).
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -171,6 +172,7 @@ def _start_one(run: str, path: str) -> None:
         time.sleep(_PAUSE_S)
         return
     try:
+        _tell_doomed(os.path.join(run, protocol.NOTE))
         with listen(path, socket.SOCK_SEQPACKET) as listener:
             words, environment = scope_words(os.environ)
             if words and _start(run, listener.fileno(), lock, words, environment):
@@ -180,6 +182,19 @@ def _start_one(run: str, path: str) -> None:
                 raise SupervisorError(f"the holder ended at once; see {run}/{protocol.LOG}")
     finally:
         os.close(lock)
+
+
+def _tell_doomed(note: str) -> None:
+    """Say whom the holder that is about to start kills: nobody reads its own words."""
+    if pids := survival.doomed(note):
+        told = ", ".join(map(str, pids))  # their names are what containers like
+        with suppress(OSError):
+            print(
+                "bayplan: left of this user's containers, without a way back into their network"
+                f" and mounts since the holder was killed, and killed now: processes {told}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _start(

@@ -68,6 +68,25 @@ def are_left(note: str) -> bool:
     return found is not None
 
 
+def doomed(note: str) -> list[int]:
+    """Return the pids of whom the next holder kills, as nobody gets back in by them.
+
+    Of namespaces whose mounts and network ended with the last process in them. A container has
+    others of its own, and must not be able to keep a way into these.
+    """
+    known = _read(note)
+    if known is None:
+        return []
+    if (found := _find(known, whole=True)) is not None:
+        found.close()
+        return []
+    if (proven := _find(known, whole=False)) is None:
+        return []
+    left = [stat.pid for stat in insiders.processes(known)]
+    proven.close()
+    return left
+
+
 def remember(note: str, kept: Kept, forwards: Mapping[str, frozenset[Forward]]) -> None:
     """Tell whoever comes after this process; atomic."""
     numbers = kept.namespaces.numbers()

@@ -166,10 +166,12 @@ def test_containers_whose_keeper_is_gone_end_before_there_are_new_namespaces():
         wait_until(lambda: not user.pids("runtime."))
         note.with_name("namespaces.json.1.tmp").touch()
 
-        user("ps")
+        assert f"{container} " not in user("ps").stderr
         assert container in user.pids()
-        user.apply(WEB)
+        told = user("apply", "-f", "-", stdin=WEB).stderr
+        assert f"killed now: processes {container}\n" in told
         assert container not in user.pids("nc -ll")
+        assert "killed now" not in user("ps").stderr
         user.delete("test")
         wait_until(lambda: not user.socket.parent.exists())
 
