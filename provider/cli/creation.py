@@ -129,9 +129,9 @@ class Rights:
     cap_drop: Annotated[
         Texts, _option("--cap-drop", metavar="NAME", help="Capability taken away, or ALL.")
     ] = None
-    privileged: Annotated[bool, _option("--privileged", help="What root may, but for devices.")] = (
-        False
-    )
+    privileged: Annotated[
+        bool, _option("--privileged", help="Everything root may, but for devices.")
+    ] = False
     security_opt: Annotated[
         Texts,
         _option(

@@ -256,7 +256,8 @@ class Containers:
         with traffic.withdrawn(self.root, container_id) if signal == SIGKILL else nullcontext():
             Supervisor(self.root).kill(container_id, signal)
             if signal == SIGKILL:
-                self._thaw(container_id)  # version 1 keeps what is frozen from dying
+                with suppress(NotFoundError):  # it was to be removed at its end
+                    self._thaw(container_id)  # version 1 keeps what is frozen from dying
 
     def remove(self, container_id: str, *, force: bool = False, gently: bool = False) -> None:
         """Remove the container and everything that is its own. Idempotent.

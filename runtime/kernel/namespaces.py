@@ -131,7 +131,12 @@ def write_maps(pid: int, uids: Iterable[Mapping], gids: Iterable[Mapping]) -> No
 def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
     """Return a user namespace with these maps that nobody lives in; the caller closes it."""
     life, ours = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = clone3(CLONE_NEWUSER, exit_signal=signal.SIGCHLD)
+    try:
+        pid, pidfd = clone3(CLONE_NEWUSER, exit_signal=signal.SIGCHLD)
+    except KernelError:
+        os.close(life)
+        os.close(ours)
+        raise
     if pid == 0:
         try:
             os.dup2(life, 0)
@@ -141,7 +146,7 @@ def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
             os._exit(0)
     try:
         # Who was born into a new pid namespace still has the /proc of the old one in view.
-        number = _number_in_proc(pidfd)
+        number = number_in_proc(pidfd)
         write_maps(number, uids, gids)
         return os.open(f"/proc/{number}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
@@ -151,7 +156,7 @@ def mapped_namespace(uids: Iterable[Mapping], gids: Iterable[Mapping]) -> int:
             os.close(fd)
 
 
-def _number_in_proc(pidfd: int) -> int:
+def number_in_proc(pidfd: int) -> int:
     """Return the pid of the process *pidfd* refers to as /proc counts, whatever we count."""
     with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
         lines = dict(line.split(b":", 1) for line in file.read().splitlines())

@@ -79,7 +79,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return check(_prctl(option, arg2, arg3, arg4, arg5), "prctl", f"option {option}")
 
 
-def command_line() -> tuple[int, int]:
+def command_line_area() -> tuple[int, int]:
     """Return where, in this process' memory, its arguments and variables begin and end.
 
     That is what /proc/PID/cmdline, which is open to everybody, and environ show; a child made by
@@ -91,7 +91,7 @@ def command_line() -> tuple[int, int]:
 
 
 def forget_command_line(area: tuple[int, int]) -> None:
-    """Overwrite the *area* of `command_line` in this process.
+    """Overwrite the `command_line_area` *area* of this process.
 
     Python has copies of its own, but what the C library knows of variables is gone.
     """

@@ -6,8 +6,8 @@ inside, and no link or mount was left there.
 
 If it is killed, what runs inside goes on without a way out until the next command: the holder that
 starts then finds the namespaces again by a process in them, and opens their ports again
-(`survival`). When its socket is taken
-away, as at the end of a session without lingering, or on SIGTERM, it kills what is inside.
+(`survival`). When its socket is taken away, as at the end of a session without lingering, or on
+SIGTERM, it kills what is inside.
 """
 
 import json
@@ -78,7 +78,10 @@ class Holder:
         self._slirp_up = time.monotonic()
         self._watch(self._slirp.pidfd, self._slirp_ended)
         survival.remember(self._note, self._kept, self._forwards)
-        self._open_again()
+        try:
+            self._open_again()
+        except (ContainerError, OSError) as error:
+            _say(str(error))  # told as drift; the namespaces are worth more than their ports
 
     def run(self) -> None:
         """Serve until there is no use any more."""

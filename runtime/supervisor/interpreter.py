@@ -26,7 +26,7 @@ from runtime.kernel import process
 from runtime.kernel.bare import signal, socket
 from runtime.kernel.capability import host_bounding
 from runtime.kernel.init_elf import NAME, has_init, init_program
-from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3
+from runtime.kernel.namespaces import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, clone3, number_in_proc
 from runtime.kernel.procfs import boot_id, read_cgroup
 from runtime.kernel.program import Program
 from runtime.kernel.selfexe import sealed_program
@@ -121,7 +121,7 @@ def start(
     # Asked here once, not in every child.
     host_bounding()
     boot_id()
-    words = _command_line()
+    words = _command_line_area()
     init_fd = _init() if program.operations[-1][0] == "init" and has_init() else -1
     with contextlib.ExitStack() as opened:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -196,9 +196,7 @@ def _clone(program: Program, target: int | None) -> tuple[int, int]:
 
 def _below(group: str, target: int) -> str:
     """Return the version 2 group the process *target* is in, which is *group* or one below it."""
-    with open(f"/proc/self/fdinfo/{target}", "rb", buffering=0) as file:
-        (pid,) = (line.split()[1] for line in file.read().splitlines() if line[:4] == b"Pid:")
-    path = (read_cgroup(int(pid)) or {}).get("", "")
+    path = (read_cgroup(number_in_proc(target)) or {}).get("", "")
     above = path
     while above:
         if group.endswith(above):
@@ -270,7 +268,7 @@ def _moved(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
 
 
-_command_line = functools.cache(process.command_line)
+_command_line_area = functools.cache(process.command_line_area)
 
 
 @functools.cache

@@ -23,7 +23,7 @@ def test_one_is_collected_when_it_can_be_and_keeps_nobody_busy():
     if tracer == 0:
         ctypes.CDLL(None).ptrace(_SEIZE, pid, None, None)
         os.write(write, b"x")
-        time.sleep(1000)
+        signal.pause()
         os._exit(0)
     os.read(read, 1)
     pidfd = os.pidfd_open(pid)
@@ -31,14 +31,15 @@ def test_one_is_collected_when_it_can_be_and_keeps_nobody_busy():
     assert select.select([pidfd], [], [], 20)[0]
     loop, codes = Loop(), []
     collect(loop, pidfd, lambda code: (codes.append(code), loop.stop()))
-    loop.call_later(1.0, loop.stop)
     before = time.process_time()
-    loop.run()
-    assert (codes, time.process_time() - before < 0.5) == ([], True)
-    os.kill(tracer, signal.SIGKILL)
-    os.waitpid(tracer, 0)
+
+    def let_go():
+        assert (codes, time.process_time() - before < 0.5) == ([], True)
+        os.kill(tracer, signal.SIGKILL)
+        os.waitpid(tracer, 0)
+
+    loop.call_later(1.0, let_go)
     loop.call_later(20.0, loop.stop)
-    loop._stopped = False
     loop.run()
     assert codes == [-signal.SIGKILL]
     with pytest.raises(ChildProcessError):
