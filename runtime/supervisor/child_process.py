@@ -236,7 +236,11 @@ class Process:
             code = exits.peek(self._pidfd)
         except ChildProcessError:
             # Its parent is the keeper, or since a keeper was killed some init.
-            code = exits.observe(self.pid, self._pidfd)
+            try:
+                code = exits.observe(self.pid, self._pidfd)
+            except PermissionError:
+                self._finish(None)  # nor will anybody else tell
+                return
             if code is None:
                 code = exits.recall(self._pidfd)
             if code is None:

@@ -57,8 +57,10 @@ def recall(pidfd: int) -> int | None:
 def observe(pid: int, pidfd: int) -> int | None:
     """Return the code of an ended process nobody has reaped yet; None if there is no such.
 
-    Its parent may be an init that takes its time. Source: proc_pid_stat(5), field 52; zero for
-    those who may not trace the process.
+    Its parent may be an init that takes its time. Source: proc_pid_stat(5), field 52.
+
+    Raises:
+        PermissionError: it has ended, and this process may not know how: the kernel says zero.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -68,7 +70,22 @@ def observe(pid: int, pidfd: int) -> int | None:
     # Asked afterwards: while its number is not -1 it was not reaped, so that was its file.
     with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
         same = b"\nPid:\t%d\n" % pid in file.read()
-    return os.waitstatus_to_exitcode(int(fields[49])) if same and fields[0] == b"Z" else None
+    if not same or fields[0] != b"Z":
+        return None
+    status = int(fields[49])
+    if status == 0:
+        _must_be_allowed(pid)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _must_be_allowed(pid: int) -> None:
+    """Raise PermissionError unless this process may read such things of *pid*."""
+    # Asks for the same right (PTRACE_MODE_READ_FSCREDS), of dead ones too. A kernel may be without.
+    with (
+        suppress(FileNotFoundError, ProcessLookupError),
+        open(f"/proc/{pid}/io", "rb", buffering=0) as file,
+    ):
+        file.read(1)
 
 
 def shell_code(code: int) -> int:
