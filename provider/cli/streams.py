@@ -7,7 +7,6 @@ conversation, the user's terminal is as it was before.
 """
 
 import os
-import select
 import signal
 import termios
 import threading
@@ -18,6 +17,7 @@ from types import FrameType
 
 from provider.cli.detach import DetachKeys
 from provider.cli.leaving import Interrupted, handling
+from runtime.kernel.readable import wait_ready
 
 FORWARDED = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
@@ -201,11 +201,11 @@ def converse(
     feed = pipes.ours.get("stdin")
     is_terminal = feed is not None and os.isatty(feed)
     while sources or not over:
-        reading = [woken, *sources, *([] if over else [ending.fileno()])]
+        reading = {woken, *sources, *(() if over else (ending.fileno(),))}
         if feed is not None and not typed and not over:
-            reading.append(0)
-        writing = [] if feed is None or not typed else [feed]
-        ready, _, _ = select.select(reading, writing, [], 0 if over and not whole else None)
+            reading.add(0)
+        writing = set() if feed is None or not typed else {feed}
+        ready, _ = wait_ready(reading, writing, 0 if over and not whole else None)
         if woken in ready:
             _read(woken)
         said = [fd for fd in sources if fd in ready]
@@ -259,4 +259,4 @@ def _write(fd: int, data: bytes) -> None:
         except BrokenPipeError as error:
             raise ReaderGone from error
         except BlockingIOError:  # somebody has made our standard output non-blocking
-            select.select([], [fd], [])
+            wait_ready(set(), {fd}, None)

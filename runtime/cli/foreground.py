@@ -1,20 +1,17 @@
 """Staying with a process until it ends: its signals, its terminal, its exit code."""
 
-import errno
 import fcntl
 import os
-import select
 import struct
 import termios
 import time
-from collections.abc import Set
 from contextlib import closing, suppress
 from types import FrameType
 
 from runtime.cli.context import Context
 from runtime.errors import LaunchError
 from runtime.kernel.bare import signal, socket
-from runtime.kernel.readable import wait_readable
+from runtime.kernel.readable import wait_readable, wait_ready
 from runtime.kernel.terminal import resize_terminal
 
 TYPE_CHECKING = False
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
 _BYTES = 65536
 _OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
-_WRITABLE = select.POLLOUT | select.POLLERR
 
 
 class Foreground:
@@ -93,7 +88,7 @@ class Foreground:
         while pidfd not in readable:
             reading = watched if relay is None else watched | relay.reading
             writing = set() if relay is None else relay.writing
-            readable, writable = _select(reading, writing, None)
+            readable, writable = wait_ready(reading, writing, None)
             if self._reader.fileno() in readable:
                 self._take()
                 self._pass_on(pidfd, master)
@@ -108,7 +103,7 @@ class Foreground:
         while True:
             reading = {self._reader.fileno(), *relay.reading}
             timeout_s = None if relay.writing else 0
-            readable, writable = _select(reading, relay.writing, timeout_s)
+            readable, writable = wait_ready(reading, relay.writing, timeout_s)
             if not readable and not writable:
                 return
             if self._reader.fileno() in readable:
@@ -130,7 +125,7 @@ class Foreground:
             if number := self._taken_to_end():
                 raise LaunchError(f"interrupted by signal {number}", exit_code=128 + number)
             left = None if deadline is None else max(0, deadline - time.monotonic())
-            if not _select({fd, self._reader.fileno()}, set(), left)[0]:
+            if not wait_ready({fd, self._reader.fileno()}, set(), left)[0]:
                 return False
             self._take()
         return True
@@ -169,33 +164,6 @@ class Foreground:
 
         self._saved = termios.tcgetattr(0)
         tty.setraw(0)
-
-
-def _select(
-    reading: Set[int], writing: Set[int], timeout_s: float | None
-) -> tuple[set[int], set[int]]:
-    """Return which of them are readable, and which are writable; none if the time is over.
-
-    As select(2) has it, which takes no descriptor above 1023.
-    """
-    poller = select.poll()
-    for fd in reading | writing:
-        poller.register(
-            fd, (select.POLLIN if fd in reading else 0) | (select.POLLOUT if fd in writing else 0)
-        )
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        left_s = None if deadline is None else max(0, deadline - time.monotonic())
-        told = poller.poll(None if left_s is None else left_s * 1000)
-        if any(events & select.POLLNVAL for _, events in told):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        readable = {fd for fd, events in told if fd in reading and events & _READABLE}
-        writable = {fd for fd, events in told if fd in writing and events & _WRITABLE}
-        if readable or writable or not told:
-            return readable, writable
-        # Hung up, and full: poll(2) says the former without being asked, again and again.
-        for fd, _ in told:
-            poller.unregister(fd)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

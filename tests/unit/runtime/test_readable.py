@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import provider
 import runtime
-from runtime.cli import foreground
+from runtime.kernel.readable import wait_ready
 
 HIGH = 1024
 """From here on select(2) fails."""
@@ -29,14 +30,14 @@ def pipe():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_command_in_the_foreground_waits_for_descriptors_of_any_number(pipe):
+def test_descriptors_of_any_number_are_waited_for(pipe):
     reader, writer = pipe
-    assert foreground._select({reader}, set(), 0) == (set(), set())
-    assert foreground._select({reader}, {writer}, None) == (set(), {writer})
+    assert wait_ready({reader}, set(), 0) == (set(), set())
+    assert wait_ready({reader}, {writer}, None) == (set(), {writer})
     os.write(writer, b"x")
-    assert foreground._select({reader}, {writer}, None) == ({reader}, {writer})
+    assert wait_ready({reader}, {writer}, None) == ({reader}, {writer})
     with pytest.raises(OSError, match="Bad file descriptor"):
-        foreground._select({HIGH + 7}, set(), None)
+        wait_ready({HIGH + 7}, set(), None)
 
 
 def test_what_is_hung_up_but_not_writable_is_not_waited_for_in_a_busy_loop(pipe):
@@ -45,14 +46,15 @@ def test_what_is_hung_up_but_not_writable_is_not_waited_for_in_a_busy_loop(pipe)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, writer)  # whose other end is hung up by that
     os.close(null)
-    assert foreground._select(set(), {reader}, 0.05) == (set(), set())
-    assert foreground._select({reader}, {reader}, None) == ({reader}, set())
+    assert wait_ready(set(), {reader}, 0.05) == (set(), set())
+    assert wait_ready({reader}, {reader}, None) == ({reader}, set())
 
 
 def test_nothing_waits_by_select():
     calls = {
         f"{path}:{node.lineno}"
-        for path in Path(runtime.__file__).parent.rglob("*.py")
+        for package in (provider, runtime)
+        for path in Path(package.__path__[0]).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "select.select"
     }
