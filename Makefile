@@ -43,7 +43,7 @@ test-vm-smoke: setup-vm
 	$(PY) -m pytest -m "machine and not long" tests/vm $(PYTEST_ARGS)
 
 check-long: setup-vm .make/apt-conformance
-	$(PY) -m pytest -m long $(PYTEST_ARGS)
+	$(PY) -m pytest -m long --workers $(WORKERS) -rP $(PYTEST_ARGS)
 
 conformance: setup-vm .make/apt-conformance
 	$(PY) -m tests.conformance $(SUITES)

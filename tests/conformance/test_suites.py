@@ -10,6 +10,7 @@ from tests.conformance.__main__ import SUITES
 
 
 @pytest.mark.long
+@pytest.mark.download
 @pytest.mark.kernel
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("suite", SUITES)

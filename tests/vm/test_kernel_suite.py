@@ -6,10 +6,15 @@ import pytest
 
 from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.machine, pytest.mark.long, pytest.mark.timeout(15000)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.long,
+    pytest.mark.download,
+    pytest.mark.timeout(15000),
+]
 
 MEMORY_MIB = 2048
-"""A thousand containers are among the tests."""
+"""Hundreds of containers at once are among the tests."""
 _MOST_S = 14000.0
 """Under emulation it is an hour and more."""
 

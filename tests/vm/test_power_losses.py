@@ -9,9 +9,14 @@ import pytest
 from tests.vm.losses import Stage
 from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.machine, pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.long,
+    pytest.mark.download,
+    pytest.mark.timeout(7200),
+]
 
-ROUNDS = 7  # of three losses each
+ROUNDS = 4  # of three losses each, in both worlds: more than twenty
 # For how long the machine goes on: its journal is committed every 5 s, all else written after 30.
 DELAYS_S = (0.0, 0.0, 0.5, 2.0, 6.0)
 
@@ -53,4 +58,4 @@ def test_power_lost_at_points_of_everything(machine: Machine, world: str | None)
                 doctored=chance.random() < 0.7,
                 kept=what == "beta",
             )
-    assert losses >= 20
+    assert losses >= 10

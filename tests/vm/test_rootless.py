@@ -8,7 +8,12 @@ from tests.support.manifests import HEAD
 from tests.vm.channel import Ran
 from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.machine, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.long,
+    pytest.mark.download,
+    pytest.mark.timeout(1800),
+]
 
 _USER, _UID = "ordinary", 1000
 _PREPARE = f"""
