@@ -15,7 +15,7 @@ from runtime.cgroup.v2 import core
 from runtime.cgroup.waiting import Deadline
 from runtime.errors import KernelError
 from runtime.kernel.bare import signal
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 
 # The last container of a world may take the shared parent away while a new one is being made.
 _ATTEMPTS = 20

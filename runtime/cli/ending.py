@@ -13,7 +13,7 @@ from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
 from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
 from runtime.kernel.bare import signal
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import open_running
 from runtime.kernel.procfs import is_running
 from runtime.kernel.readable import wait_readable
 
@@ -193,13 +193,10 @@ def kill_process(status: Status, group: Cgroup | None = None) -> None:
         StateError: it survives.
     """
     try:
-        pidfd = pidfd_open(status.pid)
+        pidfd = open_running(status.pid, status.start)
     except ProcessLookupError:
         return
     try:
-        # Opened first, then looked at: the pidfd is of the right process or of none.
-        if not is_running(status.pid, status.start):
-            return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         if group is not None and not wait_readable(pidfd, _FROZEN_AFTER_S):
@@ -216,19 +213,14 @@ def _send(status: Status, number: int) -> None:
     Raises:
         StateError: it has ended.
     """
-    stopped = StateError(f"container not running: {status.id}")
     try:
-        pidfd = pidfd_open(status.pid)
+        pidfd = open_running(status.pid, status.start)
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
     except ProcessLookupError:
-        raise stopped from None
-    try:
-        if not is_running(status.pid, status.start):
-            raise stopped
-        signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        raise stopped from None
-    finally:
-        os.close(pidfd)
+        raise StateError(f"container not running: {status.id}") from None
 
 
 def signal_number(text: str) -> int:

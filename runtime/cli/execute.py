@@ -27,8 +27,7 @@ from runtime.cli.report import clear_up
 from runtime.container.program import compile_enter, keyring_name
 from runtime.errors import ContainerError, StateError
 from runtime.kernel.namespaces import NAMESPACE_FLAGS
-from runtime.kernel.process import pidfd_open
-from runtime.kernel.procfs import is_running
+from runtime.kernel.pidfd import open_running
 from runtime.kernel.program import Operation
 from runtime.kernel.replace import replace_file
 from runtime.record import replace
@@ -62,13 +61,10 @@ def execute(context: Context, values: Values, rest: list[str]) -> int:
         raise UsageError("the process has a terminal: use --console-socket")
     if console is not None and not process.terminal:
         raise UsageError("--console-socket is for a process with a terminal")
-    gone = StateError(f"container not running: {folder.id}")
     try:
-        pidfd = pidfd_open(status.pid)
+        pidfd = open_running(status.pid, status.start)
     except ProcessLookupError:
-        raise gone from None
-    if not is_running(status.pid, status.start):
-        raise gone
+        raise StateError(f"container not running: {folder.id}") from None
     group = cgroups.open_group(status)
     prelude: list[Operation] = []
     if status.has_keyring:

@@ -28,7 +28,7 @@ from runtime import json_text
 from runtime.documents import parse_state
 from runtime.errors import ConflictError, DamagedError, NotFoundError, StateError
 from runtime.kernel.bare import signal, socket
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import open_running
 from runtime.kernel.procfs import boot_id, is_running, start_ticks
 from runtime.kernel.replace import replace_file
 from runtime.record import dataclass, field, replace
@@ -196,10 +196,9 @@ class Folder:
             os.close(os.open(f"{self.path}/doomed", os.O_CREAT | os.O_CLOEXEC, 0o600))
             with open(f"{self.path}/hook", "rb") as file:
                 pid, start = map(int, file.read().split())
-            pidfd = pidfd_open(pid)
+            pidfd = open_running(pid, start)
             try:
-                if is_running(pid, start):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
 

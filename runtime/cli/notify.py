@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from runtime.cli.folder import Folder, Status
 from runtime.kernel.bare import socket
 from runtime.kernel.passing import send_fds
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.procfs import is_running
 from runtime.kernel.readable import wait_readable
 from runtime.record import replace

@@ -38,7 +38,7 @@ from runtime.errors import (
 )
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.procfs import read_mountinfo, read_stat
 from runtime.kernel.readable import wait_readable
 from runtime.network import attachment, firewall, links, netns, observe, store

@@ -15,7 +15,8 @@ from runtime.cgroup.group import Cgroup
 from runtime.container.config import ContainerConfig
 from runtime.errors import KernelError
 from runtime.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, setns
-from runtime.kernel.process import pidfd_open, sethostname
+from runtime.kernel.pidfd import open_running
+from runtime.kernel.process import sethostname
 from runtime.kernel.procfs import is_running, read_cgroup
 from runtime.network import sysctl
 from runtime.network.netns import in_thread
@@ -122,13 +123,10 @@ def mend(config: ContainerConfig, status: Status, group: Cgroup) -> None:
 def _enter(status: Status) -> bool:
     """Move this thread into the namespaces of the container; False if that has ended."""
     try:
-        pidfd = pidfd_open(status.pid)
+        pidfd = open_running(status.pid, status.start_time)
     except ProcessLookupError:
         return False
     try:
-        # Asked now, of what the descriptor refers to: the pid may be somebody else's.
-        if not is_running(status.pid, status.start_time):
-            return False
         setns(pidfd, _NAMESPACES)
     except KernelError:
         return False

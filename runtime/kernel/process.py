@@ -6,7 +6,6 @@ sigaction(2); constants from linux/prctl.h, linux/capability.h and linux/close_r
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 
@@ -145,21 +144,6 @@ def join_session_keyring(name: str) -> None:
         raise UnsupportedHostError(f"keyctl(2) has no known number on {machine}")
     keyctl = bind_number(_KEYCTL_NUMBER[machine], c_ulong, c_char_p)
     check(keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode()), "keyctl", name)
-
-
-def pidfd_open(pid: int) -> int:
-    """Return a descriptor of a process, as the system call does; it closes on exec.
-
-    Raises:
-        ProcessLookupError: there is none of that pid. Older kernels (6.1) say EINVAL where its
-            number is still that of a process group or session others are in.
-    """
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno != errno.EINVAL or pid <= 0:
-            raise
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
 
 
 def close_range(first: int, last: int = _LAST_FD, flags: int = 0) -> None:

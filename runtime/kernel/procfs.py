@@ -50,7 +50,7 @@ class MountInfo:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """The first fields of ``/proc/PID/stat``, and when the process started."""
+    """What ``/proc/PID/stat`` tells of who a process is, and of its life."""
 
     pid: int
     comm: str
@@ -61,6 +61,8 @@ class Stat:
     """Clock ticks after boot. A pid and its start are unique within one boot."""
     flags: int
     """``PF_*`` of include/linux/sched.h."""
+    exit_status: int
+    """Of a zombie, as waitpid(2) has it; 0 also for who may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ def parse_stat(text: str) -> Stat:
     pid, _, comm = head.partition(" (")
     fields = tail.split()
     # fields[0] is field 3 of proc_pid_stat(5), so the start time (field 22) is fields[19].
-    return Stat(int(pid), comm, fields[0], int(fields[1]), int(fields[19]), int(fields[6]))
+    ppid, flags, start, exit_status = (int(fields[n]) for n in (1, 6, 19, 49))
+    return Stat(int(pid), comm, fields[0], ppid, start, flags, exit_status)
 
 
 def read_stat(pid: int | str, *, proc: str = PROC) -> Stat | None:

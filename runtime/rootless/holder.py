@@ -27,7 +27,8 @@ from runtime.kernel import inotify
 from runtime.kernel.interface import set_extra_addresses
 from runtime.kernel.listening import peer_uid
 from runtime.kernel.passing import receive_fds
-from runtime.kernel.process import detach, pidfd_open
+from runtime.kernel.pidfd import pidfd_open
+from runtime.kernel.process import detach
 from runtime.rootless import delegation, insiders, protocol, survival
 from runtime.rootless.folders import leave_holder_folder
 from runtime.rootless.forwards import Forward, extra_addresses, in_the_way

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.procfs import Stat, read_mountinfo, read_stat
 from runtime.rootless import resolver
 from runtime.rootless.namespaces import KINDS, Namespaces

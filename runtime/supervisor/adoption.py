@@ -7,7 +7,7 @@ status file names it; its launch was cut off and it is found in the container's 
 import os
 from contextlib import suppress
 
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.procfs import start_ticks
 from runtime.record import dataclass
 from runtime.supervisor import strays

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import NotFoundError, StateError, SupervisorError
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.readable import wait_readable
 from runtime.kernel.selfexe import sealed_interpreter
 from runtime.kernel.terminal import resize_terminal

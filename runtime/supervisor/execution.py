@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from runtime.errors import ContainerError, LaunchError, NotFoundError
-from runtime.kernel.process import pidfd_open
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.program import Program
 from runtime.supervisor import exits
 from runtime.supervisor.child_process import Process, Starting

@@ -10,6 +10,7 @@ import struct
 from contextlib import suppress
 
 from runtime.kernel import mask
+from runtime.kernel.procfs import read_stat
 
 # struct pidfd_info of linux/pidfd.h: mask (u64), cgroupid (u64), eleven u32, exit_code (s32).
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
@@ -57,25 +58,22 @@ def recall(pidfd: int) -> int | None:
 def observe(pid: int, pidfd: int) -> int | None:
     """Return the code of an ended process nobody has reaped yet; None if there is no such.
 
-    Its parent may be an init that takes its time. Source: proc_pid_stat(5), field 52.
+    Its parent may be an init that takes its time.
 
     Raises:
         PermissionError: it has ended, and this process may not know how: the kernel says zero.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    stat = read_stat(pid)
+    if stat is None:
         return None
     # Asked afterwards: while its number is not -1 it was not reaped, so that was its file.
     with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
         same = b"\nPid:\t%d\n" % pid in file.read()
-    if not same or fields[0] != b"Z":
+    if not same or stat.state != "Z":
         return None
-    status = int(fields[49])
-    if status == 0:
+    if stat.exit_status == 0:
         _must_be_allowed(pid)
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(stat.exit_status)
 
 
 def _must_be_allowed(pid: int) -> None:

@@ -13,6 +13,7 @@ from enum import Enum
 
 from runtime.cgroup.files import write
 from runtime.kernel import mask
+from runtime.kernel.procfs import Stat, read_stat
 from runtime.supervisor.names import COMM
 
 _STOP_S = 1.0
@@ -36,16 +37,16 @@ def decide(pid: int, *, start: int = 0) -> Fate:
 
     With *start*, ticks since boot, another process that has that pid now is let be.
     """
-    fields = _stat(pid)
-    if not fields or (start and int(fields[20]) != start):
+    stat = read_stat(pid)
+    if stat is None or (start and stat.start_ticks != start):
         return Fate.GONE
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
-    fields = _stop(pid)
-    if not fields:
+    stat = _stop(pid)
+    if stat is None:
         return Fate.GONE
-    executed = has_executed(fields[0])
-    if fields[1] in b"ZX":
+    executed = has_executed(stat.comm)
+    if stat.state in "ZX":
         return Fate.ENDED if executed else Fate.UNBORN
     if executed:
         with suppress(ProcessLookupError):
@@ -55,36 +56,36 @@ def decide(pid: int, *, start: int = 0) -> Fate:
     return Fate.UNBORN
 
 
-def has_executed(comm: bytes) -> bool:
+def has_executed(comm: str) -> bool:
     """Tell by its name whether a child has got to its exec, which gives it another name."""
-    return comm != COMM.encode()
+    return comm != COMM
 
 
-def name_of(pid: int) -> bytes:
+def name_of(pid: int) -> str:
     """Return the name of a process, or of a zombie; empty if there is none."""
-    fields = _stat(pid)
-    return fields[0] if fields else b""
+    stat = read_stat(pid)
+    return stat.comm if stat else ""
 
 
 def is_child(pid: int) -> bool:
     """Tell whether *pid* is a child of this process: then nobody else can have reaped it."""
-    fields = _stat(pid)
-    return bool(fields) and int(fields[2]) == os.getpid()
+    stat = read_stat(pid)
+    return stat is not None and stat.ppid == os.getpid()
 
 
 def children_of(parent: int) -> dict[int, int]:
     """Return the children, zombies too, and when they started in ticks since boot."""
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdecimal() and (fields := _stat(int(name))) and int(fields[2]) == parent:
-            found[int(name)] = int(fields[20])
+        if name.isdecimal() and (stat := read_stat(name)) and stat.ppid == parent:
+            found[stat.pid] = stat.start_ticks
     return found
 
 
 def first_of(pids: Iterable[int]) -> list[int]:
     """Return those of *pids* whose parents are not among them."""
     group = set(pids)
-    parents = {pid: int(fields[2]) for pid in group if (fields := _stat(pid))}
+    parents = {pid: stat.ppid for pid in group if (stat := read_stat(pid))}
     return [pid for pid, parent in parents.items() if parent not in group]
 
 
@@ -122,22 +123,9 @@ def kill_members(files: Iterable[str]) -> None:
         known |= new
 
 
-def _stop(pid: int) -> list[bytes]:
-    """Return the fields of *pid* once it is stopped or dead, or after a while as they are."""
+def _stop(pid: int) -> Stat | None:
+    """Return what *pid* is once it is stopped or dead, or after a while as it is; None if gone."""
     deadline = time.monotonic() + _STOP_S
-    while (fields := _stat(pid)) and fields[1] not in b"TZX" and time.monotonic() < deadline:
+    while (stat := read_stat(pid)) and stat.state not in "TZX" and time.monotonic() < deadline:
         time.sleep(0.001)
-    return fields
-
-
-def _stat(pid: int) -> list[bytes]:
-    """Return name, state, parent and so on of /proc/PID/stat; none if there is no process.
-
-    Source: proc_pid_stat(5), from field 2 on; the start time is the 20th after it.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            head, _, tail = file.read().rpartition(b") ")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [head.partition(b" (")[2], *tail.split()]
+    return stat

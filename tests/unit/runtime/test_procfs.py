@@ -72,7 +72,7 @@ def test_mountinfo_of_this_process() -> None:
 def test_stat_survives_any_command_name(comm: str) -> None:
     fields = " ".join(str(number) for number in range(4, 53))
     stat = procfs.parse_stat(f"1234 ({comm}) S {fields}\n")
-    assert stat == procfs.Stat(1234, comm, "S", ppid=4, start_ticks=22, flags=9)
+    assert stat == procfs.Stat(1234, comm, "S", ppid=4, start_ticks=22, flags=9, exit_status=52)
 
 
 def test_stat_of_a_child_with_a_nasty_name(tmp_path: Path) -> None:
