@@ -1,16 +1,16 @@
 """A bundle's config.json as a Spec that can be compiled.
 
-What the specification leaves to the runtime is filled in here. What is not understood is an error:
-a member ignored is a limit or a protection somebody believes to have. Members that ask for nothing
+What the specification leaves to the runtime is filled in here. What it has and we have not is an
+error; what it does not have is ignored, with a warning, as it wants. Members that ask for nothing
 (null, false, 0, empty) are no request.
 
-Source: OCI runtime-spec config.md, config-linux.md.
+Source: OCI runtime-spec config.md (Extensibility), config-linux.md.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from runtime import json_text
 from runtime.cli.types import misfit
@@ -30,6 +30,8 @@ KEEP_GROUPS = "run.oci.keep_original_groups"
 """Annotation (crun's): the process keeps the supplementary groups of whoever calls us."""
 
 _OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos")
+_UNSUPPORTED = ("linux.intelRdt", "linux.memoryPolicy", "linux.netDevices")
+"""What the specification, up to version 1.3, has and we have not."""
 _KERNEL_MEMORY = ("kernel", "kernelTCP")
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
@@ -70,9 +72,11 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
         raise ContainerError(f"ociVersion {wanted.get('ociVersion')} is not supported")
     if "process" not in wanted:
         raise ContainerError("config.json has no process")
+    if "root" not in wanted:
+        raise ContainerError("config.json has no root")
     _filter_capabilities(wanted["process"], warn)
     drop_kernel_memory(wanted.get("linux"), warn)
-    spec: Spec = _decode(Spec, wanted, "config.json")
+    spec: Spec = _decode(Spec, wanted, "config.json", warn)
     root = os.path.join(bundle, spec.root.path)
     mounts = tuple(_with_absolute_source(mount, bundle) for mount in spec.mounts)
     resources = spec.linux.resources
@@ -121,7 +125,7 @@ def to_process(data: Any, *, warn: Warn) -> Process:
     wanted = _stripped(data)
     _filter_capabilities(wanted, warn)
     wanted.setdefault("args", [])
-    return complete(_decode(Process, wanted, "process"), wanted)
+    return complete(_decode(Process, wanted, "process", warn), wanted)
 
 
 def complete(process: Process, wanted: dict[str, Any]) -> Process:
@@ -130,6 +134,8 @@ def complete(process: Process, wanted: dict[str, Any]) -> Process:
         raise ContainerError("process.args is empty")
     if not process.cwd.startswith("/"):
         raise ContainerError(f"process.cwd {process.cwd} is not absolute")
+    if any("\0" in text for text in (*process.args, *process.env, process.cwd)):
+        raise ContainerError("the process' args, env or cwd hold a zero byte")
     if beyond := set(process.capabilities.effective) - set(process.capabilities.permitted):
         names = ", ".join(sorted(beyond))
         raise ContainerError(f"effective capabilities that are not permitted: {names}")
@@ -184,16 +190,19 @@ def drop_kernel_memory(linux: Any, warn: Warn) -> None:
             warn(f"linux.resources.memory.{name} is ignored: the kernel's memory counts as memory")
 
 
-def _decode(cls: Any, wanted: dict[str, Any], what: str) -> Any:
+def _decode(cls: Any, wanted: dict[str, Any], what: str, warn: Warn) -> Any:
     if (wrong := misfit(cls, wanted)) is not None:
         raise ContainerError(f"{what} is not as specified: {wrong} has the wrong type")
     try:
         found = from_json(cls, wanted)
-        lost = _lost(_stripped(wanted), to_json(found))
+        lost = list(_lost(_stripped(wanted), to_json(found)))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ContainerError(f"{what} is not as specified: {error}") from error
-    if lost is not None:
-        raise UnsupportedHostError(f"{what}: {lost} is not supported")
+    for path in lost:
+        if path.startswith(_UNSUPPORTED):
+            raise UnsupportedHostError(f"{what}: {path} is not supported")
+    if lost:
+        warn(f"{what}: unknown properties are ignored: {', '.join(lost)}")
     return found
 
 
@@ -213,8 +222,8 @@ def _stripped(value: Any, levels: int = _LEVELS) -> Any:
     return value
 
 
-def _lost(wanted: Any, kept: Any) -> str | None:
-    """Return the path of the first member of *wanted* that asks for something and is not kept."""
+def _lost(wanted: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of members of *wanted* that ask for something and are not kept."""
     members: list[tuple[Any, Any, Any]]
     if isinstance(wanted, dict):
         there = kept if isinstance(kept, dict) else {}
@@ -224,11 +233,11 @@ def _lost(wanted: Any, kept: Any) -> str | None:
         padded = [*known, *(None for _ in wanted[len(known) :])]
         members = [(index, value, padded[index]) for index, value in enumerate(wanted)]
     else:
-        return "" if wanted and kept is None else None
+        if wanted and kept is None:
+            yield path
+        return
     for key, value, found in members:
-        if (path := _lost(value, found)) is not None:
-            return f"{key}.{path}" if path else str(key)
-    return None
+        yield from _lost(value, found, f"{path}.{key}" if path else str(key))
 
 
 def _with_absolute_source(mount: Mount, bundle: str) -> Mount:

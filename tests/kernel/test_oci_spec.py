@@ -183,7 +183,6 @@ def test_limits_of_the_cgroup(bundle):
     ("member", "where"),
     [
         ({"linux": {"intelRdt": {"closID": "x"}}}, "intelRdt"),
-        ({"linux": {"noSuchThing": True}}, "noSuchThing"),
         ({"linux": {"cgroupsPath": "user.slice:a:b"}}, "systemd"),
         ({"linux": {"timeOffsets": {"monotonic": {"secs": 5}}}}, "timeOffsets need a time"),
         ({"process": {"capabilities": {"effective": ["CAP_CHOWN"]}}}, "not permitted: CAP_CHOWN"),

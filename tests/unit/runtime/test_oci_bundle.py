@@ -86,23 +86,42 @@ def test_unknown_capabilities_are_warned_about(config, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.resources.cpu.nothing", 1),
+        ("linux.nothing.at.all", 1),
         ("process.user.nothing", "x"),
-        ("linux.netDevices.eth0.name", "x"),
         ("root.nothing", True),
         ("nothing", "x"),
     ],
 )
-def test_what_is_not_understood_is_named(config, tmp_path, path, value):
+def test_what_no_specification_has_is_ignored_with_a_warning(config, tmp_path, path, value):
+    expected = decode(config, tmp_path)
+    _put(config, path, value)
+    warnings = []
+    assert decode(config, tmp_path, warnings) == expected
+    assert [path in warning for warning in warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("linux.netDevices.eth0.name", "x"),
+        ("linux.memoryPolicy.mode", "MPOL_BIND"),
+        ("linux.intelRdt.enableMonitoring", True),
+    ],
+)
+def test_what_it_has_and_we_have_not_is_refused(config, tmp_path, path, value):
+    _put(config, path, value)
+    with pytest.raises(UnsupportedHostError, match=path):
+        decode(config, tmp_path)
+    _put(config, path, None)
+    decode(config, tmp_path)
+
+
+def _put(config, path, value):
     *folders, name = path.split(".")
     section = config
     for each in folders:
         section = section.setdefault(each, {})
     section[name] = value
-    with pytest.raises(UnsupportedHostError, match=path):
-        decode(config, tmp_path)
-    section[name] = None
-    decode(config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +129,13 @@ def test_what_is_not_understood_is_named(config, tmp_path, path, value):
     [
         {"ociVersion": "2.0.0"},
         {"process": None},
+        {"root": None},
         {"process": {"cwd": "/"}},
         {"process": {"args": ["x"], "cwd": "relative"}},
         {"mounts": ["x"]},
         {"process": {"args": ["x"], "env": [5]}},
+        {"process": {"args": ["x", "a\0b"], "cwd": "/"}},
+        {"process": {"args": ["x"], "cwd": "/", "env": ["A=\0"]}},
         {"annotations": {"x": 5}},
         {"linux": {"namespaces": 3}},
     ],
