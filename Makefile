@@ -13,7 +13,7 @@ PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info <
 APT_RUN  := python3 python3-venv nftables
 # What an ordinary user needs, beside APT_RUN.
 APT_USER := uidmap slirp4netns
-APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
+APT_TEST := busybox-static docker-registry mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
             golang-github-containers-common $(APT_USER)
 APT_VM   := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio
 # Engines and runtimes of others, and what their test suites want.

@@ -57,6 +57,7 @@ VERBS = {
         "stats": ("stats",),
         "update": ("update", "rename"),
         "images": ("images", "rmi"),
+        "pull": ("pull",),
     }.items()
     for verb in verbs
 }

@@ -150,3 +150,15 @@ def _columns(text: str) -> int:
 def _harmless(document: str) -> str:
     """Return JSON without what a terminal would obey, or what UTF-8 has no place for."""
     return _NOT_ASCII_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def readable_size(size_bytes: int | None) -> str:
+    """Return a size for people; ``-`` if it is not known."""
+    if size_bytes is None:
+        return "-"
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("the last unit takes everything")

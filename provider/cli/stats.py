@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider.cli.containers import find, open_containers
-from provider.cli.output import Output, complain, show, table
+from provider.cli.output import Output, complain, readable_size, show, table
 from provider.cli.session import Session
 from runtime.record import dataclass
 
@@ -124,10 +124,10 @@ def _show(rows: list[_Row], output: Output, *, clear: bool) -> None:
             row.id,
             row.name,
             _percent(row.cpu_percent, 1),
-            f"{_size(row.memory_used_bytes)} / {_size(row.stats.memory_limit_bytes)}",
+            _pair(row.memory_used_bytes, row.stats.memory_limit_bytes),
             _percent(row.memory_percent, 2),
-            f"{_size(row.net_received_bytes)} / {_size(row.net_sent_bytes)}",
-            f"{_size(row.stats.io_read_bytes)} / {_size(row.stats.io_write_bytes)}",
+            _pair(row.net_received_bytes, row.net_sent_bytes),
+            _pair(row.stats.io_read_bytes, row.stats.io_write_bytes),
             "-" if row.stats.pids is None else str(row.stats.pids),
         ]
         for row in rows
@@ -147,6 +147,10 @@ def _show(rows: list[_Row], output: Output, *, clear: bool) -> None:
     print(table(lines, header), flush=True)
 
 
+def _pair(one: int | None, other: int | None) -> str:
+    return f"{readable_size(one)} / {readable_size(other)}"
+
+
 def _percent(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}%"
 
@@ -155,14 +159,3 @@ def _cpu(before: "Stats", after: "Stats", elapsed_s: float) -> float | None:
     if before.cpu_ns is None or after.cpu_ns is None:
         return None
     return round((after.cpu_ns - before.cpu_ns) / elapsed_s / 1e7, 1)
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    value = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError("the last unit takes everything")

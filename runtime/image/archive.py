@@ -137,8 +137,9 @@ class _Oci:
                     reader = VerifiedReader(file, layer.digest, size=layer.size)
                     blobs.put_stream(reader, digest=layer.digest)
             progress(f"layer {number} of {len(manifest.layers)}, {layer.size} bytes")
-        _put_checked(blobs, config, manifest.config.digest)
-        return _put_checked(blobs, data, descriptor.digest)
+        blobs.put_as(config, manifest.config.digest)
+        blobs.put_as(data, descriptor.digest)
+        return descriptor.digest
 
     def _document(self, archive: ArchiveFile, descriptor: Descriptor) -> bytes:
         data = archive.read(_blob(descriptor.digest), DOCUMENT_LIMIT)
@@ -244,15 +245,6 @@ def _store_layer(
     with archive.open(member) as file:
         digest, size = blobs.put_stream(file)
     return Descriptor(OCI_LAYER + compression.value, digest, size)
-
-
-def _put_checked(blobs: BlobStore, data: bytes, digest: str) -> str:
-    if not digest.startswith("sha256:"):
-        with blobs.writer(digest=digest) as writer:
-            writer.write(data)
-            writer.commit()
-        return digest
-    return blobs.put(data)
 
 
 def _json(archive: ArchiveFile, member: str, kind: type) -> Any:

@@ -110,6 +110,19 @@ class BlobStore:
                 writer.commit()
         return digest
 
+    def put_as(self, data: bytes, digest: str) -> None:
+        """Store a document under the digest it is known by, in whatever algorithm. Idempotent.
+
+        Raises:
+            ImageError: it does not have that digest.
+        """
+        if digest_of(data) == digest:
+            self.put(data)
+            return
+        with self.writer(digest=digest) as writer:
+            writer.write(data)
+            writer.commit()
+
     def put_stream(self, source: Readable, *, digest: str | None = None) -> tuple[str, int]:
         """Store everything *source* has; return digest and bytes.
 

@@ -21,6 +21,7 @@ from runtime.image.blobs import BlobStore
 from runtime.image.catalog import Catalog
 from runtime.image.lock import TEMPORARY, StoreLock, leftovers
 from runtime.image.model import Configuration, Index, Manifest, parse_document
+from runtime.image.partial import forgotten
 from runtime.image.unpack import LayerFolders, folder_names
 from runtime.image.unswept import Unswept
 from runtime.record import dataclass
@@ -141,6 +142,7 @@ def find_loose(
         temporaries=(
             *leftovers(unpacked.folder),
             *leftovers(folder / "tmp"),
+            *forgotten(folder / "tmp"),
             *leftovers(folder / "keys"),
         ),
     )

@@ -91,7 +91,7 @@ class ImageStore:
         # The sources are imported when used: most runs build nothing.
         from runtime.image.host import build
 
-        with self._changing():
+        with self.changing():
             return self._finish(build(self.blobs, programs, files, progress=progress), config, name)
 
     def build_debian(
@@ -114,7 +114,7 @@ class ImageStore:
         """
         from runtime.image.debian import build
 
-        with self._changing():
+        with self.changing():
             manifest = build(
                 self.blobs, self.lock, packages, suite=suite, variant=variant, progress=progress
             )
@@ -138,7 +138,7 @@ class ImageStore:
         """
         from runtime.image.archive import load
 
-        with self._changing():
+        with self.changing():
             loaded = load(self.blobs, Path(path), reference, progress=progress)
             return self._finish(loaded, config, name)
 
@@ -153,7 +153,7 @@ class ImageStore:
         """
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         manifest = self.describe(digest)
-        with self._changing():
+        with self.changing():
             self.catalog.tag(name, manifest, at=at.replace("+00:00", "Z"))
 
     def untag(self, name: str) -> bool:
@@ -285,7 +285,7 @@ class ImageStore:
         self.unpacked.prepare()
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[None]:
         """Make the store's folders, and hold sweeps off until what is made has its name."""
         self.prepare()
         with self.unswept.changing():
@@ -294,7 +294,7 @@ class ImageStore:
     def _untag(self, keep: Callable[[Tag], bool]) -> tuple[Tag, ...]:
         if not self.catalog.tags():
             return ()  # nor may there be a store
-        with self._changing():
+        with self.changing():
             return self.catalog.untag(keep)
 
     def _finish(self, loaded: str, config: Overrides | None, name: str | None) -> str:

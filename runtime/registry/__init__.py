@@ -1,0 +1,1 @@
+"""Talking to registries, as the OCI distribution-spec has it, and being one."""

@@ -1,0 +1,60 @@
+"""The registries of this host as configured: which to ask for an image, and as whom."""
+
+from __future__ import annotations
+
+from runtime.image.reference import Reference
+from runtime.registry.client import Repository, make_repository
+from runtime.registry.credentials import Keyring
+from runtime.registry.settings import Endpoint, Settings, read_settings
+from runtime.registry.transport import Transport
+
+
+class Access:
+    """Connections, settings and credentials in one; threads may share it."""
+
+    def __init__(
+        self,
+        *,
+        insecure: bool = False,
+        settings: Settings | None = None,
+        keyring: Keyring | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """Take what is configured, or other things. *insecure* holds for all registries."""
+        self._settings = read_settings() if settings is None else settings
+        self._keyring = Keyring() if keyring is None else keyring
+        self._insecure = insecure
+        self._insecure_hosts: set[str] = set()
+        self._transport = transport or Transport(
+            lambda host: self._settings.trust(host, insecure=host in self._insecure_hosts)
+        )
+
+    def sources(self, reference: Reference) -> tuple[Repository, ...]:
+        """Return the repositories to pull *reference* from, in the order to try.
+
+        Raises:
+            ImageError: the configuration blocks it, or is no good.
+        """
+        endpoints = self._settings.endpoints(reference, insecure=self._insecure)
+        return tuple(self._repository(each, reference) for each in endpoints)
+
+    def target(self, reference: Reference) -> Repository:
+        """Return the repository to push *reference* to.
+
+        Raises:
+            ImageError: the configuration blocks it, or is no good.
+        """
+        endpoint = self._settings.endpoint(reference, insecure=self._insecure)
+        return self._repository(endpoint, reference)
+
+    def _repository(self, endpoint: Endpoint, reference: Reference) -> Repository:
+        if endpoint.insecure:
+            self._insecure_hosts.add(endpoint.host)
+        # The registry is known by its name, a mirror by its own.
+        own = self._settings.endpoint(reference, insecure=self._insecure)
+        name = reference.registry if endpoint.host == own.host else endpoint.host
+        return make_repository(
+            self._transport,
+            endpoint,
+            lambda: self._keyring.find(name, endpoint.repository),
+        )

@@ -1,0 +1,435 @@
+"""The client's side of the distribution-spec: one repository of one registry.
+
+Documents are verified against the digest they were asked for by; blobs are the caller's to verify.
+
+Source: OCI distribution-spec 1.1; Docker registry HTTP API V2 for ``_catalog``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from runtime.image.blobs import DOCUMENT_LIMIT
+from runtime.image.digest import digest_of, is_digest, is_digest_of
+from runtime.image.model import (
+    DOCKER_INDEX,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    parse_document,
+)
+from runtime.record import dataclass
+from runtime.registry.auth import Authorizer, Credentials
+from runtime.registry.errors import DeniedError, RateLimitError, RegistryError, UnreachableError
+from runtime.registry.settings import Endpoint
+from runtime.registry.transport import Answer, Body, Transport
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
+_OCTETS = "application/octet-stream"
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
+_PAGE = 1000
+_LIST_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest or index as the registry has it."""
+
+    media_type: str
+    digest: str
+    data: bytes
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it."""
+        return Descriptor(self.media_type, self.digest, len(self.data))
+
+
+class Registry:
+    """One host, asked in one name; threads may share it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        host: str,
+        find_credentials: Callable[[], Credentials | None] = lambda: None,
+        *,
+        insecure: bool = False,
+    ) -> None:
+        """Take who to ask; an *insecure* one is asked by plain HTTP where it has no TLS."""
+        self.host = host
+        self._transport = transport
+        self._insecure = insecure
+        self._authorizer = Authorizer(transport, host, find_credentials, insecure=insecure)
+        self._base: str | None = None if insecure else f"https://{host}"
+
+    def repository(self, name: str) -> Repository:
+        """Return one repository of it."""
+        return Repository(self, name)
+
+    def check(self) -> None:
+        """See that it is a registry, and takes our credentials.
+
+        Raises:
+            RegistryError: it is none, or does not.
+        """
+        with self.call("GET", "/v2/", ()) as answer:
+            expect(answer, self.host, 200)
+
+    def catalog(self) -> Iterator[str]:
+        """Yield the names of all repositories, as far as it tells.
+
+        Raises:
+            RegistryError: it does not.
+        """
+        for tree in self.pages("/v2/_catalog", ("registry:catalog:*",)):
+            yield from _names(tree, "repositories", self.host)
+
+    @contextmanager
+    def call(
+        self,
+        method: str,
+        path: str,
+        scopes: tuple[str, ...],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+    ) -> Iterator[Answer]:
+        """Yield the answer to a request for *path*, or a URL of this registry's, authorised.
+
+        Where it wants to know who asks, it is told, and asked again: a *body* that is a file has
+        to be at its begin then, so such a request comes after one of the same scopes.
+
+        Raises:
+            UnreachableError: no answer came.
+            RegistryError: it asks for what we cannot say.
+        """
+        url = urljoin(self._found_base(), path)
+        authorised = {**(headers or {}), **self._authorization(url, scopes)}
+        with self._transport.request(method, url, headers=authorised, body=body) as answer:
+            if answer.status != 401 or not self._authorizer.take_challenge(answer, scopes):
+                yield answer
+                return
+        authorised = {**(headers or {}), **self._authorization(url, scopes)}
+        with self._transport.request(method, url, headers=authorised, body=body) as answer:
+            yield answer
+
+    def pages(self, path: str, scopes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a list that comes in pages.
+
+        Raises:
+            RegistryError: it refuses, or answers none.
+        """
+        link: str | None = f"{path}?{urlencode({'n': _PAGE})}"
+        seen = set()
+        while link is not None and link not in seen:
+            seen.add(link)
+            with self.call("GET", link, scopes) as answer:
+                expect(answer, self.host, 200)
+                yield parse_document(answer.content(_LIST_LIMIT), f"{self.host}{path}")
+                found = _NEXT.search(answer.headers.get("link", ""))
+                link = urljoin(f"{self._found_base()}{link}", found[1]) if found else None
+
+    def _authorization(self, url: str, scopes: tuple[str, ...]) -> dict[str, str]:
+        # An upload may be sent elsewhere, where our credentials are nobody's business.
+        if urlsplit(url).netloc != urlsplit(self._found_base()).netloc:
+            return {}
+        return self._authorizer.headers(scopes)
+
+    def _found_base(self) -> str:
+        if self._base is None:
+            self._base = f"https://{self.host}"
+            try:
+                with self._transport.request("GET", f"{self._base}/v2/", tries=1):
+                    pass
+            except RegistryError as refused:
+                self._base = f"http://{self.host}"
+                try:
+                    with self._transport.request("GET", f"{self._base}/v2/", tries=1):
+                        pass
+                except UnreachableError:
+                    self._base = None
+                    raise refused from None
+        return self._base
+
+
+class Repository:
+    """The manifests, blobs and tags of one name."""
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self.registry = registry
+        self.name = name
+        self._pull = (f"repository:{name}:pull",)
+        self._push = (f"repository:{name}:pull,push",)
+        self._delete = (f"repository:{name}:delete",)
+
+    def __str__(self) -> str:
+        """Return how people write it."""
+        return f"{self.registry.host}/{self.name}"
+
+    def manifest(self, reference: str) -> Document:
+        """Return the manifest or index of a tag or digest, verified if it is a digest.
+
+        Raises:
+            RegistryError: there is none (status 404), or it is not what was asked for.
+        """
+        headers = {"Accept": _ACCEPT}
+        with self._call("GET", f"manifests/{reference}", self._pull, headers=headers) as answer:
+            expect(answer, self._of(reference), 200)
+            data = answer.content(DOCUMENT_LIMIT)
+        digest = reference if is_digest(reference) else _own_digest(answer, data)
+        if not is_digest_of(digest, data):
+            raise RegistryError(
+                f"{self._of(reference)}: what came does not have the digest {digest}"
+            )
+        tree = parse_document(data, self._of(reference))
+        told = answer.headers.get("content-type", "").partition(";")[0].strip()
+        return Document(str(tree.get("mediaType") or told or OCI_MANIFEST), digest, data)
+
+    def find_manifest(self, reference: str) -> Descriptor | None:
+        """Return what a tag or digest points at, without fetching it; None if there is none.
+
+        Raises:
+            RegistryError: it refuses; one that does not say the digest is asked for the whole.
+        """
+        headers = {"Accept": _ACCEPT}
+        with self._call("HEAD", f"manifests/{reference}", self._pull, headers=headers) as answer:
+            if answer.status == 404:
+                return None
+            expect(answer, self._of(reference), 200)
+        digest = answer.headers.get("docker-content-digest", "")
+        length = answer.headers.get("content-length", "")
+        if not is_digest(digest) or not length.isdecimal():
+            return self.manifest(reference).descriptor
+        told = answer.headers.get("content-type", "").partition(";")[0].strip()
+        return Descriptor(told or OCI_MANIFEST, digest, int(length))
+
+    def put_manifest(self, reference: str, document: Document) -> None:
+        """Store a manifest or index under a tag or its digest. Idempotent.
+
+        Raises:
+            RegistryError: it refuses, as where a blob of it is missing.
+        """
+        headers = {"Content-Type": document.media_type}
+        with self._call(
+            "PUT", f"manifests/{reference}", self._push, headers=headers, body=document.data
+        ) as answer:
+            expect(answer, self._of(reference), 201)
+
+    def delete_manifest(self, reference: str) -> None:
+        """Delete a manifest by digest, or a tag.
+
+        Raises:
+            RegistryError: there is none (404), or it deletes nothing (405).
+        """
+        with self._call("DELETE", f"manifests/{reference}", self._delete) as answer:
+            expect(answer, self._of(reference), 202)
+
+    @contextmanager
+    def blob(self, digest: str, *, offset: int = 0) -> Iterator[tuple[int, Answer]]:
+        """Yield where in the blob the answer begins, and the answer: *offset*, or else 0.
+
+        Raises:
+            RegistryError: there is none (404), or it refuses.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._call("GET", f"blobs/{digest}", self._pull, headers=headers) as answer:
+            if answer.status == 206 and _begin(answer) == offset:
+                yield offset, answer
+                return
+            if answer.status != 416:
+                expect(answer, self._of(digest), 200)
+                yield 0, answer
+                return
+        with self._call("GET", f"blobs/{digest}", self._pull) as answer:
+            expect(answer, self._of(digest), 200)
+            yield 0, answer
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the blob is there.
+
+        Raises:
+            RegistryError: it refuses to say.
+        """
+        with self._call("HEAD", f"blobs/{digest}", self._pull) as answer:
+            if answer.status == 404:
+                return False
+            expect(answer, self._of(digest), 200)
+        return True
+
+    def mount_blob(self, digest: str, source: str) -> bool:
+        """Have the blob of another repository here, too; tell whether that was done.
+
+        Raises:
+            RegistryError: it refuses.
+        """
+        query = urlencode({"mount": digest, "from": source})
+        scopes = (*self._push, f"repository:{source}:pull")
+        with self._call("POST", f"blobs/uploads/?{query}", scopes) as answer:
+            if answer.status == 201:
+                return True
+            if answer.status in (401, 403, 404):
+                return False  # of one repository only: the blob is uploaded then
+            expect(answer, self._of(digest), 202)
+            location = answer.headers.get("location")
+        if location:  # it has begun an upload instead
+            with self.registry.call("DELETE", self._upload_url(location), self._push):
+                pass
+        return False
+
+    def upload_blob(self, digest: str, size: int, content: IO[bytes]) -> None:
+        """Store a blob of *size* bytes, in one piece.
+
+        Raises:
+            UnreachableError: the connection broke.
+            RegistryError: it refuses.
+        """
+        with self._call("POST", "blobs/uploads/", self._push) as answer:
+            expect(answer, self._of(digest), 202)
+            location = answer.headers.get("location", "")
+        url = self._upload_url(location)
+        url += f"{'&' if urlsplit(url).query else '?'}{urlencode({'digest': digest})}"
+        headers = {"Content-Type": _OCTETS, "Content-Length": str(size)}
+        body = content if size else b""
+        with self.registry.call("PUT", url, self._push, headers=headers, body=body) as answer:
+            expect(answer, self._of(digest), 201)
+
+    def delete_blob(self, digest: str) -> None:
+        """Delete a blob.
+
+        Raises:
+            RegistryError: there is none (404), or it deletes nothing (405).
+        """
+        with self._call("DELETE", f"blobs/{digest}", self._delete) as answer:
+            expect(answer, self._of(digest), 202)
+
+    def tags(self) -> Iterator[str]:
+        """Yield all tags, in the registry's order.
+
+        Raises:
+            RegistryError: there is no such repository (404), or it refuses.
+        """
+        for tree in self.registry.pages(f"/v2/{self.name}/tags/list", self._pull):
+            yield from _names(tree, "tags", str(self))
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests whose subject is *digest*: signatures and the like.
+
+        A registry before 1.1 has them listed under a tag made of the digest.
+
+        Raises:
+            RegistryError: it refuses.
+        """
+        with self._call("GET", f"referrers/{digest}", self._pull) as answer:
+            if answer.status == 200:
+                return Index.from_bytes(answer.content(DOCUMENT_LIMIT)).manifests
+            if answer.status not in (404, 405):
+                expect(answer, self._of(digest), 200)
+        try:
+            listed = self.manifest(digest.replace(":", "-"))
+        except RegistryError as error:
+            if error.status == 404:
+                return ()
+            raise
+        return Index.from_bytes(listed.data).manifests
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        scopes: tuple[str, ...],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+    ) -> Any:
+        return self.registry.call(
+            method, f"/v2/{self.name}/{path}", scopes, headers=headers, body=body
+        )
+
+    def _of(self, reference: str) -> str:
+        return f"{self}{'@' if is_digest(reference) else ':'}{reference}"
+
+    def _upload_url(self, location: str) -> str:
+        if not location:
+            raise RegistryError(f"{self}: does not say where to upload to")
+        return location
+
+
+def make_repository(
+    transport: Transport,
+    endpoint: Endpoint,
+    find_credentials: Callable[[], Credentials | None],
+) -> Repository:
+    """Return the repository at *endpoint*."""
+    registry = Registry(transport, endpoint.host, find_credentials, insecure=endpoint.insecure)
+    return registry.repository(endpoint.repository)
+
+
+def expect(answer: Answer, what: str, status: int) -> None:
+    """Raise what an answer that is not *status* means for *what*, in words.
+
+    Raises:
+        DeniedError, RateLimitError, UnreachableError, RegistryError: as their names say.
+    """
+    if answer.status == status:
+        return
+    codes, told = _errors(answer)
+    host = what.partition("/")[0]
+    code = answer.status
+    if code == 401:
+        raise DeniedError(
+            f"{what}: {told or 'not for everybody'}; say who you are by `bayplan login {host}`",
+            status=code,
+            codes=codes,
+        )
+    if code == 403:
+        raise DeniedError(f"{what}: {told or 'not permitted'}", status=code, codes=codes)
+    if code == 404:
+        raise RegistryError(f"{what}: {told or 'there is none'}", status=code, codes=codes)
+    if code == 429:
+        later = answer.headers.get("retry-after")
+        when = f" before {later} s have passed" if later else ""
+        raise RateLimitError(
+            f"{what}: no more requests are taken{when} ({told or 'rate limit'}); "
+            f"`bayplan login {host}` may raise the limit, a mirror in registries.conf avoids it",
+            status=code,
+            codes=codes,
+        )
+    kind = UnreachableError if code >= 500 else RegistryError
+    raise kind(f"{what}: {told or 'refused'} (HTTP {code})", status=code, codes=codes)
+
+
+def _errors(answer: Answer) -> tuple[tuple[str, ...], str]:
+    """Return the codes and the first message of an answer, as the specification has them."""
+    try:
+        items = json.loads(answer.content(1 << 20))["errors"]
+        codes = tuple(str(item["code"]) for item in items)
+        told = str(items[0].get("message") or codes[0]) if items else ""
+    except (RegistryError, ValueError, KeyError, TypeError, AttributeError):
+        return (), ""
+    return codes, " ".join("".join(c for c in told if c.isprintable()).split())[:300]
+
+
+def _own_digest(answer: Answer, data: bytes) -> str:
+    """Return the digest a registry gives a tag's content, in whatever algorithm."""
+    told = answer.headers.get("docker-content-digest", "")
+    return told if is_digest(told) else digest_of(data)
+
+
+def _begin(answer: Answer) -> int | None:
+    found = re.match(r"bytes (\d+)-", answer.headers.get("content-range", ""))
+    return int(found[1]) if found else None
+
+
+def _names(tree: dict[str, Any], key: str, what: str) -> list[str]:
+    names = tree.get(key) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RegistryError(f"{what}: {key} is no list of names")
+    return names

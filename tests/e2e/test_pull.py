@@ -1,0 +1,169 @@
+"""Images from a registry that others wrote, pushed there by a client that others wrote."""
+
+import base64
+import json
+import os
+
+import pytest
+
+from tests.support.archives import write_archive
+from tests.support.manifests import HEAD
+from tests.support.registries import Cutter, docker_registry, free_port
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def image(tmp_path):
+    """An archive of one image of some size, tagged box:1."""
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "root").mkdir()
+    (folder / "root/noise").write_bytes(os.urandom(3 << 20))
+    write_archive(tmp_path / "image.tar", folder, "box:1")
+    return tmp_path / "image.tar"
+
+
+@pytest.fixture
+def registry(tmp_path, image):
+    with docker_registry(tmp_path / "registry") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_host(tmp_path, monkeypatch):
+    (tmp_path / "registries.conf").write_text("")
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+def plain(tmp_path, host, more=""):
+    """Configure *host* as one that speaks plain HTTP."""
+    (tmp_path / "registries.conf").write_text(
+        f'[[registry]]\nlocation = "{host}"\ninsecure = true\n{more}'
+    )
+
+
+def test_what_is_pulled_runs_and_only_what_is_missing_moves(tmp_path, bayplan, registry, image):
+    digest = registry.push(image, "box:1", "team/box:1")
+    plain(tmp_path, registry.host)
+    name = f"{registry.host}/team/box:1"
+    first = json.loads(bayplan("pull", name, "-o", "json").stdout)[0]
+    assert (first["digest"], first["present"]) == (digest, 0)
+    assert first["fetched"] > 3 << 20
+    assert bayplan("run", "--rm", "--network", "none", name, "sh", "-c", "echo hi").stdout == "hi\n"
+    again = json.loads(bayplan("pull", name, "-o", "json").stdout)[0]
+    assert (again["digest"], again["fetched"]) == (digest, 0)
+    assert "nothing to fetch" in bayplan("pull", name).stdout
+    assert bayplan("pull", "-q", f"{registry.host}/team/box@{digest}").stdout == f"{digest}\n"
+    bayplan("rmi", name, f"{registry.host}/team/box@{digest}")
+    assert bayplan("doctor").stdout == "all is well\n"
+
+
+def test_a_line_that_breaks_is_gone_on_with(tmp_path, bayplan, registry, image):
+    registry.push(image, "box:1", "box:1")
+    cutter = Cutter(registry.host, 1 << 20)
+    try:
+        plain(tmp_path, cutter.host)
+        done = bayplan("pull", f"{cutter.host}/box:1")
+    finally:
+        cutter.close()
+    assert "going on at" in done.stderr
+    assert cutter.cuts >= 3
+    size = json.loads(bayplan("images", "-o", "json").stdout)[0]["size"]
+    assert cutter.passed < size + (cutter.cuts + 1) * (300 << 10)  # what was on its way
+    bayplan("rmi", f"{cutter.host}/box:1")
+
+
+def test_so_is_one_that_was_given_up(tmp_path, bayplan, registry, image):
+    """What the first call has fetched, the second need not."""
+    registry.push(image, "box:1", "box:1")
+    cutter = Cutter(registry.host, 2 << 20)
+    plain(tmp_path, cutter.host)
+    with bayplan.start("pull", f"{cutter.host}/box:1") as process:
+        process.kill()
+    try:
+        bayplan("pull", f"{cutter.host}/box:1")
+    finally:
+        cutter.close()
+    bayplan("rmi", f"{cutter.host}/box:1")
+
+
+def test_a_mirror_is_asked_first_and_the_registry_if_it_has_not(tmp_path, bayplan, registry, image):
+    digest = registry.push(image, "box:1", "copies/box:1")
+    nobody = f"127.0.0.1:{free_port()}"
+    mirrors = "".join(
+        f'[[registry.mirror]]\nlocation = "{where}"\ninsecure = true\n'
+        for where in (f"{registry.host}/nothing", f"{registry.host}/copies")
+    )
+    plain(tmp_path, nobody, mirrors)
+    done = bayplan("pull", f"{nobody}/box:1")
+    assert digest in done.stdout
+    assert f"asking {registry.host}/copies/box" in done.stderr
+    bayplan("rmi", f"{nobody}/box:1")
+
+
+def test_plain_http_only_where_it_is_allowed(tmp_path, bayplan, registry, image):
+    registry.push(image, "box:1", "box:1")
+    refused = bayplan("pull", f"{registry.host}/box:1", code=1).stderr
+    assert "speaks no TLS" in refused
+    assert "registries.conf" in refused
+    bayplan("pull", "--no-tls-verify", f"{registry.host}/box:1")
+    bayplan("rmi", f"{registry.host}/box:1")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("box:2",), 1, "manifest unknown"),
+        (("nothing:1",), 1, "manifest unknown"),
+        (("--policy", "never", "box:1"), 1, "no image"),
+        (("--platform", "linux", "box:1"), 64, "OS/ARCH"),
+        (("--platform", "linux/s390x", "box:1"), 1, "is for linux/amd64, not"),
+        (("Box:1",), 1, "lower case"),
+    ],
+)
+def test_what_cannot_be_had_is_said(tmp_path, bayplan, registry, image, words, code, said):
+    registry.push(image, "box:1", "box:1")
+    plain(tmp_path, registry.host)
+    *options, name = words
+    assert said in bayplan("pull", *options, f"{registry.host}/{name}", code=code).stderr
+
+
+def test_what_is_here_will_do_unless_the_registry_must_be_asked(tmp_path, bayplan, image):
+    with docker_registry(tmp_path / "gone") as registry:
+        registry.push(image, "box:1", "box:1")
+        plain(tmp_path, registry.host)
+        name = f"{registry.host}/box:1"
+        bayplan("pull", "--policy", "missing", name)
+    for policy in ("missing", "never", "newer"):
+        done = bayplan("pull", "--policy", policy, name)
+        assert ("what is here will do" in done.stderr) == (policy == "newer")
+    assert "refused" in bayplan("pull", name, code=1).stderr
+    bayplan("rmi", name)
+
+
+def test_who_must_say_who_they_are_finds_it_in_docker_s_file(tmp_path, bayplan, image):
+    htpasswd = tmp_path / "htpasswd"
+    # What `htpasswd -B` makes of me:word.
+    htpasswd.write_text("me:$2y$05$NQKH5SjZPi8mPQOhIVqC6e4aX2hWzkS4WSjJ2U0ZEk2bq9H4qVZ2G\n")
+    auth = f"auth: {{htpasswd: {{realm: here, path: {htpasswd}}}}}\n"
+    with docker_registry(tmp_path / "closed", auth=auth) as registry:
+        plain(tmp_path, registry.host)
+        refused = bayplan("pull", f"{registry.host}/box:1", code=1).stderr
+        assert f"bayplan login {registry.host}" in refused
+        (tmp_path / "docker").mkdir()
+        pair = base64.b64encode(b"me:wrong").decode()
+        config = {"auths": {registry.host: {"auth": pair}}}
+        (tmp_path / "docker/config.json").write_text(json.dumps(config))
+        assert "login" in bayplan("pull", f"{registry.host}/box:1", code=1).stderr
+
+
+def test_a_project_s_image_keeps_its_name(tmp_path, bayplan, registry, image):
+    bayplan.apply(HEAD)
+    registry.push(image, "box:1", "box:1")
+    plain(tmp_path, registry.host)
+    bayplan("pull", f"{registry.host}/box:1")
+    assert bayplan("plan", "-f", "-", stdin=HEAD).returncode == 0
+    bayplan("rmi", f"{registry.host}/box:1")
+    bayplan.delete("test")
