@@ -58,6 +58,8 @@ VERBS = {
         "update": ("update", "rename"),
         "images": ("images", "rmi"),
         "pull": ("pull",),
+        "push": ("push", "tag"),
+        "login": ("login", "logout"),
     }.items()
     for verb in verbs
 }

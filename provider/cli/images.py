@@ -68,6 +68,6 @@ def rmi(
             raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
         if digest in used:
             raise RefusedError(f"image {name} is in use by container {used[digest]}")
-        store.untag(name)
+        store.untag(store.full_name(name))
         print(name)
     store.gc(used)

@@ -15,7 +15,7 @@ _EVERY_S = 0.1
 class Transfers:
     """Shows bytes as they move; on a terminal in a line that lives, elsewhere only what is said.
 
-    See `runtime.registry.pull.Transfers`: several threads tell it.
+    See `runtime.registry.transfers.Transfers`: several threads tell it.
     """
 
     def __init__(self, what: str, *, quiet: bool = False, stream: IO[str] | None = None) -> None:

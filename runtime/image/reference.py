@@ -40,6 +40,11 @@ class Reference:
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
 
+def is_registry(text: str) -> bool:
+    """Tell whether *text* can be the registry of a reference."""
+    return _HOST.fullmatch(text) is not None
+
+
 def parse_reference(text: str) -> Reference:
     """Return *text* with Docker's defaults filled in.
 

@@ -11,7 +11,7 @@ be killed at any moment.
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from runtime.image.model import (
 )
 from runtime.image.mutate import Overrides, override, seal
 from runtime.image.progress import Progress, ignore_progress
+from runtime.image.reference import parse_reference
 from runtime.image.unpack import LayerFolders
 from runtime.image.unswept import Unswept
 from runtime.record import dataclass
@@ -161,10 +162,20 @@ class ImageStore:
         return bool(self._untag(lambda tag: tag.name != name))
 
     def resolve(self, name: str) -> str | None:
-        """Return the digest *name* points at; a stored digest stands for itself."""
+        """Return the digest *name* points at; a stored digest stands for itself.
+
+        ``redis`` is docker.io/library/redis:latest, unless there is an image of just that name.
+        """
         if is_digest(name):
             return name if self.blobs.exists(name) else None
-        return self.catalog.resolve(name)
+        return self.catalog.resolve(self.full_name(name))
+
+    def full_name(self, name: str) -> str:
+        """Return the name in the store that *name* is, or may be, short for."""
+        if self.catalog.resolve(name) is None:
+            with suppress(ImageError):
+                return str(parse_reference(name))
+        return name
 
     def list(self) -> tuple[StoredImage, ...]:
         """Return every name with its image, sorted."""

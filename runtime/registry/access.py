@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from runtime.image.reference import Reference
+from runtime.registry.auth import Credentials
 from runtime.registry.client import Repository, make_repository
 from runtime.registry.credentials import Keyring
+from runtime.registry.errors import DeniedError
 from runtime.registry.settings import Endpoint, Settings, read_settings
 from runtime.registry.transport import Transport
 
@@ -47,9 +49,28 @@ class Access:
         endpoint = self._settings.endpoint(reference, insecure=self._insecure)
         return self._repository(endpoint, reference)
 
-    def _repository(self, endpoint: Endpoint, reference: Reference) -> Repository:
+    def check(self, registry: str, credentials: Credentials) -> None:
+        """See that a registry knows *credentials*.
+
+        Raises:
+            DeniedError: it does not.
+            RegistryError: it cannot be asked, or is none.
+        """
+        endpoint = self._settings.endpoint(Reference(registry, "any"), insecure=self._insecure)
+        self._note(endpoint)
+        try:
+            make_repository(self._transport, endpoint, lambda: credentials).registry.check()
+        except DeniedError as error:
+            raise DeniedError(
+                f"{registry}: name or password is refused", status=error.status
+            ) from error
+
+    def _note(self, endpoint: Endpoint) -> None:
         if endpoint.insecure:
             self._insecure_hosts.add(endpoint.host)
+
+    def _repository(self, endpoint: Endpoint, reference: Reference) -> Repository:
+        self._note(endpoint)
         # The registry is known by its name, a mirror by its own.
         own = self._settings.endpoint(reference, insecure=self._insecure)
         name = reference.registry if endpoint.host == own.host else endpoint.host

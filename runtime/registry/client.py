@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
@@ -69,6 +70,7 @@ class Registry:
         self._insecure = insecure
         self._authorizer = Authorizer(transport, host, find_credentials, insecure=insecure)
         self._base: str | None = None if insecure else f"https://{host}"
+        self._finding = threading.Lock()
 
     def repository(self, name: str) -> Repository:
         """Return one repository of it."""
@@ -144,20 +146,22 @@ class Registry:
         return self._authorizer.headers(scopes)
 
     def _found_base(self) -> str:
-        if self._base is None:
-            self._base = f"https://{self.host}"
+        with self._finding:
+            if self._base is None:
+                self._base = self._find_base()
+            return self._base
+
+    def _find_base(self) -> str:
+        """Return how to speak with an insecure registry: by TLS, if it can."""
+        refused: RegistryError | None = None
+        for scheme in ("https", "http"):
             try:
-                with self._transport.request("GET", f"{self._base}/v2/", tries=1):
-                    pass
-            except RegistryError as refused:
-                self._base = f"http://{self.host}"
-                try:
-                    with self._transport.request("GET", f"{self._base}/v2/", tries=1):
-                        pass
-                except UnreachableError:
-                    self._base = None
-                    raise refused from None
-        return self._base
+                with self._transport.request("GET", f"{scheme}://{self.host}/v2/", tries=1):
+                    return f"{scheme}://{self.host}"
+            except RegistryError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
 
 
 class Repository:

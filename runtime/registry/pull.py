@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from runtime.errors import ImageError
 from runtime.image.model import Configuration, Descriptor, Index, Manifest, Platform, parse_document
@@ -22,25 +22,13 @@ from runtime.image.store import ImageStore
 from runtime.record import dataclass
 from runtime.registry.client import Document, Repository
 from runtime.registry.errors import RegistryError, UnreachableError
+from runtime.registry.transfers import Transfers
 
 _T = TypeVar("_T")
 _PARALLEL = 4
 _TRIES = 5
 _PIECE = 1 << 18
 _LONGEST_PAUSE_S = 16.0
-
-
-class Transfers(Protocol):
-    """Is told how far a transfer is, in bytes; by several threads, and must not raise."""
-
-    def planned(self, total: int, present: int) -> None:
-        """*total* is what the image has, *present* how much of it need not move."""
-
-    def moved(self, size: int) -> None:
-        """So much more has moved; less than nothing where it has to be moved again."""
-
-    def said(self, line: str) -> None:
-        """Something worth a line has happened."""
 
 
 @dataclass(frozen=True, slots=True)

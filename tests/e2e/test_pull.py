@@ -1,6 +1,5 @@
 """Images from a registry that others wrote, pushed there by a client that others wrote."""
 
-import base64
 import json
 import os
 
@@ -11,6 +10,9 @@ from tests.support.manifests import HEAD
 from tests.support.registries import Cutter, docker_registry, free_port
 
 pytestmark = pytest.mark.e2e
+
+HTPASSWD = "me:$2b$05$abcdefghijklmnopqrstuuQDoL5Sa/TtfS/XN4AY/jgq.HBbO1BTu\n"
+"""The password is: word."""
 
 
 @pytest.fixture
@@ -143,20 +145,36 @@ def test_what_is_here_will_do_unless_the_registry_must_be_asked(tmp_path, baypla
     bayplan("rmi", name)
 
 
-def test_who_must_say_who_they_are_finds_it_in_docker_s_file(tmp_path, bayplan, image):
-    htpasswd = tmp_path / "htpasswd"
-    # What `htpasswd -B` makes of me:word.
-    htpasswd.write_text("me:$2y$05$NQKH5SjZPi8mPQOhIVqC6e4aX2hWzkS4WSjJ2U0ZEk2bq9H4qVZ2G\n")
-    auth = f"auth: {{htpasswd: {{realm: here, path: {htpasswd}}}}}\n"
+def test_who_must_say_who_they_are_logs_in(tmp_path, bayplan, image):
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    auth = f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n"
     with docker_registry(tmp_path / "closed", auth=auth) as registry:
         plain(tmp_path, registry.host)
-        refused = bayplan("pull", f"{registry.host}/box:1", code=1).stderr
-        assert f"bayplan login {registry.host}" in refused
-        (tmp_path / "docker").mkdir()
-        pair = base64.b64encode(b"me:wrong").decode()
-        config = {"auths": {registry.host: {"auth": pair}}}
-        (tmp_path / "docker/config.json").write_text(json.dumps(config))
-        assert "login" in bayplan("pull", f"{registry.host}/box:1", code=1).stderr
+        name = f"{registry.host}/box:1"
+        login = ("login", registry.host, "-u", "me", "--password-stdin")
+        registry.push(image, "box:1", "box:1", credentials="me:word")
+        assert f"bayplan login {registry.host}" in bayplan("pull", name, code=1).stderr
+        assert "refused" in bayplan(*login, stdin="guess\n", code=1).stderr
+        assert "kept in" in bayplan(*login, stdin="word\n").stdout
+        bayplan("pull", name)
+        bayplan("push", name, f"{registry.host}/other:1")
+        assert "logged out" in bayplan("logout", registry.host).stdout
+        assert "was not" in bayplan("logout", registry.host).stdout
+        assert "bayplan login" in bayplan("pull", name, code=1).stderr
+        bayplan("rmi", name)
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        (("h:1", "-u", "me"), ""),
+        (("h:1", "--password-stdin"), "word\n"),
+        (("h:1", "-u", "me", "--password-stdin"), ""),
+        (("https://h/", "-u", "me", "--password-stdin"), "word\n"),
+    ],
+)
+def test_a_login_that_lacks_something_is_none(bayplan, words, stdin):
+    bayplan("login", *words, stdin=stdin, code=64)
 
 
 def test_a_project_s_image_keeps_its_name(tmp_path, bayplan, registry, image):

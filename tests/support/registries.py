@@ -22,27 +22,29 @@ class Server:
     host: str
     scheme: str = "http"
 
-    def push(self, archive: Path, tag: str, name: str) -> str:
+    def push(self, archive: Path, tag: str, name: str, *, credentials: str = "") -> str:
         """Have skopeo push an image of a docker-archive; return its digest."""
         target = f"docker://{self.host}/{name}"
-        subprocess.run(
-            ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"docker-archive:{archive}:{tag}",
-             target],
-            check=True,
-        )  # fmt: skip
-        said = subprocess.check_output(["skopeo", "inspect", "--tls-verify=false", target])
+        source = f"docker-archive:{archive}:{tag}"
+        known = [f"--dest-creds={credentials}"] if credentials else []
+        copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", *known, source, target]
+        subprocess.run(copy, check=True)
+        known = [f"--creds={credentials}"] if credentials else []
+        inspect = ["skopeo", "inspect", "--tls-verify=false", *known, target]
+        said = subprocess.check_output(inspect)
         return str(json.loads(said)["Digest"])
 
 
 @contextmanager
-def docker_registry(folder: Path, *, auth: str = "") -> Iterator[Server]:
+def docker_registry(folder: Path, *, auth: str = "", readonly: bool = False) -> Iterator[Server]:
     """Run one that keeps what it has in *folder*; *auth* is YAML of its configuration."""
     port = free_port()
     folder.mkdir()
     (folder / "config.yml").write_text(
         "version: 0.1\n"
         "log: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}, "
+        f"maintenance: {{readonly: {{enabled: {str(readonly).lower()}}}}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n{auth}"
     )
     with (folder / "log").open("wb") as log:
