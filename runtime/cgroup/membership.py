@@ -61,10 +61,12 @@ def make_delegated(mount: str, name: str, controllers: frozenset[str]) -> bool:
     levels = (mount, *(f"{mount}/{parent}" for parent in parents(name)))
     for _ in range(_ATTEMPTS):
         try:
-            # What is switched on before mkdir(2), which waits for whoever is at that, is there.
+            # What is switched on before mkdir(2), which waits for whoever is at that, is there,
+            # unless the group above went and came again in between.
+            above = _inode(levels[-1])
             were_on = core.is_enabled(levels[-1], controllers)
             fresh = _mkdir(folder)
-            if fresh and were_on:
+            if fresh and were_on and _inode(levels[-1]) == above:
                 return True
             enabled = files.read(f"{folder}/cgroup.controllers").split()
             if not controllers.issubset(enabled):
@@ -80,6 +82,13 @@ def make_delegated(mount: str, name: str, controllers: frozenset[str]) -> bool:
             for level in parents(name):
                 _mkdir_if_possible(f"{mount}/{level}")
     raise KernelError(ENOENT, "mkdir", folder)
+
+
+def _inode(folder: str) -> int:
+    try:
+        return os.stat(folder).st_ino
+    except OSError as error:
+        raise KernelError(error.errno or 0, "stat", folder) from error
 
 
 def _mkdir(folder: str) -> bool:

@@ -13,6 +13,7 @@ from runtime.spec import Mount, Pids, Resources
 from runtime.supervisor import logs
 from runtime.supervisor.request import Logs
 from tests.support.elf import write_fork_bomb
+from tests.support.host import kernel_tells_exits
 from tests.support.supervised import COUNT, Supervised
 from tests.support.waiting import SLOWNESS, wait_until
 
@@ -106,9 +107,9 @@ def test_very_many_containers_at_once_are_all_adopted_after_a_kill(host):
     host.client.upgrade()
     with ThreadPoolExecutor(8) as pool:
         ended = dict(zip(pids, pool.map(host.client.stop, pids), strict=True))
-    assert {id: told.exit_code for id, told in ended.items()} == {
-        f"c{n}": n % 100 for n in range(MANY)
-    }
+    for n in range(MANY):
+        known = (n % 100,) if kernel_tells_exits() else (n % 100, None)
+        assert ended[f"c{n}"].exit_code in known
     assert host.lines(f"c{MANY - 1}") == ["up"]
     host.client.stop("flood", grace=0)
     assert host.client.stop("count").exit_code == 7

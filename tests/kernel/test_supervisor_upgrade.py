@@ -18,7 +18,7 @@ from runtime.errors import SupervisorError
 from runtime.supervisor.names import Code, own_code
 from runtime.supervisor.request import ExecRequest, Health, Logs
 from tests.support.supervised import COUNT, Supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -106,7 +106,11 @@ def test_an_upgrade_loses_nothing_of_what_is_under_way(host, tmp_path):
         )
     )
     codes: dict[str, object] = {}
-    waits = {"b": lambda: host.client.wait("b", 20), "attached": lambda: attached.wait(20)}
+    patience = 20 * SLOWNESS
+    waits = {
+        "b": lambda: host.client.wait("b", patience),
+        "attached": lambda: attached.wait(patience),
+    }
     threads = [
         threading.Thread(target=lambda k=key, w=wait: codes.update({k: w()}))
         for key, wait in waits.items()

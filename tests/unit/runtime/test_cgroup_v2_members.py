@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroup import membership
 from runtime.cgroup.group import Cgroup
 from runtime.cgroup.stats import Stats
+from runtime.cgroup.v2 import core
 from runtime.errors import (
     NotFoundError,
     StateError,
 )
+from runtime.spec import Memory, Resources
 from tests.support.cgroup_v2 import Host
 
 MIB = 1 << 20
@@ -176,3 +179,21 @@ def test_stats_of_unlimited_and_of_no_group(host: Host) -> None:
     host.make()
     stats = host.group.stats()
     assert (stats.memory_limit_bytes, stats.pids_limit, stats.cpu_ns) == (None, None, None)
+
+
+def test_a_parent_that_comes_again_meanwhile_gets_its_controllers(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was on in the group of that name that went says nothing of its successor."""
+
+    def last_one_out(_folder: str, _controllers: frozenset[str]) -> bool:
+        host.parent.rename(tmp_path / "gone")
+        files = {"cgroup.controllers": "cpu io memory pids\n", "cgroup.subtree_control": ""}
+        host.write(host.parent, files)
+        host.make(cgroup__controllers="")
+        return True
+
+    monkeypatch.setattr(core, "is_enabled", last_one_out)
+    monkeypatch.setattr(membership, "_mkdir", lambda folder: folder == str(host.folder))
+    host.group.create(Resources(memory=Memory(limit=64 * MIB)))
+    assert "+memory" in (host.parent / "cgroup.subtree_control").read_text()
