@@ -105,6 +105,9 @@ def run(options: Mapping[str, list[str]], words: list[str]) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         text = str(error) if not error.filename else f"{where}{error.strerror}"
         report.error(text, error)
+    except KeyboardInterrupt as error:
+        report.error("interrupted", error)
+        return 128 + 2
     except Exception as error:
         # A bug of ours: engines show what is in the log, we want the traceback.
         report.error(f"{type(error).__name__}: {error}", error)

@@ -16,7 +16,7 @@ from runtime.cli.bundle import read_json, to_spec, with_home
 from runtime.cli.commands import wanted
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, state_of
-from runtime.cli.hooks import run_all
+from runtime.cli.hooks import run_all, run_poststop
 from runtime.cli.launched import abandon, send_terminal
 from runtime.cli.listener import send_listener
 from runtime.cli.report import clear_up
@@ -153,6 +153,9 @@ class _Making:
                 if group is not None:
                     clear_up(cause, functools.partial(cgroups.remove, group, self.unit))
                 clear_up(cause, self.folder.remove)
+                if spec.hooks.poststop and group is not None:
+                    gone = self._status(spec, 0, 0)
+                    clear_up(cause, functools.partial(run_poststop, self.context, spec, gone))
                 raise
         for warning in launched.warnings:
             self.context.report.warning(warning)

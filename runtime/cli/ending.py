@@ -10,8 +10,8 @@ from runtime.cgroup.group import Cgroup
 from runtime.cli import group as cgroups
 from runtime.cli.arguments import UsageError, only
 from runtime.cli.context import Context
-from runtime.cli.folder import Folder, Status, condition, list_ids, state_of
-from runtime.errors import DamagedError, LaunchError, NotFoundError, StateError
+from runtime.cli.folder import Folder, Status, condition, list_ids
+from runtime.errors import DamagedError, NotFoundError, StateError
 from runtime.kernel.bare import signal
 from runtime.kernel.pidfd import open_running
 from runtime.kernel.procfs import is_running
@@ -163,14 +163,10 @@ def destroy(context: Context, folder: Folder, status: Status) -> None:
     folder.remove()
     if config.get("hooks"):
         from runtime.cli.bundle import to_spec
-        from runtime.cli.hooks import run_all
+        from runtime.cli.hooks import run_poststop
 
         spec = to_spec(config, status.bundle, warn=lambda _text: None)
-        for hook in spec.hooks.poststop:
-            try:
-                run_all((hook,), state_of(status, "stopped"), context.wait)
-            except LaunchError as error:
-                context.report.warning(f"poststop {error}")
+        run_poststop(context, spec, status)
 
 
 def _end(status: Status) -> None:

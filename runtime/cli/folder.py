@@ -299,9 +299,9 @@ def condition(folder: Folder, status: Status, *, frozen: bool = False) -> str:
     """Return ``created``, ``running``, ``paused`` or ``stopped``."""
     if not is_running(status.pid, status.start):
         return "stopped"
-    if folder.waits:
-        return "created"
-    return "paused" if frozen else "running"
+    if frozen:
+        return "paused"
+    return "created" if folder.waits else "running"
 
 
 def state_of(status: Status, word: str) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 
 from runtime import json_text
-from runtime.cli.folder import Folder
+from runtime.cli.context import Context
+from runtime.cli.folder import Folder, Status, state_of
+from runtime.errors import LaunchError
 from runtime.kernel.readable import Wait
-from runtime.spec import Hook
+from runtime.spec import Hook, Spec
 from runtime.supervisor.child import environment
 from runtime.supervisor.hook import run_hook
 
@@ -34,3 +36,12 @@ def run_all(
     for hook in hooks:
         env = dict(os.environ) if hook.env is None else environment(hook.env)
         run_hook(hook.path, hook.args, env, data, timeout_s=hook.timeout, began=began, wait=wait)
+
+
+def run_poststop(context: Context, spec: Spec, status: Status) -> None:
+    """Run the poststop hooks of a container that is gone; what fails is only warned of."""
+    for hook in spec.hooks.poststop:
+        try:
+            run_all((hook,), state_of(status, "stopped"), context.wait)
+        except LaunchError as error:
+            context.report.warning(f"poststop {error}")

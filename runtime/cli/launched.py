@@ -17,12 +17,15 @@ def send_terminal(path: str, launched: Launched) -> None:
     """
     if (master := launched.terminal) is None:
         return
+    from runtime.kernel.listening import short
+
     try:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as console:
-            console.connect(path)
+            with short(path) as name:
+                console.connect(name)
             send_fds(console, os.fsencode(os.readlink(f"/proc/self/fd/{master}")), [master])
     except OSError as error:
-        raise LaunchError(f"console socket {path}: {error.strerror}") from error
+        raise LaunchError(f"console socket {path}: {error.strerror or error}") from error
     os.close(master)
     launched.terminal = None
 

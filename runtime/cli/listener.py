@@ -37,13 +37,16 @@ def send_listener(spec: Spec, state: dict[str, Any], pid: int, fds: tuple[int, .
         "metadata": seccomp.listener_metadata or "",
         "state": state,
     }
+    from runtime.kernel.listening import short
+
     try:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as agent:
-            agent.connect(seccomp.listener_path)
+            with short(seccomp.listener_path) as name:
+                agent.connect(name)
             send_fds(agent, json_text.dumps(message).encode(), fds)
     except OSError as error:
         where = f"seccomp listenerPath {seccomp.listener_path}"
-        raise LaunchError(f"{where}: {error.strerror}") from error
+        raise LaunchError(f"{where}: {error.strerror or error}") from error
     finally:
         for fd in fds:
             os.close(fd)

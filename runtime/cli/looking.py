@@ -127,8 +127,7 @@ def _run_ps(options: list[str], pids: list[int]) -> None:
 
 
 def _condition(folder: Folder, status: Status) -> str:
-    word = condition(folder, status)
-    return "paused" if word == "running" and cgroups.is_frozen(status) else word
+    return condition(folder, status, frozen=cgroups.is_frozen(status))
 
 
 def _rootfs(folder: Folder, status: Status) -> str:

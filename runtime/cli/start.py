@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from runtime.cli.arguments import only
 from runtime.cli.context import Context
 from runtime.cli.folder import Folder, Status, condition, state_of
+from runtime.cli.group import is_frozen
 from runtime.errors import LaunchError, StateError
 from runtime.kernel.bare import socket
 from runtime.supervisor.report import parse
@@ -24,9 +25,10 @@ def start(context: Context, values: Mapping[str, list[str]], rest: list[str]) ->
     with ExitStack() as opened:
         with folder.locked():
             status = folder.read()
-            word = condition(folder, status)
+            word = condition(folder, status, frozen=is_frozen(status))
             if word != "created":
-                folder.mark_started()  # by a `start` that was killed
+                if word != "paused":
+                    folder.mark_started()  # by a `start` that was killed
                 raise StateError(f"cannot start container {folder.id}: it is {word}")
             notify = opened.enter_context(notification(context, folder, status))
             start_process(context, folder, status)

@@ -34,6 +34,12 @@ _FILES = {
     ("pids", "limit"): ("pids.max",),
 }
 """Where they are in the resources of the specification, and what version 2 calls them."""
+_ZERO_IS_UNSET = frozenset(
+    {
+        *("limit", "reservation", "swap", "shares", "quota", "period", "weight", "leafWeight"),
+        *("realtimeRuntime", "realtimePeriod"),
+    }
+)
 _THROTTLES = {
     "rbps": "throttleReadBpsDevice",
     "riops": "throttleReadIOPSDevice",
@@ -45,8 +51,9 @@ _THROTTLES = {
 def changed(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """Return *resources* with what *change* gives, whatever words it was given in before.
 
-    Null and empty members change nothing.
+    Null and empty members change nothing, nor does 0 where runc takes it for not given.
     """
+    change = _without_unset(change)
     unified = resources.get("unified") or {}
     said_anew = unified.keys() & {*_files(change)}
     before = dict(resources)
@@ -55,6 +62,16 @@ def changed(resources: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]
     for file in said_anew:
         before = _merged(before, _in_other_words(file, unified[file]))
     return _merged(before, change)
+
+
+def _without_unset(change: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in change.items():
+        if isinstance(value, dict):
+            found[name] = _without_unset(value)
+        elif name not in _ZERO_IS_UNSET or value != 0:
+            found[name] = value
+    return found
 
 
 def _files(change: dict[str, Any]) -> Iterator[str]:

@@ -34,7 +34,6 @@ from runtime.errors import (
     ImageError,
     NotFoundError,
     StateError,
-    SupervisorError,
 )
 from runtime.image.store import ImageStore
 from runtime.kernel.mount import MNT_DETACH, umount2
@@ -210,7 +209,8 @@ def _unrelated(root: Root) -> list[int]:
     if not members:
         return []
     pair: set[int] = set()
-    with suppress(NotFoundError, StateError, SupervisorError):
+    # One that does not answer is no reason to take it for gone: that is raised.
+    with suppress(NotFoundError, StateError):
         told = Supervisor(root, start=False).ping()
         pair = {told["pid"], told["keeper"]}
     parents = {pid: stat.ppid for pid in members if (stat := read_stat(pid)) is not None}

@@ -135,12 +135,19 @@ def exec_request(
     if group.is_frozen():
         raise StateError(f"cannot exec in {config.name}: it is paused; see `bayplan unpause`")
     own = config.spec.process
+    account = resolve_user(config.layers, user).user if user else own.user
+    capabilities = own.capabilities
+    if account.uid == 0 and own.user.uid != 0:
+        # What the container's own user could come by as root, were that not forbidden to it.
+        bound = capabilities.bounding
+        capabilities = dataclasses.replace(capabilities, effective=bound, permitted=bound)
     process = dataclasses.replace(
         own,
         args=arguments,
         cwd=cwd or own.cwd,
         env=(*(("TERM=xterm",) if terminal else ()), *own.env, *env),
-        user=resolve_user(config.layers, user).user if user else own.user,
+        user=account,
+        capabilities=capabilities,
         terminal=terminal,
     )
     program = compile_enter(

@@ -4,6 +4,8 @@ By our own hand, as ``socket.recv_fds`` ignores its *flags* (CPython 3.11): what
 be inherited by every program started later.
 """
 
+import errno
+import os
 import struct
 from collections.abc import Sequence
 
@@ -26,12 +28,17 @@ def receive_fds(
     Raises:
         BlockingIOError: there is nothing, on a non-blocking socket or with MSG_DONTWAIT.
         ConnectionError: the peer is gone.
+        OSError: EMFILE, there is no room for a descriptor; what came with it is lost.
     """
-    data, ancillary, _flags, _address = channel.recvmsg(
+    data, ancillary, got, _address = channel.recvmsg(
         size, socket.CMSG_LEN(most * _INT_BYTES), socket.MSG_CMSG_CLOEXEC | flags
     )
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds += struct.unpack_from(f"{len(payload) // _INT_BYTES}i", payload)
+    if got & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return data, fds

@@ -33,11 +33,14 @@ def open_running(pid: int, start: int) -> int:
         ProcessLookupError: it has ended.
     """
     pidfd = pidfd_open(pid)
-    # Opened first, then looked at: the descriptor is of the right process or of none.
-    if is_running(pid, start):
-        return pidfd
-    os.close(pidfd)
-    raise _none()
+    try:
+        # Opened first, then looked at: the descriptor is of the right process or of none.
+        if not is_running(pid, start):
+            raise _none()
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return pidfd
 
 
 def _none() -> ProcessLookupError:

@@ -30,7 +30,11 @@ def replace_file(
     # Random, as another thread, or this pid in another pid namespace, may be writing it, too.
     temporary = f"{target}.{os.urandom(4).hex()}.{os.getpid()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, mode)
+    try:
+        fd = os.open(temporary, flags, mode)
+    except OSError as error:
+        error.filename = target
+        raise
     try:
         # Whatever the umask is.
         os.fchmod(fd, mode)

@@ -36,6 +36,8 @@ from runtime.supervisor.status import Status
 from runtime.version import is_older
 
 ANSWER_S = 120.0
+_STOP_MORE_S = 130.0
+"""For SIGKILL to end it, and the answer to come."""
 """How long an answer that depends on nobody else may take; launches are given up before that."""
 _TRIES = 16
 """In case the request itself is what kills the supervisor."""
@@ -202,10 +204,16 @@ class Supervisor:
         Raises:
             NotFoundError: there is no such container.
             StateError: not even SIGKILL ends it, ten seconds after that.
+            SupervisorError: it does not say; with *grace* only, else it is waited for.
         """
         number = None if signal is None else int(signal)
         asked = {"id": id, "signal": number, "grace": grace, "resumes": resumes}
-        answer, _fds = self.talk("stop", asked)
+        # How long the container's own grace is, the supervisor knows.
+        patience = None if grace is None else grace + _STOP_MORE_S
+        try:
+            answer, _fds = self.talk("stop", asked, timeout=patience)
+        except TimeoutError as error:
+            raise SupervisorError("the supervisor does not answer whether it has ended") from error
         return status.decode(answer["status"])
 
     def kill(self, id: str, signal: int = signals.SIGKILL) -> None:

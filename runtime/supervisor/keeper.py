@@ -26,6 +26,7 @@ The keeper says ``hold``, ``child`` and ``exit`` to a supervisor it has just sta
 Few imports: every world has a keeper.
 """
 
+import errno
 import os
 import select
 import signal
@@ -34,6 +35,7 @@ import time
 from contextlib import ExitStack, suppress
 
 from runtime.kernel.passing import receive_fds
+from runtime.kernel.pidfd import pidfd_open
 from runtime.kernel.process import PR_SET_CHILD_SUBREAPER, detach, prctl
 from runtime.supervisor import codecopy, leaf, limits, strays
 from runtime.supervisor.names import (
@@ -207,7 +209,13 @@ class Keeper:
         assert self._socket is not None
         try:
             while True:
-                data, fds = receive_fds(self._socket, MAX_LINE, 1, flags=socket.MSG_DONTWAIT)
+                try:
+                    data, fds = receive_fds(self._socket, MAX_LINE, 1, flags=socket.MSG_DONTWAIT)
+                except OSError as error:
+                    if error.errno != errno.EMFILE:
+                        raise
+                    note(f"no room for what is to be held: {error.strerror}")
+                    continue
                 if not data:
                     return False
                 word, _, rest = data.decode().partition(" ")
@@ -352,7 +360,8 @@ class Keeper:
             if fate is strays.Fate.RUNS:
                 self._children[name] = pid
                 # It may end before the next supervisor looks, so that must get this with it.
-                self._held[f"{name}/pidfd"] = os.pidfd_open(pid)
+                with suppress(OSError):  # it may have ended by now
+                    self._held[f"{name}/pidfd"] = pidfd_open(pid)
             elif fate is strays.Fate.UNBORN:
                 self._unborn.add(name)
         self._kill_unknown()

@@ -1,5 +1,6 @@
 """The supervisor's side of the talk with its keeper; see keeper for the words."""
 
+import errno
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from runtime.kernel.passing import receive_fds
 from runtime.supervisor import limits
 from runtime.supervisor.loop import IN, OUT, Loop
 from runtime.supervisor.names import LISTEN_FD, LOCK_FD, Code, Home, command
+from runtime.supervisor.note import note
 
 _MAX_LINE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -41,20 +43,23 @@ class Link:
         self._on_exit: Callable[[str, int], None] = lambda _name, _code: None
         while self._hear() != "ready":
             pass
+        # From here on the keeper may be waiting for us to hear that children have ended.
+        self._socket.setblocking(False)
 
     def watch(self, loop: Loop, on_exit: Callable[[str, int], None]) -> None:
         """From now on call ``on_exit(name, code)`` for each child the keeper reaps."""
         self._loop, self._on_exit = loop, on_exit
-        self._socket.setblocking(False)
         loop.watch(self._socket.fileno(), IN, self._on_ready)
+        self._flush()
 
     def hold(self, name: str, fd: int) -> None:
         """Have the keeper keep a duplicate; *fd* is ours to close from now on, by drop()."""
+        copy = os.dup(fd)
         previous = self.held.get(name)
         if previous is not None and previous != fd:
             os.close(previous)
         self.held[name] = fd
-        self._tell(f"hold {name}", (fd,))
+        self._tell(f"hold {name}", (copy,))
 
     def drop(self, name: str) -> None:
         """Close both; does nothing if there is none."""
@@ -107,15 +112,14 @@ class Link:
     def hand_over(self, code: Code, interpreter: int) -> None:
         """Say that the next supervisor is to be of *code*, and wait until that is said."""
         words = (os.fsencode(word).hex() for word in (code.python, code.folder))
-        self._last_word(f"upgrade {' '.join(words)}", (interpreter,))
+        self._last_word(f"upgrade {' '.join(words)}", (os.dup(interpreter),))
 
     def _last_word(self, line: str, fds: tuple[int, ...] = ()) -> None:
-        """Say it, and wait until it is said.
+        """Say it, and wait until it is said; *fds* are closed then.
 
         The keeper may be waiting for us to hear that children have ended; whoever comes after us
         is told that again.
         """
-        self._socket.setblocking(False)
         self._tell(line, fds)
         poller = select.poll()
         poller.register(self._socket, select.POLLIN | select.POLLOUT)
@@ -126,7 +130,8 @@ class Link:
             self._flush()
 
     def _tell(self, line: str, fds: tuple[int, ...] = ()) -> None:
-        self._queue.append((line.encode(), tuple(map(os.dup, fds))))
+        """Say it as soon as that is possible; *fds* are closed then."""
+        self._queue.append((line.encode(), fds))
         self._flush()
 
     def _flush(self) -> None:
@@ -161,6 +166,11 @@ class Link:
             return "nothing"
         except ConnectionError:
             return ""
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            note(f"no room for what the keeper holds: {error.strerror}")
+            return "nothing"
         word, *rest = data.decode().split(" ")
         if word == "hold":
             (self.held[rest[0]],) = fds

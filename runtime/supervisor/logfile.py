@@ -111,7 +111,8 @@ class LogWriter:
                 count, rotate = most, False
         moved = self._splice(fd, stream, count) if count else 0
         if rotate and moved == count:
-            self._rotate()
+            with suppress(OSError):  # on a full disk it is due before the next move
+                self._rotate()
         return moved
 
     def close(self) -> None:

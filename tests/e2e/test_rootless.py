@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -103,8 +104,16 @@ def test_containers_outlive_holder_and_network_program(user: Ordinary):
     wait_until(lambda: _says(user, LOCAL) == _says(user, PORT) == "hello")
     assert user.json("ps")[0]["id"] == container["id"]
     user.kill("rootless.holder")
-    wait_until(lambda: not user.pids("slirp4netns"))
-    with inside(user.host, lambda: socket.create_server(("127.0.0.1", LOCAL))):
+    taken: list[socket.socket] = []
+
+    def take() -> bool:
+        # slirp4netns is dead before its sockets are closed.
+        with suppress(OSError):
+            taken.append(inside(user.host, lambda: socket.create_server(("127.0.0.1", LOCAL))))
+        return bool(taken)
+
+    wait_until(take)
+    with taken[0]:
         planned = " ".join(user("plan", "-f", "-", stdin=web()).stdout.split())
     assert f"port 127.0.0.1:{LOCAL}/tcp of the host is not handed on" in planned
     assert f"port {PORT}/tcp" not in planned

@@ -83,6 +83,15 @@ def test_another_user_may_open_the_streams_again(box):
         assert (done.stdout, done.stderr) == ("in out\n", "err\n")
 
 
+def test_root_of_an_exec_has_what_root_of_the_container_would_have(box):
+    box("run", "-d", "--name", "other", "-u", "1234", "test/box", "sleep", "1000")
+    caps = ("grep", "Cap[EB]", "/proc/self/status")
+    effective, bounding = box("exec", "-u", "0", "other", *caps).stdout.split()[1::2]
+    assert effective == bounding != "0" * 16
+    assert box("exec", "other", *caps).stdout.split()[1] == "0" * 16
+    box("rm", "-f", "other")
+
+
 def test_run_with_a_terminal(box):
     with terminal(box, *RUN, "-it", "test/box", "sh") as user:
         user.expect(b"# ")

@@ -123,6 +123,14 @@ def test_a_poststop_that_fails_is_a_warning_and_the_next_runs(bundle):
     assert [name for name, _ in _notes(bundle)] == ["poststop"]
 
 
+@pytest.mark.parametrize("point", ["prestart", "createRuntime", "createContainer"])
+def test_where_a_creation_fails_what_was_set_up_is_taken_down(bundle, point):
+    bundle.config["hooks"] = {point: [_hook("exit 3")], "poststop": [_noting(bundle, "poststop")]}
+    assert "failed with 3" in bundle.fails("create", ID)
+    ((name, state),) = _notes(bundle)
+    assert (name, state["id"], state["status"]) == ("poststop", ID, "stopped")
+
+
 def test_one_that_takes_too_long_is_killed(bundle):
     bundle.config["hooks"] = {"createRuntime": [{**_hook("exec sleep 100"), "timeout": 1}]}
     assert "did not end within 1 s" in bundle.fails("create", ID)

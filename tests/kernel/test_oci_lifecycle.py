@@ -116,6 +116,18 @@ def test_pause_and_resume(bundle):
     assert "is not paused" in bundle.fails("resume", ID)
 
 
+def test_a_created_container_that_is_paused_is_not_started(bundle):
+    bundle.start(verb="create")
+    bundle.do("pause", ID)
+    assert bundle.state()["status"] == "paused"
+    assert "it is paused" in bundle.fails("start", ID)
+    assert "paused container" in bundle.fails("exec", ID, "true")
+    bundle.do("resume", ID)
+    assert bundle.state()["status"] == "created"
+    bundle.do("start", ID)
+    assert bundle.state()["status"] == "running"
+
+
 def test_a_paused_container_can_be_killed(bundle):
     bundle.start()
     bundle.do("pause", ID)
@@ -166,6 +178,12 @@ def test_update_changes_only_what_is_given(bundle):
     assert bundle.limit("pids.max") == "30"
     assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
     bundle.do("update", ID)  # nothing, as with runc and crun
+    # Nor is 0 anything, as with runc: an engine's word for what was not asked for.
+    zeros = {"memory": {"limit": 0, "swap": 0}, "cpu": {"shares": 0}, "pids": {"limit": 0}}
+    bundle.do("update", "--resources", "-", ID, input=json.dumps(zeros))
+    bundle.do("update", "--pids-limit", "0", "--memory", "0", "--cpu-quota", "0", ID)
+    assert bundle.limit("pids.max") == "30"
+    assert str(32 << 20) in {bundle.limit(f) for f in _memory_files(bundle)}
     assert "memory.kernel is ignored" in bundle.call("update", "--kernel-memory", "9M", ID).stderr
     assert bundle.call("update", "--pids-limit", "30", ID).stderr == ""
     bundle.do("update", "--memory-swap", "48M", ID)

@@ -141,7 +141,8 @@ def test_a_launch_is_asked_again_and_made_once(host):
             launched = host.launch(f"c{number}", f"echo once; exec {' '.join(SLEEP)}")
         host.wait_successor(told["pid"])
         assert host.client.status(f"c{number}").pid == launched.pid
-    assert host.processes(*SLEEP) == {told.pid for told in host.client.list()}
+    # The last one may just be on its way to it.
+    wait_until(lambda: host.processes(*SLEEP) == {told.pid for told in host.client.list()})
     assert host.processes() == {host.client.ping()[who] for who in ("pid", "keeper")}
     for told in host.client.list():
         host.wait_line(told.id, "once")

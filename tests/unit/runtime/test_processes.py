@@ -18,7 +18,7 @@ def test_inner_pids_are_those_of_the_container_also_of_who_is_further_in(tmp_pat
         folder = tmp_path / pid
         folder.mkdir()
         (folder / "cmdline").write_bytes(b"sleep\x009\x00")
-        (folder / "stat").write_text(f"{pid} (sleep) S 1 " + "0 " * 46 + "\n")
+        (folder / "stat").write_text(f"{pid} (sleep) S 1 " + "0 " * 48 + "\n")
         (folder / "status").write_text(
             "Name:\tsleep\nState:\tS (sleeping)\nPPid:\t1\nThreads:\t1\n"
             f"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\nNSpid:\t{numbers}\n"

@@ -1,5 +1,6 @@
 """The log on disk: written from pipes, mended after kills, read by streams and lines."""
 
+import errno
 import os
 import random
 import struct
@@ -176,6 +177,24 @@ def test_rotation_cuts_after_a_newline_and_keeps_so_many_files(source):
     assert all(os.stat(log_path(log.folder, n)).st_size <= 1000 for n in kept)
     found = log.read()
     assert found == [("stdout", b"line %04d" % n) for n in range(500 - len(found), 500)]
+
+
+def test_what_has_moved_is_told_also_where_the_next_file_cannot_be_made(source, monkeypatch):
+    """Else a follower would not get what comes next."""
+    log = source(max_size=1000)
+
+    def full(_number):
+        raise OSError(errno.ENOSPC, "full")
+
+    log.put(b"x" * 899 + b"\n", move=False)
+    log.put(b"y" * 899 + b"\n", move=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(log.writer, "_open", full)
+        assert log.writer.move(log.pipes[STDOUT][0], STDOUT) == 900
+        with pytest.raises(OSError, match="full"):
+            log.writer.move(log.pipes[STDOUT][0], STDOUT)
+    assert log.writer.move(log.pipes[STDOUT][0], STDOUT) == 900
+    assert [len(data) for _, data in log.read()] == [899, 899]
 
 
 def test_big_writes_are_cut_at_newlines_too(source):
