@@ -112,7 +112,7 @@ def test_very_many_containers_at_once_are_all_adopted_after_a_kill(host):
         assert ended[f"c{n}"].exit_code in known
     assert host.lines(f"c{MANY - 1}") == ["up"]
     host.client.stop("flood", grace=0)
-    assert host.client.stop("count").exit_code == 7
+    assert host.client.stop("count").exit_code in ((7,) if kernel_tells_exits() else (7, None))
     host.check_count("count")
 
 
