@@ -115,8 +115,12 @@ class Authorizer:
                 return {"Authorization": _basic(self._known())} if self._known() else {}
             return {"Authorization": f"Bearer {self._token(challenge, scopes)}"}
 
-    def take_challenge(self, answer: Answer, scopes: Iterable[str]) -> bool:
+    def take_challenge(
+        self, answer: Answer, scopes: Iterable[str], sent: Mapping[str, str]
+    ) -> bool:
         """Learn from a 401 what is wanted; tell whether the same request may now succeed.
+
+        *sent* is what `headers` gave for it: meanwhile another thread may have learned the same.
 
         Raises:
             RegistryError: it asks for what we do not know.
@@ -129,13 +133,13 @@ class Authorizer:
         bearer = [each for each in challenges if each.scheme == "bearer"]
         with self._lock:
             challenge = (bearer or list(challenges))[0]
-            is_new = self._challenge != challenge
             self._challenge = challenge
             if challenge.scheme == "basic":
-                return is_new and self._known() is not None
-            # One that was refused is of no more use.
-            dropped = self._tokens.pop(_key(scopes), None)
-            return is_new or dropped is not None
+                return not sent and self._known() is not None
+            token = self._tokens.get(_key(scopes))
+            if token is not None and sent.get("Authorization") == f"Bearer {token.text}":
+                del self._tokens[_key(scopes)]  # one that was refused is of no more use
+            return True
 
     @property
     def is_known(self) -> bool:

@@ -114,9 +114,10 @@ class Registry:
             RegistryError: it asks for what we cannot say.
         """
         url = urljoin(self._found_base(), path)
-        authorised = {**(headers or {}), **self._authorization(url, scopes)}
+        sent = self._authorization(url, scopes)
+        authorised = {**(headers or {}), **sent}
         with self._transport.request(method, url, headers=authorised, body=body) as answer:
-            if answer.status != 401 or not self._authorizer.take_challenge(answer, scopes):
+            if answer.status != 401 or not self._authorizer.take_challenge(answer, scopes, sent):
                 yield answer
                 return
         authorised = {**(headers or {}), **self._authorization(url, scopes)}

@@ -79,7 +79,7 @@ def test_a_token_is_fetched_once_until_it_expires():
     server = Server((200, {"token": "one", "expires_in": 300}), (200, {"access_token": "two"}))
     made, now = authorizer(server)
     assert made.headers(SCOPES) == {}
-    assert made.take_challenge(unauthorized(BEARER), SCOPES)
+    assert made.take_challenge(unauthorized(BEARER), SCOPES, {})
     for _ in range(2):
         assert made.headers(SCOPES) == {"Authorization": "Bearer one"}
     assert server.asked == [
@@ -92,16 +92,16 @@ def test_a_token_is_fetched_once_until_it_expires():
 def test_a_token_that_is_refused_is_replaced_once():
     server = Server((200, {"token": "old"}), (200, {"token": "new"}))
     made, _ = authorizer(server)
-    assert made.take_challenge(unauthorized(BEARER), SCOPES)
-    made.headers(SCOPES)
-    assert made.take_challenge(unauthorized(BEARER), SCOPES)
+    assert made.take_challenge(unauthorized(BEARER), SCOPES, {})
+    sent = made.headers(SCOPES)
+    assert made.take_challenge(unauthorized(BEARER), SCOPES, sent)
     assert made.headers(SCOPES) == {"Authorization": "Bearer new"}
 
 
 def test_credentials_go_where_tokens_come_from():
     server = Server((200, {"token": "t"}))
     made, _ = authorizer(server, Credentials("me", "word"))
-    made.take_challenge(unauthorized(BEARER), SCOPES)
+    made.take_challenge(unauthorized(BEARER), SCOPES, {})
     made.headers(SCOPES)
     _, url, headers, _ = server.asked[0]
     assert url.endswith("&account=me")
@@ -111,7 +111,7 @@ def test_credentials_go_where_tokens_come_from():
 def test_an_identity_token_is_exchanged():
     server = Server((200, {"access_token": "t"}))
     made, _ = authorizer(server, Credentials(identity_token="refresh"))
-    made.take_challenge(unauthorized(BEARER), SCOPES)
+    made.take_challenge(unauthorized(BEARER), SCOPES, {})
     assert made.headers(SCOPES) == {"Authorization": "Bearer t"}
     method, url, _, body = server.asked[0]
     assert (method, url) == ("POST", "https://auth/token")
@@ -120,11 +120,14 @@ def test_an_identity_token_is_exchanged():
 
 def test_name_and_password_themselves():
     made, _ = authorizer(Server(), Credentials("me", "word"))
-    assert made.take_challenge(unauthorized('Basic realm="x"'), SCOPES)
+    assert made.take_challenge(unauthorized('Basic realm="x"'), SCOPES, {})
     assert made.headers(SCOPES) == {"Authorization": "Basic bWU6d29yZA=="}
-    assert not made.take_challenge(unauthorized('Basic realm="x"'), SCOPES)
+    # Who has asked before that was known asks again, who has said it does not.
+    assert made.take_challenge(unauthorized('Basic realm="x"'), SCOPES, {})
+    sent = made.headers(SCOPES)
+    assert not made.take_challenge(unauthorized('Basic realm="x"'), SCOPES, sent)
     nobody, _ = authorizer(Server())
-    assert not nobody.take_challenge(unauthorized('Basic realm="x"'), SCOPES)
+    assert not nobody.take_challenge(unauthorized('Basic realm="x"'), SCOPES, {})
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_name_and_password_themselves():
 )
 def test_where_no_token_is_to_be_had(answer, error):
     made, _ = authorizer(Server(answer), Credentials("me", "hush"))
-    made.take_challenge(unauthorized(BEARER), SCOPES)
+    made.take_challenge(unauthorized(BEARER), SCOPES, {})
     with pytest.raises(error) as caught:
         made.headers(SCOPES)
     assert "hush" not in str(caught.value)
@@ -149,16 +152,16 @@ def test_where_no_token_is_to_be_had(answer, error):
 @pytest.mark.parametrize("realm", ["http://auth/token", "file:///etc/passwd", ""])
 def test_tokens_come_by_tls_only(realm):
     made, _ = authorizer(Server(), Credentials("me", "word"))
-    made.take_challenge(unauthorized(f'Bearer realm="{realm}"'), SCOPES)
+    made.take_challenge(unauthorized(f'Bearer realm="{realm}"'), SCOPES, {})
     with pytest.raises(RegistryError, match="tokens"):
         made.headers(SCOPES)
     server = Server((200, {"token": "t"}))
     plain, _ = authorizer(server, insecure=True)
-    plain.take_challenge(unauthorized('Bearer realm="http://auth/token"'), SCOPES)
+    plain.take_challenge(unauthorized('Bearer realm="http://auth/token"'), SCOPES, {})
     assert plain.headers(SCOPES) == {"Authorization": "Bearer t"}
 
 
 def test_who_asks_for_nothing_we_know_is_named():
     made, _ = authorizer(Server())
     with pytest.raises(RegistryError, match="here: wants to know who we are"):
-        made.take_challenge(unauthorized("Negotiate"), SCOPES)
+        made.take_challenge(unauthorized("Negotiate"), SCOPES, {})
