@@ -153,7 +153,8 @@ def _process(context: Context, values: Values, args: list[str], spec: Spec, root
         env=(*spec.process.env, *values.get("env", ())),
         cwd=one(values, "cwd") or spec.process.cwd,
         terminal="tty" in values,
-        no_new_privileges=spec.process.no_new_privileges or "no-new-privs" in values,
+        # The container's own is not kept: crun's tests hold a runtime to that (runc's do not).
+        no_new_privileges="no-new-privs" in values,
     )
     if not process.cwd.startswith("/"):
         raise ContainerError(f"--cwd {process.cwd} is not absolute")
