@@ -35,6 +35,9 @@ _UNSUPPORTED = ("linux.intelRdt", "linux.memoryPolicy", "linux.netDevices")
 _KERNEL_MEMORY = ("kernel", "kernelTCP")
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
+_NO_ID = 2**32 - 1
+"""For the kernel it means no change, setresuid(2): a process would stay root."""
+
 _LEVELS = 32
 """Of nesting, a few times what the specification has."""
 
@@ -134,6 +137,10 @@ def complete(process: Process, wanted: dict[str, Any]) -> Process:
         raise ContainerError("process.args is empty")
     if not process.cwd.startswith("/"):
         raise ContainerError(f"process.cwd {process.cwd} is not absolute")
+    user = process.user
+    for number in (user.uid, user.gid, *user.additional_gids):
+        if not 0 <= number < _NO_ID:
+            raise ContainerError(f"process.user: {number} is no id of a user or group")
     if any("\0" in text for text in (*process.args, *process.env, process.cwd)):
         raise ContainerError("the process' args, env or cwd hold a zero byte")
     if beyond := set(process.capabilities.effective) - set(process.capabilities.permitted):

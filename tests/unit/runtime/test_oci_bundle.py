@@ -100,6 +100,17 @@ def test_what_no_specification_has_is_ignored_with_a_warning(config, tmp_path, p
     assert [path in warning for warning in warnings] == [True]
 
 
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 1.0])
+@pytest.mark.parametrize("member", ["uid", "gid", "additionalGids"])
+def test_ids_that_the_kernel_takes_for_no_change_are_refused(config, tmp_path, member, number):
+    user = {"uid": 0, "gid": 0, member: [number] if member == "additionalGids" else number}
+    config["process"]["user"] = user
+    with pytest.raises(ContainerError):
+        decode(config, tmp_path)
+    with pytest.raises(ContainerError):
+        to_process(config["process"], warn=lambda _text: None)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
