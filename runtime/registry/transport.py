@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 from urllib3 import exceptions
 
+from runtime.errors import ImageError
 from runtime.record import dataclass
 from runtime.registry.errors import RegistryError, UnreachableError
 from runtime.registry.settings import Trust
@@ -32,6 +33,8 @@ _TRIES = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_DRAINED = 1 << 16
+"""Bytes that are sooner read than a connection is made anew."""
 _SMALL = 16 << 20
 """Bytes of an answer that is held in memory."""
 
@@ -74,9 +77,12 @@ class Answer:
         return bytes(data)
 
     def close(self) -> None:
-        """Let the connection serve others, if the body was read; else it is closed."""
-        self._raw.release_conn()
+        """Let the connection serve others; it is closed where much of the body was not read."""
+        left = self._raw.length_remaining
+        if left is not None and left <= _DRAINED:
+            self._raw.drain_conn()
         self._raw.close()
+        self._raw.release_conn()
 
 
 class Transport:
@@ -109,6 +115,7 @@ class Transport:
         Raises:
             UnreachableError: no answer came.
             RegistryError: it leads from TLS to plain HTTP, or in circles.
+            ImageError: a certificate of ours is none.
         """
         answer = self._asked(method, url, dict(headers or {}), body, tries)
         try:
@@ -142,7 +149,7 @@ class Transport:
             location = answer.headers.get("location")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
-            if method not in ("GET", "HEAD") or not location:
+            if method not in ("GET", "HEAD"):
                 return answer
             answer.close()
             target = urljoin(url, location)
@@ -192,10 +199,20 @@ def _context(trust: Trust) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for path in trust.authorities:
-        context.load_verify_locations(path)
+        with _naming(path):
+            context.load_verify_locations(path)
     if trust.certificate:
-        context.load_cert_chain(trust.certificate, trust.key)
+        with _naming(trust.certificate):
+            context.load_cert_chain(trust.certificate, trust.key)
     return context
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # those of TLS are, too
+        raise ImageError(f"{path}: cannot be used for TLS: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from runtime.errors import ImageError
 from runtime.registry.errors import RegistryError, UnreachableError
 from runtime.registry.settings import Trust
 from runtime.registry.transport import Transport
@@ -128,3 +129,23 @@ def test_who_speaks_no_tls_is_said_to(sites, transport, pauses):
     with pytest.raises(RegistryError, match="speaks no TLS"), transport.request("GET", f"{url}/a"):
         pass
     assert not pauses
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_what_was_not_read_is_no_part_of_the_next_answer(sites, transport, size, pauses):
+    """Refusals have a body that nobody reads, and the connection may serve the next request."""
+    sites[0].script = {"/a": [(401, {}, bytes(size))], "/b": [(200, {}, b"content")]}
+    for _ in range(3):
+        with transport.request("GET", f"{sites[0].url}/a") as answer:
+            assert answer.status == 401
+        with transport.request("GET", f"{sites[0].url}/b") as answer:
+            assert answer.content() == b"content"
+    assert not pauses
+
+
+def test_a_certificate_that_is_none_is_named(sites, tmp_path):
+    (tmp_path / "ca.crt").write_text("nonsense")
+    transport = Transport(lambda _host: Trust((str(tmp_path / "ca.crt"),)))
+    url = sites[0].url.replace("http:", "https:")
+    with pytest.raises(ImageError, match=r"ca\.crt"), transport.request("GET", f"{url}/a"):
+        pass
