@@ -1,12 +1,15 @@
 """`bayplan images` and `bayplan rmi`: the store of this host."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provider.cli.output import Output, show, table
 from provider.cli.session import Session
 from provider.errors import ProviderError, RefusedError
+
+if TYPE_CHECKING:
+    from runtime.image.store import ImageStore
 
 
 def register(app: typer.Typer) -> None:
@@ -63,11 +66,21 @@ def rmi(
     store = ImageStore(session.root)
     used = {config.image: config.name for config in list_configs(session.root)}
     for name in names:
-        digest = store.resolve(name)
-        if digest is None:
-            raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
+        digest = stored(store, name)
         if digest in used:
             raise RefusedError(f"image {name} is in use by container {used[digest]}")
         store.untag(store.full_name(name))
         print(name)
     store.gc(used)
+
+
+def stored(store: "ImageStore", name: str) -> str:
+    """Return the digest of the image *name*.
+
+    Raises:
+        ProviderError: it is not here.
+    """
+    digest = store.resolve(name)
+    if digest is None:
+        raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
+    return digest

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from provider.cli.options import TlsVerify
 from provider.errors import UsageError
 
 
@@ -25,13 +26,7 @@ def login(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="The password is what comes on standard input.")
     ] = False,
-    tls_verify: Annotated[
-        bool,
-        typer.Option(
-            "--tls-verify/--no-tls-verify",
-            help="Without, plain HTTP and certificates nobody vouches for are taken.",
-        ),
-    ] = True,
+    tls_verify: TlsVerify = True,
 ) -> None:
     """See whether a registry knows a name and password, and keep them for pull and push.
 

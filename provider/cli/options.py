@@ -34,6 +34,13 @@ LockTimeout = Annotated[
 DeleteVolumes = Annotated[
     bool, typer.Option("--delete-volumes", help="Remove volumes too, with all their data.")
 ]
+TlsVerify = Annotated[
+    bool,
+    typer.Option(
+        "--tls-verify/--no-tls-verify",
+        help="Without, plain HTTP and certificates nobody vouches for are taken.",
+    ),
+]
 Selector = Annotated[
     str | None,
     typer.Option("-l", "--selector", metavar="SELECTOR", help="Only resources with these labels."),

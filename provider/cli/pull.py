@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provider.cli.images import stored
+from provider.cli.options import TlsVerify
 from provider.cli.output import Output, readable_size, show
 from provider.cli.session import Session
-from provider.errors import ProviderError, UsageError
+from provider.errors import UsageError
 
 if TYPE_CHECKING:
     from runtime.image.model import Platform
@@ -44,13 +46,7 @@ def pull(
             "what is here will do if nobody answers; never sees that it is here."
         ),
     ] = Policy.ALWAYS,
-    tls_verify: Annotated[
-        bool,
-        typer.Option(
-            "--tls-verify/--no-tls-verify",
-            help="Without, plain HTTP and certificates nobody vouches for are taken.",
-        ),
-    ] = True,
+    tls_verify: TlsVerify = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print digests only.")] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
@@ -81,10 +77,8 @@ def pull(
     rows = []
     for reference in references:
         name = str(reference)
-        here = store.resolve(name)
+        here = stored(store, name) if policy is Policy.NEVER else store.resolve(name)
         fetched = present = 0
-        if here is None and policy is Policy.NEVER:
-            raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
         if here is None or policy in (Policy.ALWAYS, Policy.NEWER):
             with Transfers(name, quiet=quiet or output is not Output.TEXT) as transfers:
                 try:

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from provider.cli.images import stored
+from provider.cli.options import TlsVerify
 from provider.cli.output import Output, readable_size, show
 from provider.cli.session import Session
-from provider.errors import ProviderError
+from provider.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -22,13 +24,7 @@ def push(
         str | None,
         typer.Argument(metavar="[TARGET]", help="[REGISTRY/]REPOSITORY[:TAG]; else its name."),
     ] = None,
-    tls_verify: Annotated[
-        bool,
-        typer.Option(
-            "--tls-verify/--no-tls-verify",
-            help="Without, plain HTTP and certificates nobody vouches for are taken.",
-        ),
-    ] = True,
+    tls_verify: TlsVerify = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the digest only.")] = False,
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TEXT,
 ) -> None:
@@ -48,9 +44,7 @@ def push(
     session: Session = context.obj
     session.require_root("push")
     store = ImageStore(session.root)
-    digest = store.resolve(name)
-    if digest is None:
-        raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
+    digest = stored(store, name)
     reference = parse_reference(target or name)
     access = Access(insecure=not tls_verify)
     with Transfers(str(reference), quiet=quiet or output is not Output.TEXT) as transfers:
@@ -94,10 +88,8 @@ def tag(
     session: Session = context.obj
     session.require_root("tag")
     store = ImageStore(session.root)
-    digest = store.resolve(name)
-    if digest is None:
-        raise ProviderError(f"no image {name}", hint="`bayplan images` lists them")
+    digest = stored(store, name)
     reference = parse_reference(new)
     if reference.digest is not None:
-        raise ProviderError(f"{new}: a digest is not given, an image has it")
+        raise UsageError(f"{new}: a digest is not given, an image has it")
     store.tag(str(reference), digest)

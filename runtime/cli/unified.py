@@ -40,6 +40,7 @@ _ZERO_IS_UNSET = frozenset(
         *("realtimeRuntime", "realtimePeriod"),
     }
 )
+"""Members of which 0 is what Go writes for nothing."""
 _THROTTLES = {
     "rbps": "throttleReadBpsDevice",
     "riops": "throttleReadIOPSDevice",

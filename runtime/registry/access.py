@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from runtime.image.reference import Reference
 from runtime.registry.auth import Credentials
-from runtime.registry.client import Repository, make_repository
+from runtime.registry.client import Registry, Repository
 from runtime.registry.credentials import Keyring
 from runtime.registry.errors import DeniedError
-from runtime.registry.settings import Endpoint, Settings, read_settings
+from runtime.registry.settings import Endpoint, read_settings
 from runtime.registry.transport import Transport
 
 
@@ -18,16 +20,13 @@ class Access:
         self,
         *,
         insecure: bool = False,
-        settings: Settings | None = None,
-        keyring: Keyring | None = None,
-        transport: Transport | None = None,
     ) -> None:
-        """Take what is configured, or other things. *insecure* holds for all registries."""
-        self._settings = read_settings() if settings is None else settings
-        self._keyring = Keyring() if keyring is None else keyring
+        """Take what is configured; *insecure* holds for all registries."""
+        self._settings = read_settings()
+        self._keyring = Keyring()
         self._insecure = insecure
         self._insecure_hosts: set[str] = set()
-        self._transport = transport or Transport(
+        self._transport = Transport(
             lambda host: self._settings.trust(host, insecure=host in self._insecure_hosts)
         )
 
@@ -57,25 +56,25 @@ class Access:
             RegistryError: it cannot be asked, or is none.
         """
         endpoint = self._settings.endpoint(Reference(registry, "any"), insecure=self._insecure)
-        self._note(endpoint)
         try:
-            make_repository(self._transport, endpoint, lambda: credentials).registry.check()
+            self._registry(registry, endpoint, lambda: credentials).check()
         except DeniedError as error:
             raise DeniedError(
                 f"{registry}: name or password is refused", status=error.status
             ) from error
 
-    def _note(self, endpoint: Endpoint) -> None:
-        if endpoint.insecure:
-            self._insecure_hosts.add(endpoint.host)
-
     def _repository(self, endpoint: Endpoint, reference: Reference) -> Repository:
-        self._note(endpoint)
         # The registry is known by its name, a mirror by its own.
         own = self._settings.endpoint(reference, insecure=self._insecure)
         name = reference.registry if endpoint.host == own.host else endpoint.host
-        return make_repository(
-            self._transport,
-            endpoint,
-            lambda: self._keyring.find(name, endpoint.repository),
+        registry = self._registry(
+            name, endpoint, lambda: self._keyring.find(name, endpoint.repository)
         )
+        return Repository(registry, endpoint.repository)
+
+    def _registry(
+        self, name: str, endpoint: Endpoint, find: Callable[[], Credentials | None]
+    ) -> Registry:
+        if endpoint.insecure:
+            self._insecure_hosts.add(endpoint.host)
+        return Registry(self._transport, name, endpoint.host, find, insecure=endpoint.insecure)

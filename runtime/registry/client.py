@@ -21,22 +21,16 @@ from runtime.image.model import (
     DOCKER_INDEX,
     OCI_INDEX,
     OCI_MANIFEST,
-    Descriptor,
-    Index,
     parse_document,
 )
 from runtime.record import dataclass
 from runtime.registry.auth import Authorizer, Credentials
 from runtime.registry.errors import DeniedError, RateLimitError, RegistryError, UnreachableError
-from runtime.registry.settings import Endpoint
 from runtime.registry.transport import Answer, Body, Transport
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 _OCTETS = "application/octet-stream"
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
-_PAGE = 1000
-_LIST_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +41,29 @@ class Document:
     digest: str
     data: bytes
 
-    @property
-    def descriptor(self) -> Descriptor:
-        """What points at it."""
-        return Descriptor(self.media_type, self.digest, len(self.data))
-
 
 class Registry:
-    """One host, asked in one name; threads may share it."""
+    """One host, asked in one name; threads may share it.
+
+    *name* is what people call it, and log in to; an *insecure* one is asked by plain HTTP where it
+    has no TLS.
+    """
 
     def __init__(
         self,
         transport: Transport,
+        name: str,
         host: str,
-        find_credentials: Callable[[], Credentials | None] = lambda: None,
+        find_credentials: Callable[[], Credentials | None],
         *,
         insecure: bool = False,
     ) -> None:
-        """Take who to ask; an *insecure* one is asked by plain HTTP where it has no TLS."""
+        self.name = name
         self.host = host
         self._transport = transport
-        self._insecure = insecure
-        self._authorizer = Authorizer(transport, host, find_credentials, insecure=insecure)
+        self._authorizer = Authorizer(transport, name, find_credentials, insecure=insecure)
         self._base: str | None = None if insecure else f"https://{host}"
         self._finding = threading.Lock()
-
-    def repository(self, name: str) -> Repository:
-        """Return one repository of it."""
-        return Repository(self, name)
 
     def check(self) -> None:
         """See that it is a registry, and takes our credentials.
@@ -83,16 +72,7 @@ class Registry:
             RegistryError: it is none, or does not.
         """
         with self.call("GET", "/v2/", ()) as answer:
-            expect(answer, self.host, 200)
-
-    def catalog(self) -> Iterator[str]:
-        """Yield the names of all repositories, as far as it tells.
-
-        Raises:
-            RegistryError: it does not.
-        """
-        for tree in self.pages("/v2/_catalog", ("registry:catalog:*",)):
-            yield from _names(tree, "repositories", self.host)
+            expect(answer, self.name, 200)
 
     @contextmanager
     def call(
@@ -123,22 +103,6 @@ class Registry:
         authorised = {**(headers or {}), **self._authorization(url, scopes)}
         with self._transport.request(method, url, headers=authorised, body=body) as answer:
             yield answer
-
-    def pages(self, path: str, scopes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Yield the JSON objects of a list that comes in pages.
-
-        Raises:
-            RegistryError: it refuses, or answers none.
-        """
-        link: str | None = f"{path}?{urlencode({'n': _PAGE})}"
-        seen = set()
-        while link is not None and link not in seen:
-            seen.add(link)
-            with self.call("GET", link, scopes) as answer:
-                expect(answer, self.host, 200)
-                yield parse_document(answer.content(_LIST_LIMIT), f"{self.host}{path}")
-                found = _NEXT.search(answer.headers.get("link", ""))
-                link = urljoin(f"{self._found_base()}{link}", found[1]) if found else None
 
     def _authorization(self, url: str, scopes: tuple[str, ...]) -> dict[str, str]:
         # An upload may be sent elsewhere, where our credentials are nobody's business.
@@ -173,11 +137,10 @@ class Repository:
         self.name = name
         self._pull = (f"repository:{name}:pull",)
         self._push = (f"repository:{name}:pull,push",)
-        self._delete = (f"repository:{name}:delete",)
 
     def __str__(self) -> str:
         """Return how people write it."""
-        return f"{self.registry.host}/{self.name}"
+        return f"{self.registry.name}/{self.name}"
 
     def manifest(self, reference: str) -> Document:
         """Return the manifest or index of a tag or digest, verified if it is a digest.
@@ -198,24 +161,6 @@ class Repository:
         told = answer.headers.get("content-type", "").partition(";")[0].strip()
         return Document(str(tree.get("mediaType") or told or OCI_MANIFEST), digest, data)
 
-    def find_manifest(self, reference: str) -> Descriptor | None:
-        """Return what a tag or digest points at, without fetching it; None if there is none.
-
-        Raises:
-            RegistryError: it refuses; one that does not say the digest is asked for the whole.
-        """
-        headers = {"Accept": _ACCEPT}
-        with self._call("HEAD", f"manifests/{reference}", self._pull, headers=headers) as answer:
-            if answer.status == 404:
-                return None
-            expect(answer, self._of(reference), 200)
-        digest = answer.headers.get("docker-content-digest", "")
-        length = answer.headers.get("content-length", "")
-        if not is_digest(digest) or not length.isdecimal():
-            return self.manifest(reference).descriptor
-        told = answer.headers.get("content-type", "").partition(";")[0].strip()
-        return Descriptor(told or OCI_MANIFEST, digest, int(length))
-
     def put_manifest(self, reference: str, document: Document) -> None:
         """Store a manifest or index under a tag or its digest. Idempotent.
 
@@ -227,15 +172,6 @@ class Repository:
             "PUT", f"manifests/{reference}", self._push, headers=headers, body=document.data
         ) as answer:
             expect(answer, self._of(reference), 201)
-
-    def delete_manifest(self, reference: str) -> None:
-        """Delete a manifest by digest, or a tag.
-
-        Raises:
-            RegistryError: there is none (404), or it deletes nothing (405).
-        """
-        with self._call("DELETE", f"manifests/{reference}", self._delete) as answer:
-            expect(answer, self._of(reference), 202)
 
     @contextmanager
     def blob(self, digest: str, *, offset: int = 0) -> Iterator[tuple[int, Answer]]:
@@ -306,45 +242,6 @@ class Repository:
         with self.registry.call("PUT", url, self._push, headers=headers, body=body) as answer:
             expect(answer, self._of(digest), 201)
 
-    def delete_blob(self, digest: str) -> None:
-        """Delete a blob.
-
-        Raises:
-            RegistryError: there is none (404), or it deletes nothing (405).
-        """
-        with self._call("DELETE", f"blobs/{digest}", self._delete) as answer:
-            expect(answer, self._of(digest), 202)
-
-    def tags(self) -> Iterator[str]:
-        """Yield all tags, in the registry's order.
-
-        Raises:
-            RegistryError: there is no such repository (404), or it refuses.
-        """
-        for tree in self.registry.pages(f"/v2/{self.name}/tags/list", self._pull):
-            yield from _names(tree, "tags", str(self))
-
-    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
-        """Return the manifests whose subject is *digest*: signatures and the like.
-
-        A registry before 1.1 has them listed under a tag made of the digest.
-
-        Raises:
-            RegistryError: it refuses.
-        """
-        with self._call("GET", f"referrers/{digest}", self._pull) as answer:
-            if answer.status == 200:
-                return Index.from_bytes(answer.content(DOCUMENT_LIMIT)).manifests
-            if answer.status not in (404, 405):
-                expect(answer, self._of(digest), 200)
-        try:
-            listed = self.manifest(digest.replace(":", "-"))
-        except RegistryError as error:
-            if error.status == 404:
-                return ()
-            raise
-        return Index.from_bytes(listed.data).manifests
-
     def _call(
         self,
         method: str,
@@ -365,16 +262,6 @@ class Repository:
         if not location:
             raise RegistryError(f"{self}: does not say where to upload to")
         return location
-
-
-def make_repository(
-    transport: Transport,
-    endpoint: Endpoint,
-    find_credentials: Callable[[], Credentials | None],
-) -> Repository:
-    """Return the repository at *endpoint*."""
-    registry = Registry(transport, endpoint.host, find_credentials, insecure=endpoint.insecure)
-    return registry.repository(endpoint.repository)
 
 
 def expect(answer: Answer, what: str, status: int) -> None:
@@ -431,10 +318,3 @@ def _own_digest(answer: Answer, data: bytes) -> str:
 def _begin(answer: Answer) -> int | None:
     found = re.match(r"bytes (\d+)-", answer.headers.get("content-range", ""))
     return int(found[1]) if found else None
-
-
-def _names(tree: dict[str, Any], key: str, what: str) -> list[str]:
-    names = tree.get(key) or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RegistryError(f"{what}: {key} is no list of names")
-    return names

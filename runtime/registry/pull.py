@@ -70,7 +70,6 @@ def pull(
         present = fetcher.fetch(
             manifest, lambda found: _check(found, platform, reference, transfers)
         )
-        store.blobs.put_as(top.data, top.digest)
         store.tag(name, top.digest)
     return Pulled(top.digest, fetcher.fetched, present)
 

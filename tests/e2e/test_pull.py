@@ -8,6 +8,7 @@ import pytest
 from tests.support.archives import write_archive
 from tests.support.manifests import HEAD
 from tests.support.registries import Cutter, docker_registry, free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -77,17 +78,24 @@ def test_a_line_that_breaks_is_gone_on_with(tmp_path, bayplan, registry, image):
     bayplan("rmi", f"{cutter.host}/box:1")
 
 
-def test_so_is_one_that_was_given_up(tmp_path, bayplan, registry, image):
+def test_so_is_one_that_was_killed(tmp_path, bayplan, registry, image):
     """What the first call has fetched, the second need not."""
     registry.push(image, "box:1", "box:1")
-    cutter = Cutter(registry.host, 2 << 20)
+    cutter = Cutter(registry.host, 4 << 20)
+    cutter.stalls = True
     plain(tmp_path, cutter.host)
+    begun = bayplan.folder / "lib/images/tmp"
     with bayplan.start("pull", f"{cutter.host}/box:1") as process:
+        wait_until(lambda: sum(p.stat().st_size for p in begun.glob("partial-*")) > 3 << 20)
         process.kill()
+    first, cutter.cut_after = cutter.passed, 1 << 40
     try:
-        bayplan("pull", f"{cutter.host}/box:1")
+        (told,) = json.loads(bayplan("pull", f"{cutter.host}/box:1", "-o", "json").stdout)
     finally:
         cutter.close()
+    size = json.loads(bayplan("images", "-o", "json").stdout)[0]["size"]
+    assert told["fetched"] <= size - (3 << 20)
+    assert cutter.passed - first < size - (3 << 20) + (1 << 20)
     bayplan("rmi", f"{cutter.host}/box:1")
 
 

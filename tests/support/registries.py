@@ -78,16 +78,20 @@ class Cutter:
     def __init__(self, target: str, cut_after: int) -> None:
         address, _, port = target.partition(":")
         self._target = (address, int(port))
-        self._cut_after = cut_after
+        self.cut_after = cut_after
         self._server = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._server.getsockname()[1]}"
         self.passed = 0
         self.cuts = 0
+        self._stalled: list[socket.socket] = []
+        self.stalls = False
+        """A connection that had its bytes stays, and gets no more."""
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        for each in (self._server, *self._stalled):
+            each.close()
 
     def _serve(self) -> None:
         while True:
@@ -108,13 +112,16 @@ class Cutter:
             pass
 
     def _answer(self, there: socket.socket, client: socket.socket) -> None:
-        left = self._cut_after
+        left = self.cut_after
         try:
             while data := there.recv(min(65536, left)):
                 client.sendall(data)
                 self.passed += len(data)
                 left -= len(data)
                 if not left:
+                    if self.stalls:
+                        self._stalled += (there, client)
+                        return
                     self.cuts += 1
                     break
         except OSError:
