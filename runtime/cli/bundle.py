@@ -20,7 +20,7 @@ from runtime.json_data import from_json, to_json
 from runtime.kernel.capability import NAMES
 from runtime.record import replace
 from runtime.rootfs.passwd import resolve_user
-from runtime.spec import Capabilities, Hook, Hooks, Mount, Process, Spec
+from runtime.spec import Capabilities, DeviceRule, Hook, Hooks, Mount, Process, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def to_spec(config: Any, bundle: str, *, warn: Warn) -> Spec:
 
 
 def _check_consistency(spec: Spec) -> None:
-    """Refuse what asks for something of a namespace that the container is not to have.
+    """Refuse what contradicts itself, or the specification, where types do not tell.
 
     Raises:
         ContainerError: says what.
@@ -113,8 +113,26 @@ def _check_consistency(spec: Spec) -> None:
         raise ContainerError("uidMappings and gidMappings need a user namespace")
     if spec.linux.time_offsets and "time" not in kinds:
         raise ContainerError("timeOffsets need a time namespace")
-    if any(os.path.normpath(mount.destination) == "/" for mount in spec.mounts):
+    # What does not begin with a slash is relative to the root, an empty one is that.
+    if any(os.path.normpath("/" + m.destination.lstrip("/")) == "/" for m in spec.mounts):
         raise ContainerError("a mount on / would hide the container's root")
+    hooks = [each for name in Hooks.__annotations__ for each in getattr(spec.hooks, name)]
+    for hook in hooks:
+        if hook.timeout is not None and hook.timeout <= 0:
+            raise ContainerError(f"hook {hook.path}: a timeout of {hook.timeout} s is none")
+    for rule in spec.linux.resources.devices:
+        _check_rule(rule)
+
+
+def _check_rule(rule: DeviceRule) -> None:
+    """Refuse a device rule that would come to more, or to less, than whoever wrote it meant."""
+    access = rule.access or ""
+    if rule.type not in (None, "a", "b", "c"):
+        raise ContainerError(f"a device rule is of type a, b or c, not {rule.type}")
+    if set(access) - set("rwm") or (rule.allow and not access):
+        raise ContainerError(f"the access of a device rule is of r, w and m, not {access!r}")
+    if any(number is not None and number < -1 for number in (rule.major, rule.minor)):
+        raise ContainerError(f"a device rule has no number {rule.major}:{rule.minor}; -1 is all")
 
 
 def to_process(data: Any, *, warn: Warn) -> Process:

@@ -100,6 +100,28 @@ def test_what_no_specification_has_is_ignored_with_a_warning(config, tmp_path, p
     assert [path in warning for warning in warnings] == [True]
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("linux.resources.devices", [{"allow": True, "type": "c", "major": 1, "minor": 11}]),
+        ("linux.resources.devices", [{"allow": True, "type": "c", "major": 1, "access": ""}]),
+        ("linux.resources.devices", [{"allow": True, "type": "c", "major": 1, "access": "rx"}]),
+        ("linux.resources.devices", [{"allow": True, "type": "c", "major": -5, "access": "r"}]),
+        ("linux.resources.devices", [{"allow": True, "type": "z", "access": "r"}]),
+        ("linux.seccomp", {"architectures": ["SCMP_ARCH_X86_64"]}),
+        ("hooks.prestart", [{"path": "/bin/true", "timeout": 0}]),
+        ("hooks.poststop", [{"path": "/bin/true", "timeout": -1}]),
+        ("mounts", [{"destination": "", "type": "tmpfs"}]),
+        ("mounts", [{"destination": "/", "type": "tmpfs"}]),
+        ("mounts", [{"destination": "/x/..", "type": "tmpfs"}]),
+    ],
+)
+def test_what_would_be_taken_for_something_else_is_refused(config, tmp_path, path, value):
+    _put(config, path, value)
+    with pytest.raises(ContainerError):
+        decode(config, tmp_path)
+
+
 @pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 1.0])
 @pytest.mark.parametrize("member", ["uid", "gid", "additionalGids"])
 def test_ids_that_the_kernel_takes_for_no_change_are_refused(config, tmp_path, member, number):
