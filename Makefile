@@ -13,8 +13,8 @@ PYTHON   := $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info <
 APT_RUN  := python3 python3-venv nftables
 # What an ordinary user needs, beside APT_RUN.
 APT_USER := uidmap slirp4netns
-APT_TEST := busybox-static docker-registry mmdebstrap graphviz iproute2 skopeo procps binutils iptables \
-            golang-github-containers-common $(APT_USER)
+APT_TEST := busybox-static mmdebstrap graphviz iproute2 skopeo docker-registry procps binutils \
+            iptables golang-github-containers-common $(APT_USER)
 APT_VM   := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio
 # Engines and runtimes of others, and what their test suites want.
 APT_CONFORMANCE := crun runc podman netavark aardvark-dns catatonit docker.io containerd buildah bats \
@@ -62,7 +62,8 @@ setup-test: setup .make/apt-test $(VENV)/.installed-dev
 
 setup-vm: setup-test .make/apt-vm
 
-# A stamp is made anew when its recipe changes; packages already there cost nothing.
+# A stamp is made anew when its recipe changes; packages already there cost nothing. Services that
+# come with them are not started, neither by init scripts nor by systemd.
 .make/apt-%: Makefile
 	@mkdir -p .make
 	@packages="$(APT_$(shell echo $* | tr a-z A-Z))"; \
@@ -70,7 +71,7 @@ setup-vm: setup-test .make/apt-vm
 	  | awk '/install ok installed/ {print $$1}' | sort > .make/have; \
 	  printf '%s\n' $$packages | sort | comm -23 - .make/have); \
 	if [ -n "$$missing" ]; then \
-	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1; \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; \
 	fi
 	@touch $@
