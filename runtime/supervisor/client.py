@@ -36,9 +36,9 @@ from runtime.supervisor.status import Status
 from runtime.version import is_older
 
 ANSWER_S = 120.0
-_STOP_MORE_S = 130.0
-"""For SIGKILL to end it, and the answer to come."""
 """How long an answer that depends on nobody else may take; launches are given up before that."""
+_STOP_MORE_S = ANSWER_S + 10.0
+"""After the grace: for SIGKILL to end it, and the answer to come."""
 _TRIES = 16
 """In case the request itself is what kills the supervisor."""
 

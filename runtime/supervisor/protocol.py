@@ -12,6 +12,7 @@ the frame's first byte, and its ``fds`` member says how many. The client speaks 
     {"n": 1, "error": {"code": "NotFoundError", "message": "no container a"}}
 """
 
+import errno
 import json
 import os
 import socket
@@ -63,8 +64,14 @@ def receive(connection: socket.socket, decoder: "Decoder") -> bool:
     Raises:
         BlockingIOError: there is nothing to read, on a non-blocking socket.
         ConnectionError: the peer is gone.
+        SupervisorError: it sends more descriptors than may be, or than this process has room for.
     """
-    data, fds = receive_fds(connection, 65536, MAX_FDS)
+    try:
+        data, fds = receive_fds(connection, 65536, MAX_FDS)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        raise SupervisorError("no room for the descriptors that came; see ulimit -n") from error
     decoder.feed(data, fds)
     return bool(data)
 
