@@ -88,8 +88,7 @@ def _check(path: str) -> None:
         text = f"{path}: permission denied, it is not executable for user {os.geteuid()}"
         raise LaunchError(text, exit_code=NOT_EXECUTABLE)
     needed = _interpreter(_head(path))
-    # What is in /proc is not seen before the pid namespace is entered, which may come last.
-    if needed and not needed[1].startswith("/proc/") and not os.path.exists(needed[1]):
+    if needed and not os.path.exists(needed[1]):
         kind, interpreter = needed
         text = f"{path} needs the {kind} {interpreter}, which is not in the container"
         raise LaunchError(text, exit_code=NOT_FOUND)
